@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * site.yaml: one file describes a site, and every program of it reads the same
+ * file (libcyaml). Errors name file, line and key and what to write instead.
+ * The keys, their units and defaults are commented in the sample site.yaml.
+ *
+ * The network functions' own configuration stands under `nfs:`; only lethe-nf
+ * knows those schemas, the others skip that key.
+ */
+#ifndef LETHE_CONFIG_SITE_H
+#define LETHE_CONFIG_SITE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct cyaml_schema_field;
+
+struct site_node {
+    char *name;
+    char *listen;               /* "host:port" of shard 0; shard i at port + i */
+};
+
+struct site_side {              /* one side of the site's NFs */
+    char *address;              /* steering's own address on it, "10.0.0.1" */
+    char *next_hop;             /* where packets leaving by this side go */
+    char **serves;              /* addresses and prefixes that steering answers ARP for */
+    unsigned serves_count;
+    char *port;                 /* DPDK device of steering: "net_af_packet0,iface=..." */
+};
+
+struct site_store {
+    unsigned shards;
+    struct site_node *nodes;    /* the first is the primary of a static pair */
+    unsigned nodes_count;
+    unsigned memory_mb;         /* per shard, 0: no limit */
+    unsigned client_lease_ms;
+};
+
+struct site_steering {
+    struct site_side inside, outside;
+    char *control;              /* Unix socket: workers join and leave here */
+    char *memif_dir;            /* where the memif sockets are */
+    char *probe_key_file;       /* 32 bytes as hex; made by `make run`, mode 0600 */
+    unsigned workers_max, maglev_size;
+};
+
+struct site_worker {
+    unsigned window_bursts, max_hold_ms, packets_in_flight, mbufs;
+    char *ipv6;                 /* "pass" or "drop" for NFs that do not take it */
+};
+
+struct site {
+    unsigned failure_timeout_ms;
+    char *run_dir;              /* control sockets: <run_dir>/<instance>.sock */
+    struct site_store store;
+    struct site_steering steering;
+    struct site_worker worker;
+    char **chain;               /* names of NFs, inside to outside */
+    unsigned chain_count;
+};
+
+/* 0, or -errno with a message of "file:line: key: what; what to do" in err.
+ * `nf_fields` (lethe-nf only, else NULL): a libcyaml field array for the keys
+ * below `nfs:`, loaded into *nf_config. Free with site_free. */
+int site_load(const char *path, const struct cyaml_schema_field *nf_fields, uint32_t nf_size,
+              struct site **site, void **nf_config, char *err, uint32_t err_len);
+/* The same from memory, for tests and the fuzzer. */
+int site_parse(const uint8_t *text, uint32_t bytes, const struct cyaml_schema_field *nf_fields,
+               uint32_t nf_size, struct site **site, void **nf_config, char *err,
+               uint32_t err_len);
+void site_free(struct site *site, const struct cyaml_schema_field *nf_fields, uint32_t nf_size,
+               void *nf_config);
+
+#endif

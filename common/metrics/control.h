@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Counters of a program, and the Unix socket by which people and the site's
+ * tools ask for them and give orders.
+ *
+ * Counters: a metric is a name, a help text and a uint64_t that one thread
+ * writes with plain stores (metric_add) and anybody reads; they are padded so
+ * that two threads never write one cache line.
+ *
+ * Control socket: <run_dir>/<instance>.sock, one thread of its own (libuv).
+ * One request a line, one JSON object a line back:
+ *     stats            {"instance": ..., "pid": ..., "uptime_ms": ..., metrics}
+ *     <verb> args...   the program's own verbs: drain, join, leave, ...
+ * An error is {"error": "sentence"}. Handlers run on the control thread and
+ * must only set flags or read counters of the datapath.
+ */
+#ifndef LETHE_METRICS_CONTROL_H
+#define LETHE_METRICS_CONTROL_H
+
+#include <stdint.h>
+
+struct metrics;                 /* a program's registry */
+struct metric { uint64_t value; char pad[56]; } __attribute__((aligned(64)));
+
+struct metrics *metrics_create(const char *instance);
+/* `name` as Prometheus would have it: lethe_worker_packets_total. NULL: full. */
+struct metric *metrics_counter(struct metrics *m, const char *name, const char *help);
+struct metric *metrics_gauge(struct metrics *m, const char *name, const char *help);
+void metrics_destroy(struct metrics *m);
+
+static inline void metric_add(struct metric *c, uint64_t n)
+{
+    __atomic_store_n(&c->value, c->value + n, __ATOMIC_RELAXED); /* one writer */
+}
+static inline void metric_set(struct metric *c, uint64_t v)
+{
+    __atomic_store_n(&c->value, v, __ATOMIC_RELAXED);
+}
+static inline uint64_t metric_get(const struct metric *c)
+{
+    return __atomic_load_n(&c->value, __ATOMIC_RELAXED);
+}
+
+/* One request line, split at blanks. Writes one JSON object (no newline). */
+typedef void (*control_handler)(void *ctx, int argc, char **argv, char *reply, uint32_t room);
+
+struct control;
+/* Starts the control thread. An existing socket file is taken over only if
+ * nobody answers on it; otherwise -EADDRINUSE and a sentence. */
+int control_start(struct control **out, const char *path, struct metrics *m,
+                  control_handler handler, void *ctx, char *err, uint32_t err_len);
+void control_stop(struct control *c);
+/* Client side: one request, one reply line; 0 or -errno. */
+int control_ask(const char *path, const char *request, char *reply, uint32_t room,
+                uint32_t timeout_ms);
+
+#endif

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A channel: a reliable, ordered, bounded carrier of frames (msg.h) between
+ * two threads, processes or hosts. Implementations: inproc, tcp; shm and verbs
+ * fit the same six functions.
+ *
+ * Threads: one end belongs to one thread. Nothing here blocks.
+ * Buffers: send copies (all of the frame or nothing). recv lends a frame until
+ *   the next recv or close on that channel; frames are 8-byte aligned and have
+ *   passed msg_validate: a peer that sends garbage closes the channel, and
+ *   channel_why() says why.
+ * Credits: send returns -EAGAIN when the peer has no room; the caller keeps
+ *   the frame. That is the only back-pressure; there is no hidden queue.
+ */
+#ifndef LETHE_WIRE_CHANNEL_H
+#define LETHE_WIRE_CHANNEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct channel;
+
+struct channel_ops {
+    const char *name;
+    /* 0, -EAGAIN (no room), -ENOTCONN (closed by either side), -EMSGSIZE. */
+    int (*send)(struct channel *c, const void *frame, uint32_t bytes);
+    /* Pushes out what send buffered (one system call for a burst). */
+    void (*flush)(struct channel *c);
+    /* Frame and its bytes; NULL when there is none, or the channel is closed. */
+    const void *(*recv)(struct channel *c, uint32_t *bytes);
+    /* A descriptor to sleep on, or -1; *events in poll(2)'s terms. Before
+     * sleeping call arm: false means something came in meanwhile, poll again. */
+    int (*fd)(struct channel *c, short *events);
+    bool (*arm)(struct channel *c);
+    void (*close)(struct channel *c);
+};
+
+/* Every implementation's struct starts with this. */
+struct channel {
+    const struct channel_ops *ops;
+    bool open;                /* false once either side closed */
+    char why[160];            /* why it closed, for a person; "" while open */
+};
+
+static inline int channel_send(struct channel *c, const void *f, uint32_t n) { return c->ops->send(c, f, n); }
+static inline void channel_flush(struct channel *c) { c->ops->flush(c); }
+static inline const void *channel_recv(struct channel *c, uint32_t *n) { return c->ops->recv(c, n); }
+static inline int channel_fd(struct channel *c, short *ev) { return c->ops->fd(c, ev); }
+static inline bool channel_arm(struct channel *c) { return c->ops->arm(c); }
+/* Closes and frees; NULL is allowed. */
+static inline void channel_close(struct channel *c) { if (c) c->ops->close(c); }
+
+/* --- tcp -------------------------------------------------------------------- */
+
+/* Starts a non-blocking connect to "host:port"; the channel is usable at once
+ * (send says -EAGAIN until connected). NULL and err on a bad address. */
+struct channel *tcp_connect(const char *address, char *err, uint32_t err_len);
+/* A listening descriptor, or -errno with a sentence in err ("port 7400 of
+ * 127.0.0.1 is in use; ..."). */
+int tcp_listen(const char *address, char *err, uint32_t err_len);
+/* The next accepted connection, or NULL. */
+struct channel *tcp_accept(int listen_fd);
+
+/* --- inproc ------------------------------------------------------------------ */
+
+/* Two ends of a pair of byte rings; `ring_bytes` is a power of two, at least
+ * 2 * MSG_BYTES_MAX. 0 or -ENOMEM. Each end is closed by its own owner. */
+int inproc_pair(uint32_t ring_bytes, struct channel **a, struct channel **b);
+
+#endif

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The messages of Lethe's protocol, and its limits: this header is the
+ * protocol. One frame = struct msg_head + body, little-endian, at most
+ * MSG_BYTES_MAX. A connection serves one shard. The first frame in each
+ * direction is HELLO / WELCOME; before them nothing else is read.
+ *
+ *   client  → store   HELLO, CLIENT_OPEN, TABLE_OPEN, BATCH, STATUS
+ *   store   → client  WELCOME, CLIENT, TABLE, RESULTS, STATUS_IS, ERROR
+ *   backup  → primary HELLO (role replica), JOIN, ACK, CHUNK_ACK
+ *   primary → backup  WELCOME, VIEW, SNAP_BEGIN, CHUNK, SNAP_END, APPEND, ERROR
+ *
+ * Channels are ordered and reliable, yet the replication messages carry
+ * positions and are re-sent by time-out, so that loss, duplication and
+ * reordering are harmless (the simulator does all three).
+ *
+ * Validation is at the edge: msg_validate() checks everything in a frame that
+ * can be checked without state; after it returns NULL the body may be read
+ * through the structs below.
+ */
+#ifndef LETHE_WIRE_MSG_H
+#define LETHE_WIRE_MSG_H
+
+#include <stdint.h>
+
+#include "schema.h"
+#include "txn.h"
+
+enum {
+    MSG_PROTO_MIN = 1,
+    MSG_PROTO_MAX = 1,
+    MSG_BYTES_MAX = 256 * 1024, /* one frame */
+    MSG_BATCH_MAX = 256,        /* txns in one BATCH */
+    MSG_CLIENT_WINDOW = 8192,   /* seqs of one client between watermark and newest */
+};
+#define MSG_MAGIC 0x4548544Cu /* "LTHE" */
+
+enum msg_type {
+    MSG_HELLO = 1, MSG_WELCOME, MSG_ERROR,
+    MSG_CLIENT_OPEN, MSG_CLIENT, MSG_TABLE_OPEN, MSG_TABLE,
+    MSG_BATCH, MSG_RESULTS,
+    MSG_JOIN, MSG_VIEW, MSG_SNAP_BEGIN, MSG_CHUNK, MSG_CHUNK_ACK, MSG_SNAP_END,
+    MSG_APPEND, MSG_ACK,
+    MSG_STATUS, MSG_STATUS_IS,
+    MSG_TYPE_END
+};
+
+struct msg_head {             /* 24 bytes */
+    uint32_t bytes;           /* whole frame, multiple of 8 */
+    uint8_t type, proto;
+    uint16_t shard;
+    uint64_t view_epoch;      /* of the sender; 0 from a client that knows none */
+    uint64_t map_epoch;
+};
+
+enum msg_role { ROLE_CLIENT = 1, ROLE_REPLICA = 2, ROLE_ADMIN = 3 };
+
+/* Who a replica is. A replica that discards its state starts a new
+ * incarnation; acknowledgements count only from the incarnation in the view. */
+struct msg_node {
+    uint32_t node, zero;
+    uint64_t incarnation;
+};
+
+struct msg_hello {
+    struct msg_head head;
+    uint32_t magic;
+    uint8_t proto_min, proto_max, role, auth; /* auth: 0 none */
+    uint64_t capabilities;                    /* zero today */
+    struct msg_node self;                     /* replicas; zero from clients */
+    char tenant[32];                          /* "" today */
+};
+
+struct msg_welcome {
+    struct msg_head head;
+    uint8_t proto, primary, zero[2]; /* proto picked; 1 if this replica serves */
+    uint16_t shards, zero2;          /* of the store; slot s lives in shard s * shards / 256 */
+    struct msg_node self;
+    uint64_t capabilities;
+    uint32_t lease_ms, zero3;        /* of client ids */
+};
+
+/* Closes the connection after it. `text` is for a person, NUL padded. */
+struct msg_error {
+    struct msg_head head;
+    uint32_t code;  /* errno */
+    uint32_t zero;
+    char text[200];
+};
+
+/* `nonce` makes a retried CLIENT_OPEN harmless on one connection. */
+struct msg_client_open { struct msg_head head; uint64_t nonce; };
+struct msg_client {
+    struct msg_head head;
+    uint64_t nonce, client;   /* the leased id, never reused; 0: refused */
+    uint32_t lease_ms, zero;
+};
+
+struct msg_table_open {
+    struct msg_head head;
+    uint64_t client;
+    struct table_schema schema;
+};
+struct msg_table {
+    struct msg_head head;
+    char name[TABLE_NAME_MAX];
+    int32_t id;               /* >= 0, the same in every shard of this kind of
+                                 site only by luck: keep it per shard; or -errno */
+    uint32_t zero;
+    char text[200];           /* if id < 0: the two schemas, for a person */
+};
+
+/* Body: `ntxn` txns back to back. An empty batch renews the client's lease. */
+struct msg_batch {
+    struct msg_head head;
+    uint64_t client;
+    uint64_t ack;             /* every result with seq <= ack has arrived */
+    uint32_t ntxn, zero;
+};
+
+/* Body: `nres` results back to back, in the order they became releasable. */
+struct msg_results {
+    struct msg_head head;
+    uint64_t client;
+    uint32_t nres, zero;
+};
+
+/* --- replication ---------------------------------------------------------- */
+
+struct msg_view {             /* who replicates the shard, from the primary */
+    struct msg_head head;
+    struct msg_node members[3]; /* [0] is the primary; node 0: none */
+    uint32_t nmembers, zero;
+};
+
+struct msg_join { struct msg_head head; struct msg_node self; };
+
+struct msg_snap_begin {       /* discard everything, then expect 256 chunks + SNAP_END */
+    struct msg_head head;
+    struct msg_node to;
+    uint64_t snapshot;        /* number of this attempt */
+    uint64_t position;        /* the log from position + 1 on will follow */
+    uint64_t shard_time_ms;
+};
+
+/* A part of one hash slot's (or, slot_or_base 256, the shard's own) state.
+ * `position` is the log position it was taken at; a chunk of a slot may be in
+ * several parts, all taken at one position. Body: state records. */
+struct msg_chunk {
+    struct msg_head head;
+    struct msg_node to;
+    uint64_t snapshot, position;
+    uint16_t slot_or_base, part, last_part, zero;
+    uint32_t body_bytes, crc;   /* CRC32C of the body */
+};
+struct msg_chunk_ack {
+    struct msg_head head;
+    struct msg_node self;
+    uint64_t snapshot;
+    uint16_t slot_or_base, part, refused, zero; /* refused: stale, send afresh */
+    uint32_t zero2;
+};
+struct msg_snap_end { struct msg_head head; struct msg_node to; uint64_t snapshot; };
+
+/* Log entries first..first + count - 1, back to back; count 0: a heartbeat.
+ * `digest` is the digest of the primary's replicated state at
+ * `digest_position` (0: none sent): a backup that stands at exactly that
+ * position compares, and reports drift. */
+struct msg_append {
+    struct msg_head head;
+    struct msg_node from;
+    uint64_t first;
+    uint64_t commit;
+    uint64_t shard_time_ms;
+    uint64_t digest_position, digest;
+    uint32_t count, body_bytes;
+    uint32_t crc, zero;       /* CRC32C of the body */
+};
+struct msg_ack {
+    struct msg_head head;
+    struct msg_node self;
+    uint64_t position;        /* everything up to it is applied here */
+    uint64_t digest_position, digest; /* its own, for the primary to compare */
+    uint32_t drifted, zero;   /* 1: compared, and differs */
+};
+
+/* --- status ---------------------------------------------------------------- */
+
+struct msg_status { struct msg_head head; uint64_t nonce; };
+
+enum shard_role { SHARD_PRIMARY = 1, SHARD_BACKUP, SHARD_JOINING, SHARD_LOST, SHARD_IDLE };
+
+struct shard_status {
+    uint64_t position, commit, digest; /* digest of the state at `position` */
+    uint64_t entries, pool_used, pool_free, pool_resting;
+    uint64_t txns, conflicts, exhausted, expired, touches_logged, duplicates;
+    uint64_t clients, results_kept, memory_bytes;
+    uint64_t shard_time_ms, view_epoch;
+    uint32_t role;            /* enum shard_role */
+    uint32_t copies;          /* in-view replicas, this one included */
+    uint32_t drifts;          /* digest comparisons that differed */
+    uint32_t waiting;         /* replies held for output commit */
+};
+struct msg_status_is { struct msg_head head; uint64_t nonce; struct shard_status status; };
+
+/* NULL, or what is wrong. `bytes` is what was received of this frame. */
+const char *msg_validate(const void *frame, uint32_t bytes);
+
+/* Fills a head; returns the frame. bytes is rounded up to 8 by the caller. */
+void msg_head_set(void *frame, enum msg_type type, uint32_t bytes, uint16_t shard,
+                  uint64_t view_epoch);
+
+#endif

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The shard: the store's core, a pure state machine.
+ *
+ *     step(shard, event, now) -> effects
+ *
+ * It does no I/O, reads no clock, owns no thread and draws no randomness but
+ * from the seed it was given, so the server (statestore/server/) and the
+ * simulator (tests/sim/) drive the very same code.
+ *
+ * Owner: one thread. Time: `now_ms` is the driver's monotonic clock; the shard
+ * keeps *shard time* itself, which only the primary's steps advance and which
+ * travels in the log and in heartbeats; deadlines are shard time.
+ *
+ * Order of one write (DESIGN 1): a BATCH arrives; each txn is executed at once
+ * and, if it changed anything, becomes ONE log entry holding its effects and
+ * its result; the entry goes to every in-view backup; when all of them
+ * acknowledged it the commit position passes it; then, and only then, its
+ * result is released. Reads, misses, failed guards, exhausted pools and scans
+ * wait for the last position of their hash slot in the same way. Txns that
+ * touch only `async` tables are released at once.
+ *
+ * Views: a view is an epoch and its members, member 0 the primary. The core
+ * never invents a view: to drop a silent backup, or to admit one that has
+ * caught up, it asks (out->propose_view) and goes on only when the driver
+ * answers with SHARD_EV_VIEW. From asking until the answer, commit needs the
+ * members of both views.
+ *
+ * Errors: frames were validated at the edge (msg_validate). Table ids, slots
+ * and client ids are checked here and answered with a txn_status. Running out
+ * of memory is TXN_NO_MEMORY, never an abort.
+ */
+#ifndef STATESTORE_CORE_SHARD_H
+#define STATESTORE_CORE_SHARD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/wire/msg.h"
+
+struct shard;
+
+struct shard_config {
+    uint16_t shard, shards;      /* this shard's number, and how many there are */
+    struct msg_node self;
+    uint64_t seed;               /* of the random port choice */
+    uint32_t failure_timeout_ms; /* every delay below derives from it */
+    uint32_t client_lease_ms;    /* shard time; 0: 100 * failure_timeout_ms */
+    uint64_t memory_bytes;       /* limit over all tables; 0: unlimited */
+    uint32_t log_bytes;          /* bound of the unacknowledged log; 0: 16 MiB */
+};
+
+struct shard_view {
+    uint64_t epoch;
+    uint32_t nmembers;
+    struct msg_node members[3];
+};
+
+enum shard_event_kind {
+    SHARD_EV_FRAME = 1,  /* a validated frame came in on `conn` */
+    SHARD_EV_CLOSED,     /* `conn` is gone; its number is not used again */
+    SHARD_EV_TICK,       /* time went on; due at least when shard_next_ms() says */
+    SHARD_EV_VIEW,       /* the view service's word: the view is now `view` */
+};
+
+struct shard_event {
+    enum shard_event_kind kind;
+    uint32_t conn;               /* driver's number of a connection, never 0 */
+    const void *frame;
+    uint32_t frame_bytes;
+    const struct shard_view *view;
+};
+
+/* Where effects go. Called during shard_step only, in order; the frame is lent
+ * for the call. `ctx` is the driver's. */
+struct shard_out {
+    void *ctx;
+    void (*send)(void *ctx, uint32_t conn, const void *frame, uint32_t bytes);
+    void (*close)(void *ctx, uint32_t conn, const char *why);
+    /* Ask the view service to replace view `old_epoch` by `want`; answered
+     * later, or within the next step, by SHARD_EV_VIEW with the outcome
+     * (`want`, or the view that stands instead). */
+    void (*propose_view)(void *ctx, uint64_t old_epoch, const struct shard_view *want);
+    /* A line for the operator's log: role changes, drift, limits. Not per txn. */
+    void (*note)(void *ctx, const char *text);
+};
+
+/* A shard that belongs to no view yet: it answers NOT_PRIMARY until an
+ * SHARD_EV_VIEW names it the primary, or, as a backup, until a snapshot. NULL:
+ * out of memory. */
+struct shard *shard_create(const struct shard_config *config);
+void shard_destroy(struct shard *s);
+
+/* A replica that is not in the view: keep sending JOIN to the primary on this
+ * connection (the driver made it and sent HELLO / got WELCOME) until the view
+ * holds us. `conn` 0: stop. */
+void shard_join_through(struct shard *s, uint32_t conn);
+
+void shard_step(struct shard *s, const struct shard_event *ev, uint64_t now_ms,
+                const struct shard_out *out);
+
+/* When the next SHARD_EV_TICK is due, driver's clock; UINT64_MAX: never. */
+uint64_t shard_next_ms(const struct shard *s);
+/* False while the unacknowledged log or the waiting replies are at their
+ * bound: the driver then reads no client frame, which is the back-pressure. */
+bool shard_takes_requests(const struct shard *s);
+
+void shard_status_get(const struct shard *s, struct shard_status *out);
+
+/* --- for tests, the digest and the simulator's checkers --------------------- */
+
+/* One entry of the state, as seen by an oracle. */
+struct shard_entry {
+    const char *table;
+    uint8_t kind, slot, key_len;
+    const uint8_t *key, *value;
+    uint32_t value_len, children;
+    uint64_t version, deadline_ms, replicated_deadline_ms;
+};
+/* Every live entry, in no order. */
+void shard_each(const struct shard *s, void (*each)(void *ctx, const struct shard_entry *e),
+                void *ctx);
+/* Recomputes the digest from the whole content, slowly: the oracle of the
+ * incremental one. */
+uint64_t shard_digest_slow(const struct shard *s);
+
+/* Planted bugs (DESIGN 7): compiled in only with -DLETHE_PLANTED_BUGS, chosen
+ * at run time so that one build of the simulator finds them all. */
+#define SHARD_BUGS(X)                                                                             \
+    X(BUG_NONE, "none")                                                                           \
+    X(BUG_ACK_BEFORE_BACKUP, "acknowledge before the backup has it")                              \
+    X(BUG_READ_NOT_HELD, "reply not held for an uncommitted read")                                \
+    X(BUG_MISS_NOT_HELD, "reply not held for an uncommitted miss")                                \
+    X(BUG_VERSION_REUSED, "version reused after delete and re-insert")                            \
+    X(BUG_RESULTS_NOT_REPLICATED, "result table not replicated")                                  \
+    X(BUG_SNAPSHOT_OVERLAP, "snapshot and live log overlap applied twice")                        \
+    X(BUG_TOUCH_NOT_LOGGED, "touch never replicated; an active entry expires after promotion")    \
+    X(BUG_QUARANTINE_SKIPPED, "pool index given out during quarantine")
+enum shard_bug {
+#define X(name, text) name,
+    SHARD_BUGS(X)
+#undef X
+        SHARD_BUG_END
+};
+#ifdef LETHE_PLANTED_BUGS
+extern enum shard_bug shard_bug;
+#define SHARD_BUG(b) (shard_bug == (b))
+#else
+#define SHARD_BUG(b) 0
+#endif
+
+#endif
