@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# The two commands: `make run` shows Lethe at work, `make check` tests it. The
+# rest is behind them. All building is CMake's (CMakePresets.json).
+
+.PHONY: help run check check-long bench sim format build install uninstall setup clean
+SEEDS ?= 200
+SEED ?=
+PREFIX ?= /usr/local
+
+help:
+	@echo 'make run         build, then show a NAT that survives kill -9, on real traffic (root)'
+	@echo 'make check       build, with sanitizers too, and run the tests (root)'
+	@echo 'make check-long  the same with the long tests'
+	@echo 'make bench       measure; tables here, JSON in build/bench/'
+	@echo 'make sim         the simulator alone: SEEDS=1000, or SEED=17 to replay one'
+	@echo 'make format      clang-format over our sources'
+	@echo 'make install     PREFIX=/usr/local DESTDIR=; make uninstall takes it back'
+
+setup:
+	@./setup.sh
+
+build: setup
+	@mkdir -p build
+	@cmake --preset dev >build/configure.log 2>&1 || { cat build/configure.log; exit 1; }
+	@cmake --build --preset dev
+
+run: build
+	@tests/run.sh demo
+
+check: build
+	@tests/run.sh check
+
+check-long: build
+	@tests/run.sh check-long
+
+sim: build
+	@build/dev/tests/sim/sim $(if $(SEED),--seed $(SEED) --trace,--seeds $(SEEDS))
+
+bench: setup
+	@cmake --preset release >/dev/null && cmake --build --preset release
+	@bench/run.sh
+
+format:
+	@git ls-files '*.c' '*.h' | xargs clang-format-14 -i
+
+install: setup
+	@cmake --preset release -DCMAKE_INSTALL_PREFIX=$(PREFIX) >/dev/null && cmake --build --preset release
+	@cmake --install build/release
+
+uninstall:
+	@test -f build/release/install_manifest.txt || { echo 'nothing was installed from this folder'; exit 1; }
+	@while read -r f; do rm -fv "$(DESTDIR)$$f"; done <build/release/install_manifest.txt
+
+clean:
+	rm -rf build

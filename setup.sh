@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+# Installs what Lethe needs on Debian 12 and is not there yet. Idempotent; `make`
+# calls it. This is the one list of packages; beside each, what it is for.
+set -u
+
+packages=(
+  # building
+  build-essential cmake ninja-build pkg-config
+  clang-14 libclang-rt-14-dev llvm-14   # fuzzers (libFuzzer) and their coverage
+  # what the product stands on
+  libdpdk-dev libnuma-dev libpcap-dev   # DPDK: workers and steering
+  libibverbs-dev librdmacm-dev          # RDMA transports
+  libhiredis-dev                        # Redis Cluster as a state store
+  libuv1-dev                            # control threads
+  libcyaml-dev libyaml-dev              # site.yaml
+  libjansson-dev                        # JSON of control sockets
+  libsodium-dev                         # keyed probes
+  # testing, with the real peers
+  libcmocka-dev redis-server
+  iproute2 ethtool nftables procps
+  iperf3 curl dnsmasq-base bind9-dnsutils iputils-ping traceroute tcpdump
+  python3
+)
+
+say() { printf 'setup: %s\n' "$*"; }
+fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+
+. /etc/os-release 2>/dev/null || true
+[ "${ID:-}" = debian ] && [ "${VERSION_ID:-}" = 12 ] ||
+  say "this is ${PRETTY_NAME:-an unknown system}; Lethe is tested on Debian 12 only"
+command -v dpkg-query >/dev/null || fail "no dpkg here: install by hand: ${packages[*]}"
+
+missing=()
+for p in "${packages[@]}"; do
+  [ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || missing+=("$p")
+done
+[ ${#missing[@]} = 0 ] && exit 0
+
+sudo=()
+if [ "$(id -u)" != 0 ]; then
+  command -v sudo >/dev/null ||
+    fail "these packages are missing and I am neither root nor is there sudo. As root: apt-get install ${missing[*]}"
+  sudo=(sudo)
+fi
+
+say "installing ${#missing[@]} Debian packages: ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp)
+# A policy that starts no service: redis-server is started by tests, on ports of their own.
+"${sudo[@]}" env RUNLEVEL=1 apt-get update -q >"$log" 2>&1 || {
+  tail -n 5 "$log" >&2
+  fail "apt-get update failed (above): no network, or no package mirror in /etc/apt/sources.list?"
+}
+"${sudo[@]}" env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+  apt-get install -y -q --no-install-recommends "${missing[@]}" >"$log" 2>&1 || {
+  tail -n 15 "$log" >&2
+  fail "apt-get install failed (above). Mend that and run me again; I go on where I stopped."
+}
+rm -f "$log"
+say "done"

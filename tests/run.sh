@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+# What `make run`, `make check` and `make check-long` do once the dev build is there.
+#   run.sh demo        the demo: exit status is its verdict
+#   run.sh check       sanitizer builds of the unit and simulator tests, then every
+#                      test of the dev build; ends with ctest's summary
+#   run.sh check-long  the same, with the tests labelled `long`
+set -u
+cd "$(dirname "$0")/.." || exit 1
+
+as_root=()
+if [ "$(id -u)" != 0 ]; then
+  command -v sudo >/dev/null || { echo "network namespaces need root: run me as root, or install sudo" >&2; exit 1; }
+  as_root=(sudo -E)
+fi
+
+build() { # preset, target...
+  local preset=$1; shift
+  cmake --preset "$preset" >"build/configure-$preset.log" 2>&1 || { cat "build/configure-$preset.log"; exit 1; }
+  cmake --build --preset "$preset" --target "$@" >"build/build-$preset.log" 2>&1 ||
+    { tail -n 40 "build/build-$preset.log"; exit 1; }
+}
+
+sanitized() { # preset, label regex
+  echo "== $1: $2 tests"
+  build "$1" all
+  ctest --test-dir "build/$1" -j2 --output-on-failure --no-tests=error -L "$2" -LE long
+}
+
+case "${1:-}" in
+demo)
+  shift
+  exec "${as_root[@]}" python3 tests/net/demo.py --build build/dev "$@"
+  ;;
+check | check-long)
+  not_long=(-LE long)
+  [ "$1" = check-long ] && not_long=()
+  status=0
+  sanitized asan 'unit|sim' || status=1
+  sanitized tsan 'threads' || status=1
+  echo "== dev: all tests"
+  "${as_root[@]}" ctest --test-dir build/dev -j2 --output-on-failure --no-tests=error "${not_long[@]}" || status=1
+  [ $status = 0 ] || echo "FAILED: see above" >&2
+  exit $status
+  ;;
+*)
+  echo "usage: tests/run.sh demo|check|check-long" >&2
+  exit 2
+  ;;
+esac
