@@ -158,7 +158,7 @@ struct msg_chunk_ack {
     struct msg_node self;
     uint64_t snapshot;
     uint16_t slot_or_base, part, refused, zero; /* refused: stale, send afresh */
-    uint32_t zero2;
+    uint32_t zero2, zero3;
 };
 struct msg_snap_end { struct msg_head head; struct msg_node to; uint64_t snapshot; };
 

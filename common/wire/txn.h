@@ -157,7 +157,9 @@ struct txn_builder {
 };
 
 void txn_begin(struct txn_builder *b, void *buf, uint32_t room, uint8_t slot);
-/* Appends an op; returns its position, or -1 when it does not fit. */
+/* Appends an op; returns its position, or -1 when it does not fit. `op` gives
+ * code, lengths and arguments; its `bytes` and `npatch` are set here. A key or
+ * value given as NULL is zeros, for patches to fill. */
 int txn_add_op(struct txn_builder *b, const struct txn_op *op, const void *key,
                const void *parent_key, const void *value);
 /* Adds a patch to the op added last. */
@@ -171,7 +173,8 @@ uint32_t txn_end(struct txn_builder *b);
 
 /* Checks lengths, counts, codes, flags, patch ranges (targets inside key,
  * parent or value; source an earlier op), SCAN alone, skip in range; NOT table
- * ids, which only the shard knows. Returns NULL, or what is wrong. */
+ * ids, which only the shard knows. `bytes` is what may be read from `txn` on,
+ * at least the txn's own length. Returns NULL, or what is wrong. */
 const char *txn_validate(const void *txn, uint32_t bytes);
 const char *txn_result_validate(const void *result, uint32_t bytes);
 
@@ -215,6 +218,9 @@ static inline const uint8_t *txn_result_value(const struct txn_result *r)
 }
 /* The result of op number `op`, or NULL if it was skipped. */
 const struct txn_result *txn_result_of(const struct txn_result_head *h, int op);
+/* The scan entry at *offset (0 starts) of a scan's result, and *offset moved
+ * behind it; NULL at the end, or when the rest is malformed. */
+const struct txn_scan_entry *txn_scan_next(const struct txn_result *r, uint32_t *offset);
 
 /* --- hash slots ------------------------------------------------------------ */
 

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Checking and comparing table schemas (schema.h). Pure; any thread. */
+#include "common/wire/schema.h"
+
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+_Static_assert(sizeof(struct table_reaction) == 32, "wire format");
+_Static_assert(sizeof(struct table_schema) == 112, "wire format");
+
+static bool is_zero(const void *data, size_t bytes)
+{
+    const uint8_t *p = data;
+    while (bytes > 0 && *p == 0)
+        p++, bytes--;
+    return bytes == 0;
+}
+
+/* Letters, digits, '_', '-', '.', then NULs to the end. */
+static bool is_name(const char name[TABLE_NAME_MAX])
+{
+    size_t len = strnlen(name, TABLE_NAME_MAX);
+    if (len == 0 || len == TABLE_NAME_MAX || !is_zero(name + len, TABLE_NAME_MAX - len))
+        return false;
+    for (size_t i = 0; i < len; i++) {
+        char c = name[i];
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+              c == '_' || c == '-' || c == '.'))
+            return false;
+    }
+    return true;
+}
+
+static const char *check_reaction(const struct table_schema *s, const struct table_reaction *r)
+{
+    uint32_t end = (uint32_t)r->off + r->len;
+    if (r->kind == REACT_NONE)
+        return is_zero(r, sizeof *r) ? NULL : "reaction: fields set, but no kind";
+    if (r->kind > REACT_SUB || !is_zero(r->zero, sizeof r->zero))
+        return "reaction: unknown kind";
+    if (!is_name(r->table))
+        return "reaction: not a table name";
+    if (r->kind == REACT_FREE && ((r->len != 4 && r->len != 12) || end > s->value_size))
+        return "reaction: no index (4 bytes, or 12 with its version) at that place of the value";
+    if (r->kind == REACT_SUB && (r->len == 0 || end > s->key_size))
+        return "reaction: those bytes are not inside the key";
+    return NULL;
+}
+
+static const char *check_sizes(const struct table_schema *s)
+{
+    bool pool = s->kind == TABLE_POOL;
+    if (s->key_size == 0 || s->key_size > TXN_KEY_MAX)
+        return "key_size: write a number from 1 to 40";
+    if (pool && s->key_size != 4)
+        return "key_size: a pool's key is its index, 4 bytes";
+    if ((uint32_t)s->part_off + s->part_len > s->key_size || (s->part_len == 0 && !pool))
+        return "part_off, part_len: the partition key must be a part of the key";
+    if (s->value_size > TXN_VALUE_MAX)
+        return "value_size: write a number up to 256";
+    if (s->kind == TABLE_COUNTERS && (s->value_size == 0 || s->value_size % 8 != 0))
+        return "value_size: counters are 8 bytes each";
+    if (pool && s->max_entries == 0)
+        return "max_entries: a pool needs its number of indexes";
+    if (!pool && s->quarantine_ms != 0)
+        return "quarantine_ms: only pools have one";
+    return NULL;
+}
+
+const char *schema_validate(const struct table_schema *s)
+{
+    if (!is_name(s->name))
+        return "name: 1 to 23 letters, digits, '_', '-' or '.', padded with NULs";
+    if (s->kind < TABLE_HASH || s->kind > TABLE_COUNTERS)
+        return "kind: not a table kind";
+    if (s->durability > DURABLE_ASYNC)
+        return "durability: unknown";
+    if (s->parent_dies > 1)
+        return "parent_dies: 0 or 1";
+    const char *why = check_sizes(s);
+    for (int i = 0; !why && i < TABLE_REACTIONS; i++)
+        why = check_reaction(s, &s->reactions[i]);
+    return why;
+}
+
+static uint32_t number_at(const struct table_schema *s, size_t off, size_t bytes)
+{
+    uint32_t n = 0;
+    memcpy(&n, (const uint8_t *)s + off, bytes);
+    return n;
+}
+
+static int compare_numbers(const struct table_schema *have, const struct table_schema *want,
+                           char *err, uint32_t err_len)
+{
+#define FIELD(f) {#f, offsetof(struct table_schema, f), sizeof(((struct table_schema *)0)->f)}
+    static const struct { const char *name; size_t off, bytes; } fields[] = {
+        FIELD(kind), FIELD(version), FIELD(durability), FIELD(key_size), FIELD(part_off),
+        FIELD(part_len), FIELD(parent_dies), FIELD(value_size), FIELD(timeout_ms),
+        FIELD(max_entries), FIELD(quarantine_ms)};
+#undef FIELD
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        uint32_t h = number_at(have, fields[i].off, fields[i].bytes);
+        uint32_t w = number_at(want, fields[i].off, fields[i].bytes);
+        if (h == w)
+            continue;
+        snprintf(err, err_len,
+                 "table %.*s: the store has schema version %u with %s %u, asked for is "
+                 "version %u with %s %u",
+                 TABLE_NAME_MAX, have->name, have->version, fields[i].name, h, want->version,
+                 fields[i].name, w);
+        return -1;
+    }
+    return 0;
+}
+
+static int compare_reactions(const struct table_schema *have, const struct table_schema *want,
+                             char *err, uint32_t err_len)
+{
+    for (int i = 0; i < TABLE_REACTIONS; i++) {
+        const struct table_reaction *h = &have->reactions[i], *w = &want->reactions[i];
+        if (memcmp(h, w, sizeof *h) == 0)
+            continue;
+        snprintf(err, err_len,
+                 "table %.*s: the store has schema version %u with reaction %d: kind %u on '%.*s' "
+                 "at %u+%u, asked for is version %u with kind %u on '%.*s' at %u+%u",
+                 TABLE_NAME_MAX, have->name, have->version, i, h->kind, TABLE_NAME_MAX, h->table,
+                 h->off, h->len, want->version, w->kind, TABLE_NAME_MAX, w->table, w->off, w->len);
+        return -1;
+    }
+    return 0;
+}
+
+int schema_compare(const struct table_schema *have, const struct table_schema *want, char *err,
+                   uint32_t err_len)
+{
+    if (memcmp(have->name, want->name, TABLE_NAME_MAX) != 0) {
+        snprintf(err, err_len, "table names differ: the store has '%.*s', asked for is '%.*s'",
+                 TABLE_NAME_MAX, have->name, TABLE_NAME_MAX, want->name);
+        return -1;
+    }
+    int differs = compare_numbers(have, want, err, err_len);
+    return differs ? differs : compare_reactions(have, want, err, err_len);
+}
