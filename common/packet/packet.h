@@ -92,13 +92,23 @@ void packet_set_inner_src(struct packet *p, const struct packet_addr *addr, uint
 void packet_set_inner_dst(struct packet *p, const struct packet_addr *addr, uint16_t port);
 /* TTL - 1. False: it was <= 1 and nothing changed. */
 bool packet_decrement_ttl(struct packet *p);
-/* Turns the packet into an ICMP error about itself, from `from` to its source,
+/* Turns the packet into an ICMP error about itself, from `from` to its source
+ * (`rest`: bytes 4..7 of the ICMP header as a number, a next-hop MTU for one),
  * quoting as much as 576 bytes allow (RFC 1812 4.3.2.3), Ethernet addresses
  * swapped. False (drop it): about an ICMP error, a later fragment, a multicast
  * or broadcast (RFC 1122 3.2.2), or no room. */
 bool packet_make_icmp_error(struct packet *p, uint8_t type, uint8_t code, uint32_t rest,
                             const struct packet_addr *from);
+/* An ICMP error that may be believed (RFC 5508 REQ-3): IPv4, whole, its own
+ * checksum right and that of the quoted IP header too. */
+bool packet_icmp_error_intact(const struct packet *p);
+/* Source and destination of the Ethernet header, for a packet turned round. */
+void packet_swap_ethernet(struct packet *p);
 
+/* The Internet checksum (RFC 1071), over words as they lie in memory: store
+ * and load it raw, never swapped. fold gives the complement, what goes into a
+ * header; 0 over bytes that contain a right checksum. add may be chained while
+ * all parts but the last are of even length, 128 KiB in all. */
 uint16_t checksum_fold(uint32_t sum);
 uint32_t checksum_add(uint32_t sum, const void *data, uint32_t len);
 /* HC' = ~(~HC + ~m + m'), RFC 1624 eqn 3, over `len` bytes (even). */
