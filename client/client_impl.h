@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The inside of liblethe: one struct lethe_client, a session per shard, and a
+ * window of txn slots that all sessions share. Everything here belongs to the
+ * client's one thread; everything is allocated in lethe_client_create.
+ *
+ *   client.c   create, tables, status, the public poll and flush
+ *   txn_ops.c  building a txn in a slot
+ *   window.c   slots, their lists, sequence -> slot, the watermark
+ *   session.c  dial, HELLO, lease, tables; what to do when a shard is away
+ *   batch.c    BATCH out, RESULTS in, retries
+ *   sleep.c    descriptor and deadlines for callers that sleep
+ *
+ * A slot's life: FREE -> BUILDING (begin) -> QUEUED (submit) -> SENT (in a
+ * frame; only now it gets its sequence, so a txn that never left survives the
+ * loss of a client id) -> FREE (answered). From SENT it goes back to QUEUED by
+ * time-out or reconnection, and to DELAYED when the store said "not now".
+ *
+ * The bytes in a slot carry the CALLER's table numbers; they are translated
+ * while being copied into a frame, so that a retry after a reconnection uses
+ * the ids that this connection's store gave.
+ */
+#ifndef LETHE_CLIENT_IMPL_H
+#define LETHE_CLIENT_IMPL_H
+
+#include "client/lethe.h"
+
+enum {
+    SLOT_NONE = 0xffff,
+    DIAL_DELAY_MIN_US = 10 * 1000,
+    DIAL_DELAY_MAX_US = 1000 * 1000,
+    RETRY_DEFAULT_MS = 200,
+    SILENCE_RETRIES = 10,       /* a shard that owes answers and says nothing that long is redialled */
+    PUSHED_BACK_US = 20 * 1000, /* BUSY, NOT_PRIMARY, LOST: again after this */
+    REFUSED_US = 100 * 1000,    /* no client id for us now: ask again */
+    FATAL_US = 1000 * 1000,     /* wrong schema: an operator may mend it meanwhile */
+    HELD_US = 1000,             /* no room: try again then even if no descriptor says so */
+    FRAMES_PER_POLL = 64,
+};
+
+enum slot_state { SLOT_FREE, SLOT_BUILDING, SLOT_QUEUED, SLOT_SENT, SLOT_DELAYED };
+
+/* 65 cache lines: an odd number, so that slots spread over the cache's sets. */
+struct lethe_txn {
+    struct lethe_client *client;
+    lethe_done done;
+    void *user;
+    uint64_t seq;               /* 0 until its first frame */
+    uint64_t due_us;            /* SENT, DELAYED: again then */
+    struct txn_builder build;
+    uint16_t next, prev;        /* in the list of its state */
+    uint8_t shard, state, zero[2];
+    uint8_t bytes[TXN_BYTES_MAX];
+} __attribute__((aligned(64)));
+
+struct slot_list {
+    uint16_t head, tail;
+    uint32_t count;
+};
+
+enum session_state {
+    SESSION_DOWN,               /* no channel; dial at step_us */
+    SESSION_CONNECTING,         /* a channel, HELLO not accepted by it yet */
+    SESSION_HELLO,              /* waiting for WELCOME */
+    SESSION_LEASE,              /* waiting for a client id */
+    SESSION_TABLES,             /* waiting for tables */
+    SESSION_UP
+};
+
+struct session {                /* one per shard */
+    struct lethe_client *client;
+    struct channel *channel;    /* NULL: DOWN */
+    uint16_t shard;
+    uint8_t state;              /* enum session_state */
+    bool flush_wanted;          /* queued txns may leave without another lethe_flush */
+    bool pushed_back;           /* the newest answer was "not now" */
+    bool blocked;               /* the present step found no room in the channel */
+
+    uint64_t id;                /* client id leased by this shard, 0: none */
+    uint64_t nonce;             /* of the CLIENT_OPEN on its way */
+    uint64_t next_seq, ack;
+    struct slot_list queue, sent, delayed;
+    uint16_t *by_seq;           /* [MSG_CLIENT_WINDOW] slot of seq % size, or SLOT_NONE */
+    uint8_t *frame;             /* [MSG_BYTES_MAX] */
+    uint32_t held_bytes;        /* of `frame`, which the channel had no room for */
+    int16_t table_id[TABLES_MAX]; /* the store's id of our table number; -1: not open */
+
+    uint64_t step_us;           /* dial, or repeat the present step, then */
+    uint64_t dial_delay_us;
+    uint64_t heard_us;          /* last frame, or when we began to expect one */
+    uint64_t batch_us;          /* last BATCH sent: the lease counts from there */
+    uint64_t lease_us;
+    uint64_t down_since_us;     /* 0: UP */
+    char trouble[160], fatal[240];
+
+    int watched_fd;             /* in the client's epoll set; -1: none */
+    short watched_events;
+};
+
+struct lethe_client {
+    uint16_t shards;
+    uint32_t window;
+    uint64_t retry_us;
+    lethe_dial dial;
+    void *dial_ctx;
+    char *address;
+
+    struct lethe_txn *slots;
+    uint16_t *free_slots;       /* a stack: the warmest slot is used first */
+    uint32_t nfree;
+    uint64_t now_us;            /* of the newest poll */
+    bool was_ready, polling;
+    int epoll_fd;               /* -1: nobody sleeps on us */
+    uint64_t nonces;
+    uint64_t done, retries, reconnects, leases;
+
+    int ntables;
+    struct table_schema tables[TABLES_MAX];
+    struct session sessions[LETHE_SHARDS_MAX];
+};
+
+static inline uint16_t slot_number(const struct lethe_txn *t)
+{
+    return (uint16_t)(t - t->client->slots);
+}
+
+/* --- window.c ----------------------------------------------------------------- */
+
+int lethe_window_create(struct lethe_client *c);
+void lethe_window_destroy(struct lethe_client *c);
+struct lethe_txn *lethe_window_take(struct lethe_client *c);
+void lethe_window_give(struct lethe_txn *t);
+void lethe_list_init(struct slot_list *l);
+/* Links a slot that is in no list at the end (front) and sets its state. */
+void lethe_list_append(struct session *s, struct slot_list *l, struct lethe_txn *t,
+                       enum slot_state state);
+void lethe_list_prepend(struct session *s, struct slot_list *l, struct lethe_txn *t,
+                        enum slot_state state);
+/* Unlinks it from the list of its state. */
+void lethe_list_remove(struct session *s, struct lethe_txn *t);
+/* Names a txn for the store; false: too far ahead of the watermark. */
+bool lethe_seq_assign(struct session *s, struct lethe_txn *t);
+/* The outstanding txn of that sequence, or NULL. */
+struct lethe_txn *lethe_seq_find(struct session *s, uint64_t seq);
+/* It is answered: forgets the sequence and moves the watermark. */
+void lethe_seq_done(struct session *s, struct lethe_txn *t);
+void lethe_seq_reset(struct session *s);
+
+/* --- session.c ---------------------------------------------------------------- */
+
+/* Receives and does what is due. Returns the txns completed. */
+int lethe_session_poll(struct session *s);
+/* Closes; everything outstanding is sent again on the next channel. */
+void lethe_session_drop(struct session *s, const char *why);
+/* The store knows our client id no more: calls back what was sent under it
+ * with STALE_CLIENT and leases a new one. Returns the txns completed. */
+int lethe_session_stale(struct session *s);
+/* A table was added: opens it at this shard. */
+void lethe_session_tables(struct session *s);
+uint64_t lethe_session_next_us(const struct session *s);
+
+/* --- batch.c ------------------------------------------------------------------ */
+
+/* Sends what is queued, as frames; what the channel takes no more stays. */
+void lethe_batch_send(struct session *s);
+/* Time-outs, delayed retries, lease renewal. */
+void lethe_batch_timers(struct session *s);
+int lethe_batch_results(struct session *s, const struct msg_results *m);
+/* After a reconnection: everything outstanding is queued again. */
+void lethe_batch_requeue(struct session *s);
+
+/* --- sleep.c ------------------------------------------------------------------ */
+
+/* Takes the session's channel out of the epoll set; before it is closed. */
+void lethe_sleep_forget(struct session *s);
+
+#endif
