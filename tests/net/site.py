@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A whole Lethe site on one machine: its programs, in the network of network.py.
+
+    client hosts ─ client router ─ [lethe-steer] ─ outside router ─ servers        (packets)
+                                     │ memif │
+                               lethe-nf  lethe-nf  lethe-nf                        (any number)
+                                     │ tcp   │
+                            lethe-store primary ── lethe-store backup              (all state)
+
+An instance is one program under one name (steer, w1, store-a); it may be killed and started again
+under that name. A kill *counts* only if the victim had forwarded packets since its start.
+
+Owner: the main thread starts and kills; anybody may ask and read.
+"""
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import tempfile
+import time
+
+import network
+from netns import NetError
+
+SITE_YAML = """\
+# Written by tests/net/site.py.
+failure_timeout_ms: {failure_timeout_ms}
+run_dir: {run_dir}
+store:
+  shards: {shards}
+  nodes:
+{nodes}
+steering:
+  control: {run_dir}/steer.sock
+  memif_dir: {run_dir}
+  probe_key_file: {run_dir}/probe.key
+  workers_max: {workers_max}
+  inside:
+    address: {inside_address}
+    next_hop: {inside_next_hop}
+    serves: []
+    port: "net_af_packet0,iface=inside,framecnt=4096,blocksz=65536"
+  outside:
+    address: {outside_address}
+    next_hop: {outside_next_hop}
+    serves: [{external}]
+    port: "net_af_packet1,iface=outside,framecnt=4096,blocksz=65536"
+chain: [{chain}]
+nfs:
+  nat44:
+    inside: [{inside_prefix}]
+    external: [{external}]
+"""
+
+
+def wait_for(condition, timeout_s, what, every_s=0.02):
+    """Until condition() is true; its value. A NetError naming `what` when it never is."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise NetError("waited %g s in vain for %s" % (timeout_s, what))
+        time.sleep(every_s)
+
+
+class Control:
+    """A program's control socket: one request a line, one JSON object a line back."""
+
+    def __init__(self, path, timeout_s=2.0):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.socket.settimeout(timeout_s)
+        self.socket.connect(path)
+        self.stream = self.socket.makefile("rwb")
+
+    def ask(self, request):
+        self.stream.write(request.encode() + b"\n")
+        self.stream.flush()
+        reply = self.stream.readline()
+        if not reply.endswith(b"\n"):
+            raise OSError("no whole reply")
+        return json.loads(reply)
+
+    def close(self):
+        self.stream.close()
+        self.socket.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+class Instance:
+    def __init__(self, name, kind):
+        self.name, self.kind = name, kind
+        self.process = None
+        self.state = "absent"     # starting, running, paused, killed, stopped
+        self.starts = self.kills = 0
+
+    def running(self):
+        return self.process is not None and self.process.alive()
+
+
+class Site:
+    def __init__(self, lab, build, shards=2, failure_timeout_ms=500, chain="nat44, monitor",
+                 spray=False):
+        self.lab = lab
+        self.programs = os.path.abspath(build)
+        self.run_dir = tempfile.mkdtemp(prefix="lethe-")  # short: a socket's path has 107 bytes
+        lab.ledger.note_folder(self.run_dir)
+        self.spray = spray
+        self.failure_timeout_ms = failure_timeout_ms
+        self.instances = {}
+        self.config = os.path.join(lab.folder, "site.yaml")
+        with open(os.path.join(self.run_dir, "probe.key"), "w") as f:
+            os.fchmod(f.fileno(), 0o600)
+            f.write(secrets.token_hex(16) + "\n")
+        nodes = "\n".join("    - {name: %s, listen: \"%s:7400\"}" % item
+                          for item in network.STORES.items())
+        self.write_config(self.config, nodes=nodes, shards=shards, chain=chain)
+
+    def write_config(self, path, **keys):
+        values = dict(
+            run_dir=self.run_dir, failure_timeout_ms=self.failure_timeout_ms,
+            workers_max=network.WORKERS_MAX, inside_address=network.INSIDE_ADDRESS,
+            inside_next_hop=network.INSIDE_NEXT_HOP, outside_address=network.OUTSIDE_ADDRESS,
+            outside_next_hop=network.OUTSIDE_NEXT_HOP, inside_prefix=network.INSIDE_PREFIX,
+            external=", ".join(network.EXTERNAL_ADDRESSES))
+        with open(path, "w") as f:
+            f.write(SITE_YAML.format(**dict(values, **keys)))
+
+    def close(self):
+        """Processes are the lab's to stop; this is the folder of sockets."""
+        shutil.rmtree(self.run_dir, ignore_errors=True)
+
+    # --- starting ------------------------------------------------------------------------
+
+    def _start(self, name, kind, argv, namespace):
+        i = self.instances.setdefault(name, Instance(name, kind))
+        if i.running():
+            raise NetError("%s is running already" % name)
+        i.process = self.lab.spawn(name, argv, self.lab.namespaces[namespace])
+        i.state, i.starts = "starting", i.starts + 1
+        return i
+
+    def start_store(self, name):
+        i = self._start(name, "store", [self.programs + "/statestore/lethe-store", "-c", self.config,
+                                        "--node", name], name)
+        self.wait_answers(name)
+        return i
+
+    def start_steering(self):
+        argv = [self.programs + "/steering/lethe-steer", "-c", self.config]
+        i = self._start("steer", "steering", argv + (["--spray"] if self.spray else []), "steer")
+        self.wait_answers("steer")
+        return i
+
+    def start_worker(self, name):
+        """Starts it and returns at once; wait_worker waits until it is served packets."""
+        network.attach_to_management(self.lab, name, network.worker_address(name))
+        return self._start(name, "worker", [self.programs + "/nf/lethe-nf", "-c", self.config,
+                                            "--name", name], name)
+
+    def wait_answers(self, name):
+        i = self.instances[name]
+
+        def answers():
+            if not i.running():
+                raise NetError("%s ended at its start: see %s" % (name, i.process.log))
+            return self.stats(name)
+        wait_for(answers, 15, "the control socket of %s; see %s" % (name, i.process.log))
+        i.state = "running"
+
+    def wait_worker(self, name, timeout_s=15):
+        """Until the worker answers and steering counts it among the healthy."""
+        self.wait_answers(name)
+        wait_for(lambda: name in self.healthy(), timeout_s,
+                 "steering to use %s; see %s" % (name, self.instances[name].process.log))
+
+    # --- asking --------------------------------------------------------------------------
+
+    def ask(self, name, request, timeout_s=1.0):
+        """The reply, or None when nobody answers in time."""
+        try:
+            with Control(os.path.join(self.run_dir, name + ".sock"), timeout_s) as c:
+                return c.ask(request)
+        except (OSError, ValueError):
+            return None
+
+    def stats(self, name, timeout_s=1.0):
+        return self.ask(name, "stats", timeout_s)
+
+    def healthy(self):
+        reply = self.ask("steer", "workers") or {}
+        return [w["name"] for w in reply.get("workers", []) if w.get("state") == "healthy"]
+
+    def forwarded(self, name):
+        """Packets this worker has sent on since its process started."""
+        stats = self.stats(name) or {}
+        return sum(v for k, v in stats.items() if k.startswith("lethe_worker_tx_packets_total"))
+
+    def running_workers(self):
+        return sorted(n for n, i in self.instances.items()
+                      if i.kind == "worker" and i.running() and i.state == "running")
+
+    # --- breaking ------------------------------------------------------------------------
+
+    def kill(self, name):
+        """kill -9."""
+        i = self.instances[name]
+        i.process.kill()
+        i.state, i.kills = "killed", i.kills + 1
+
+    def pause(self, name):
+        self.instances[name].process.signal(signal.SIGSTOP)
+        self.instances[name].state = "paused"
+
+    def resume(self, name):
+        self.instances[name].process.signal(signal.SIGCONT)
+        self.instances[name].state = "running"
+
+    def stop(self, name):
+        """SIGTERM; the exit status."""
+        i = self.instances[name]
+        status = i.process.stop(20)
+        i.state = "stopped"
+        return status
