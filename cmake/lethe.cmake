@@ -65,25 +65,34 @@ function(lethe_unit_tests)
 endfunction()
 
 # lethe_use_dpdk(<target> <driver>...): links DPDK statically with just these drivers
-# (starts faster and is smaller than loading every driver there is).
+# (starts faster and is smaller than loading every driver there is), and adds
+# common/packet/dpdk_*.c, which want lethe_support. rte_net_af_xdp is left out where libxdp is missing.
+# --wrap: see "the gate" in common/packet/dpdk_port.c.
 function(lethe_use_dpdk target)
-  set(libs)
-  foreach(lib ${DPDK_STATIC_LIBRARIES})
-    if(lib MATCHES "^rte_(net|crypto|common|baseband|compress|event|raw|regex|vdpa|dma|gpu|mempool|bus)_")
-      continue() # a driver
+  set(drivers ${ARGN})
+  set(extra)
+  if("rte_net_af_xdp" IN_LIST drivers)
+    pkg_check_modules(XDP QUIET libxdp libbpf)
+    if(XDP_FOUND)
+      list(APPEND extra xdp bpf)
+    else()
+      message(STATUS "lethe: no libxdp (package libxdp-dev): ${target} will have no AF_XDP ports")
+      list(REMOVE_ITEM drivers rte_net_af_xdp)
     endif()
-    list(APPEND libs ${lib})
-  endforeach()
-  set(drivers rte_bus_vdev rte_mempool_ring ${ARGN})
+  endif()
   set(whole)
-  foreach(driver ${drivers})
+  foreach(driver rte_bus_vdev rte_mempool_ring ${drivers})
     list(APPEND whole -l:lib${driver}.a)
   endforeach()
-  target_include_directories(${target} SYSTEM PRIVATE ${DPDK_STATIC_INCLUDE_DIRS})
-  target_compile_options(${target} PRIVATE -include rte_config.h -mssse3)
-  target_link_libraries(${target} PRIVATE -Wl,--whole-archive ${whole} -Wl,--no-whole-archive
-    -Wl,--start-group -l:librte_eal.a -l:librte_ethdev.a -l:librte_mbuf.a -l:librte_mempool.a
-    -l:librte_ring.a -l:librte_kvargs.a -l:librte_telemetry.a -l:librte_net.a -l:librte_meter.a
-    -l:librte_hash.a -l:librte_rcu.a -l:librte_pci.a -l:librte_bus_pci.a -Wl,--end-group
-    numa dl m pthread)
+  set(core)
+  foreach(lib eal ethdev mbuf mempool ring kvargs telemetry net gso meter hash rcu pci)
+    list(APPEND core -l:librte_${lib}.a)
+  endforeach()
+  target_sources(${target} PRIVATE ${CMAKE_SOURCE_DIR}/common/packet/dpdk_port.c
+    ${CMAKE_SOURCE_DIR}/common/packet/dpdk_iface.c)
+  target_include_directories(${target} SYSTEM PRIVATE ${DPDK_INCLUDE_DIRS})
+  target_compile_options(${target} PRIVATE -include rte_config.h)
+  target_link_options(${target} PRIVATE -Wl,--wrap=epoll_wait)
+  target_link_libraries(${target} PRIVATE lethe_support -Wl,--whole-archive ${whole} -Wl,--no-whole-archive
+    -Wl,--start-group ${core} -Wl,--end-group ${extra} numa bsd dl m Threads::Threads)
 endfunction()

@@ -33,6 +33,16 @@ void dpdk_port_remove(uint16_t port);
  * if it has none (memif). `iface`: its kernel interface. */
 int dpdk_port_fd(const char *iface);
 
+/*
+ * A loop brackets its bursts (and everything else it does to ports) with these
+ * two, and does not sleep inside. The memif driver unmaps a dead peer's rings
+ * on EAL's own interrupt thread, at any moment; a burst running at that moment
+ * would crash. That thread therefore waits until no loop is inside. One
+ * datapath thread per process. Costs an uncontended lock per round.
+ */
+void dpdk_poll_begin(void);
+void dpdk_poll_end(void);
+
 /* ethtool's view of a kernel interface: 0 if tx checksum offload and gro are
  * off at it; otherwise a sentence with the ethtool command that mends it. On
  * veth a peer's offloads show as partial checksums: these are counted at rx. */
