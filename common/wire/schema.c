@@ -96,7 +96,7 @@ static int compare_numbers(const struct table_schema *have, const struct table_s
 {
 #define FIELD(f) {#f, offsetof(struct table_schema, f), sizeof(((struct table_schema *)0)->f)}
     static const struct { const char *name; size_t off, bytes; } fields[] = {
-        FIELD(kind), FIELD(version), FIELD(durability), FIELD(key_size), FIELD(part_off),
+        FIELD(kind), FIELD(durability), FIELD(key_size), FIELD(part_off),
         FIELD(part_len), FIELD(parent_dies), FIELD(value_size), FIELD(timeout_ms),
         FIELD(max_entries), FIELD(quarantine_ms)};
 #undef FIELD
@@ -140,6 +140,12 @@ int schema_compare(const struct table_schema *have, const struct table_schema *w
                  TABLE_NAME_MAX, have->name, TABLE_NAME_MAX, want->name);
         return -1;
     }
-    int differs = compare_numbers(have, want, err, err_len);
-    return differs ? differs : compare_reactions(have, want, err, err_len);
+    if (compare_numbers(have, want, err, err_len) != 0 ||
+        compare_reactions(have, want, err, err_len) != 0)
+        return -1;
+    if (have->version == want->version)
+        return 0;
+    snprintf(err, err_len, "table %.*s: the store has schema version %u, asked for is version %u",
+             TABLE_NAME_MAX, have->name, have->version, want->version);
+    return -1;
 }

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The edge: golden frames (tests/golden/v1) are valid; each row damages one
+ * field of one and names the sentence; every cut is refused; any single byte
+ * may be anything without a read outside the frame (ASan).
+ */
+#include "tests/check.h"
+
+#include <stdlib.h>
+
+#include "common/wire/crc.h"
+#include "common/wire/msg.h"
+
+enum { ROOM = 8192 };
+
+/* A frame in a buffer of exactly its size, so that ASan sees a read beyond. */
+static void *load(const char *name, uint32_t *bytes)
+{
+    static uint8_t buf[ROOM];
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s.bin", LETHE_GOLDEN_DIR, name);
+    FILE *f = fopen(path, "rb");
+    CHECK(f, "%s", path);
+    *bytes = (uint32_t)fread(buf, 1, sizeof buf, f);
+    fclose(f);
+    void *frame = malloc(*bytes);
+    memcpy(frame, buf, *bytes);
+    return frame;
+}
+
+/* name of the golden message, sentence, what is done to it (`m`: its struct) */
+#define ROWS(X)                                                                                    \
+    X(status, msg_status, "frame cut short", m->head.bytes = 40)                                    \
+    X(status, msg_status, "unknown message type", m->head.type = 0)                                 \
+    X(status, msg_status, "unknown message type", m->head.type = MSG_TYPE_END)                      \
+    X(status, msg_status, "frame is not as long as its message", m->head.type = MSG_CLIENT)         \
+    X(status, msg_status, "unknown protocol version", m->head.proto = 0)                            \
+    X(status, msg_status, "unknown protocol version", m->head.proto = 2)                            \
+    X(hello, msg_hello, "hello: this is not Lethe's protocol", m->magic++)                          \
+    X(hello, msg_hello, "hello: bad protocol range", m->proto_min = 2)                              \
+    X(hello, msg_hello, "hello: bad protocol range", m->proto_min = 0)                              \
+    X(hello, msg_hello, "hello: unknown role", m->role = 4)                                         \
+    X(hello, msg_hello, "hello: replicas, and only they, name their node", m->role = ROLE_CLIENT)   \
+    X(hello, msg_hello, "text without its closing NUL", memset(m->tenant, 'a', 32))                 \
+    X(welcome, msg_welcome, "welcome: a protocol that was not offered", m->proto = 2)               \
+    X(welcome, msg_welcome, "welcome: field out of range", m->shards = 0)                           \
+    X(welcome, msg_welcome, "reserved field not zero", m->zero[1] = 1)                              \
+    X(error, msg_error, "text without its closing NUL", memset(m->text, 'a', 200))                  \
+    X(error, msg_error, "reserved field not zero", m->zero = 1)                                     \
+    X(client, msg_client, "reserved field not zero", m->zero = 1)                                   \
+    X(table_open, msg_table_open, "kind: not a table kind", m->schema.kind = 9)                     \
+    X(table, msg_table, "table: number out of range", m->id = TABLES_MAX)                           \
+    X(table, msg_table, "text without its closing NUL", memset(m->name, 'a', TABLE_NAME_MAX))       \
+    X(table, msg_table, "text without its closing NUL", memset(m->text, 'a', 200))                  \
+    X(batch, msg_batch, "batch: too many txns", m->ntxn = MSG_BATCH_MAX + 1)                        \
+    X(batch, msg_batch, "txn: cut short", m->ntxn = 3)                                              \
+    X(batch, msg_batch, "batch: bytes left over after its last txn", m->ntxn = 1)                   \
+    X(batch, msg_batch, "batch: a txn without a sequence number",                                   \
+      ((struct txn_head *)(m + 1))->seq = 0)                                                        \
+    X(batch, msg_batch, "txn: bad number of ops", ((struct txn_head *)(m + 1))->nops = 0)           \
+    X(batch, msg_batch, "reserved field not zero", m->zero = 1)                                     \
+    X(results, msg_results, "results: cut short", m->nres = 3)                                      \
+    X(results, msg_results, "results: bytes left over after the last one", m->nres = 1)             \
+    X(results, msg_results, "results: unknown status",                                              \
+      ((struct txn_result_head *)(m + 1))->status = 99)                                             \
+    X(join, msg_join, "node number missing", m->self.node = 0)                                      \
+    X(join, msg_join, "reserved field not zero", m->self.zero = 1)                                  \
+    X(view, msg_view, "view: bad number of members", m->nmembers = 4)                               \
+    X(view, msg_view, "view: bad number of members", m->nmembers = 0)                               \
+    X(view, msg_view, "view: member missing, or not counted", m->nmembers = 3)                      \
+    X(view, msg_view, "view: member missing, or not counted", m->nmembers = 1)                      \
+    X(view, msg_view, "view: a node twice", m->members[1] = m->members[0])                          \
+    X(snap_begin, msg_snap_begin, "node number missing", m->to.node = 0)                            \
+    X(snap_end, msg_snap_end, "node number missing", m->to.node = 0)                                \
+    X(chunk, msg_chunk, "chunk: slot or part out of range", m->slot_or_base = 257)                  \
+    X(chunk, msg_chunk, "chunk: slot or part out of range", m->part = 3)                            \
+    X(chunk, msg_chunk, "body: wrong CRC32C", ((char *)(m + 1))[3]++)                               \
+    X(chunk, msg_chunk, "body: padding not zero", ((char *)(m + 1))[15]++)                          \
+    X(chunk, msg_chunk, "body: its length is not that of the frame", m->body_bytes = 17)            \
+    X(chunk, msg_chunk, "body: its length is not that of the frame", m->body_bytes = 8)             \
+    X(chunk_ack, msg_chunk_ack, "chunk ack: field out of range", m->refused = 2)                    \
+    X(chunk_ack, msg_chunk_ack, "reserved field not zero", m->zero3 = 1)                            \
+    X(append, msg_append, "append: count and body do not agree", m->count = 0)                      \
+    X(append, msg_append, "append: count and body do not agree", m->count = 17)                     \
+    X(append, msg_append, "append: position out of range", m->first = 0)                            \
+    X(append, msg_append, "append: position out of range", m->first = UINT64_MAX)                   \
+    X(append, msg_append, "body: wrong CRC32C", m->crc++)                                           \
+    X(append, msg_append, "body: its length is not that of the frame", m->body_bytes = UINT32_MAX)  \
+    X(ack, msg_ack, "ack: field out of range", m->drifted = 2)                                      \
+    X(ack, msg_ack, "node number missing", m->self.node = 0)                                        \
+    X(status_is, msg_status_is, "status: unknown role", m->status.role = 6)
+
+
+static int check_row(const char *name, const char *want, void *frame, uint32_t bytes, int row)
+{
+    const char *why = msg_validate(frame, bytes);
+    CHECK(why && strcmp(why, want) == 0, "row %d, %s: wanted '%s', got '%s'", row, name, want,
+          why ? why : "valid");
+    free(frame);
+    return 1;
+}
+
+static void damage_is_named(void **state)
+{
+    int rows = 0;
+    uint32_t bytes;
+#define ROW(name, type, want, damage)                                                              \
+    {                                                                                              \
+        struct type *m = load(#name, &bytes);                                                      \
+        damage;                                                                                    \
+        rows += check_row(#name, want, m, bytes, rows);                                            \
+    }
+    ROWS(ROW)
+    assert_true(rows > 50);
+}
+
+#define NAMES(X)                                                                                   \
+    X(hello) X(welcome) X(error) X(client_open) X(client) X(table_open) X(table) X(batch)          \
+    X(results) X(join) X(view) X(snap_begin) X(chunk) X(chunk_ack) X(snap_end) X(append) X(ack)    \
+    X(status) X(status_is)
+#define NAME(n) #n,
+static const char *const names[] = {NAMES(NAME)};
+enum { MESSAGES = sizeof names / sizeof names[0] };
+
+static void every_cut_is_refused(void **state)
+{
+    for (int i = 0; i < MESSAGES; i++) {
+        uint32_t bytes;
+        uint8_t *whole = load(names[i], &bytes);
+        CHECK(!msg_validate(whole, bytes), "%s", names[i]);
+        for (uint32_t n = 0; n < bytes; n++) {
+            struct msg_head *cut = malloc(n ? n : 1);
+            memcpy(cut, whole, n);
+            CHECK(msg_validate(cut, n), "%s cut to %u", names[i], n);
+            if (n >= sizeof *cut) {
+                cut->bytes = n;
+                CHECK(msg_validate(cut, n), "%s cut to %u with its head adapted", names[i], n);
+            }
+            free(cut);
+        }
+        free(whole);
+    }
+}
+
+static void any_byte_may_be_anything(void **state)
+{
+    static const uint8_t values[] = {0, 1, 2, 7, 8, 16, 40, 41, 127, 128, 254, 255};
+    for (int i = 0; i < MESSAGES; i++) {
+        uint32_t bytes;
+        uint8_t *frame = load(names[i], &bytes);
+        for (uint32_t at = 0; at < bytes; at++) {
+            uint8_t was = frame[at];
+            for (size_t v = 0; v < sizeof values; v++) {
+                frame[at] = values[v];
+                (void)msg_validate(frame, bytes); /* must not read outside */
+            }
+            frame[at] = was;
+        }
+        free(frame);
+    }
+}
+
+static void hello_of_a_later_version_is_read(void **state)
+{
+    uint32_t bytes;
+    struct msg_hello *m = load("hello", &bytes);
+    m->head.proto = 9, m->proto_max = 9;
+    assert_null(msg_validate(m, bytes));
+    free(m);
+}
+
+static void heartbeat_and_lease_renewal_are_valid(void **state)
+{
+    struct msg_append beat = {.from = {.node = 1}};
+    msg_head_set(&beat, MSG_APPEND, sizeof beat, 0, 1);
+    assert_null(msg_validate(&beat, sizeof beat));
+    struct msg_batch renewal = {.client = 1};
+    msg_head_set(&renewal, MSG_BATCH, sizeof renewal, 0, 1);
+    assert_null(msg_validate(&renewal, sizeof renewal));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(damage_is_named),
+        cmocka_unit_test(every_cut_is_refused),
+        cmocka_unit_test(any_byte_may_be_anything),
+        cmocka_unit_test(hello_of_a_later_version_is_read),
+        cmocka_unit_test(heartbeat_and_lease_renewal_are_valid),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
