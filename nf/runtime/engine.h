@@ -106,7 +106,8 @@ void engine_rx(struct engine *e, const struct engine_packet *burst, uint32_t n,
                enum packet_side side, uint64_t now_us);
 /* After the bursts of all ports: one request per shard goes out. */
 void engine_flush(struct engine *e);
-/* Replies, what waited for room, time-outs. Returns replies handled. */
+/* Replies, what waited for room, time-outs; engine_flush afterwards. Returns
+ * replies handled. */
 int engine_poll(struct engine *e, uint64_t now_us);
 
 /* Drops everything held, and forgets what was asked; late replies find

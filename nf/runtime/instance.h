@@ -18,8 +18,6 @@ struct nf_instance {
     struct table_schema tables[NF_TABLES_MAX];
 };
 
-/* The NF of that name in nf_registry, or NULL. */
-const struct nf_ops *nf_find(const char *name);
 /* Runs ops->init. `config` may be NULL: the NF's defaults. 0, or -errno and a
  * sentence (from the NF, or about a table the runtime cannot carry). */
 int nf_instance_create(const struct nf_ops *ops, const void *config, struct nf_instance **out,
