@@ -14,7 +14,8 @@ Standard input, one JSON object a line; each is answered by one JSON line:
     {"do": "pace", "flows": [..]} these are the paced ones from now on
     {"do": "paced"}               per paced flow the number of answers since it became paced
     {"do": "mark"}                forget the holes so far
-    {"do": "holes"}               per paced flow: hole in ms, answers since the mark
+    {"do": "count"}               count answers from now on, keep the holes
+    {"do": "holes"}               per paced flow: hole in ms, answers since the mark or count
     {"do": "churn", "rate": n}    n times a second a new flow of one packet from a new port
     {"do": "status"}              counts
     {"do": "finish"}              counts, then the end (also at the end of the input)
@@ -148,6 +149,10 @@ class Flows:
             for f in self.flows:
                 f.hole, f.answers = 0.0, 0
             return {"marked": True}
+        if do == "count":
+            for f in self.flows:
+                f.answers = 0
+            return {"counting": True}
         if do == "holes":
             return {"holes": {f.id: [round(1000 * max(f.hole, now - (f.last or now))), f.answers]
                               for f in self.flows if f.paced}}

@@ -25,7 +25,7 @@ import network
 from netns import NetError
 
 SITE_YAML = """\
-# Written by tests/net/site.py.
+# Written by tests/net/lethe_site.py.
 failure_timeout_ms: {failure_timeout_ms}
 run_dir: {run_dir}
 store:
@@ -230,3 +230,33 @@ class Site:
         status = i.process.stop(20)
         i.state = "stopped"
         return status
+
+    # --- as a whole ----------------------------------------------------------------------
+
+    def bring_up(self, workers):
+        """Primary, backup in the view, steering, workers in steering's table."""
+        self.start_store("store-a")
+        self.start_store("store-b")
+        wait_for(lambda: self.copies() == 2, 15, "the store's backup to join; see "
+                 + self.instances["store-b"].process.log)
+        self.start_steering()
+        for name in workers:
+            self.start_worker(name)
+        for name in workers:
+            self.wait_worker(name)
+
+    def shut_down(self):
+        """SIGTERM to every program, workers first; {name: exit status} of those that were not 0."""
+        order = {"worker": 0, "steering": 1, "store": 2}
+        wrong = {}
+        for name, i in sorted(self.instances.items(), key=lambda item: (order[item[1].kind], item[0])):
+            if i.running():
+                status = self.stop(name)
+                if status != 0:
+                    wrong[name] = status
+        return wrong
+
+    def ended_early(self):
+        """Instances whose process ended without our doing: a crash."""
+        return {n: i.process.popen.returncode for n, i in self.instances.items()
+                if i.process and not i.process.alive() and i.state not in ("killed", "stopped")}

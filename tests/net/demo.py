@@ -1,0 +1,269 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""What `make run` shows: a NAT on real traffic whose parts are killed, and no connection notices.
+
+    demo.py --build build/dev [--loaded] [--seed N]
+
+Ends with a verdict and exit status 0 or 1; the same in build/run/summary.json, every program's log
+in build/run/logs/. network.py draws what is built here.
+"""
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+
+import network
+import traffic
+from gap import Faults, Gaps
+from lethe_site import Site, wait_for
+from netns import Lab, NetError, require_root_and_tools
+from view import BOLD, GREEN, OFF, RED, View, Watch
+
+TOOLS = ["ip", "ethtool", "curl", "iperf3", "dig", "dnsmasq", "ping", "traceroute"]
+CONNECTIONS = 512
+BULK_S = 75                    # iperf3 and curl go on that long, over every fault
+CURL_BYTES_S = 8 << 20
+IPERF_BITS_S = 50_000_000
+
+
+class Verdict:
+    """Rows of (what, ok, text, log); the demo passes when all are ok."""
+
+    def __init__(self):
+        self.rows = []
+
+    def add(self, what, ok, text, log=None):
+        self.rows.append((what, bool(ok), text, log))
+
+    def add_result(self, what, result, text):
+        why = result.get("why")
+        self.add(what, result["ok"], text if not why else "%s — %s" % (text, why),
+                 result.get("log"))
+
+    def ok(self):
+        return bool(self.rows) and all(row[1] for row in self.rows)
+
+    def show(self):
+        colour = sys.stdout.isatty()
+        good, bad, bold, off = (GREEN, RED, BOLD, OFF) if colour else ("", "", "", "")
+        print("\n%sVERDICT%s" % (bold, off))
+        for what, ok, text, log in self.rows:
+            print("  %s%s%s %-28s %s" % (good if ok else bad, "ok    " if ok else "FAILED", off,
+                                         what, text))
+            if not ok and log:
+                print("         %-28s see %s" % ("", log))
+
+
+class Demo:
+    def __init__(self, lab, args):
+        self.lab, self.args = lab, args
+        self.started = time.monotonic()
+        self.epoch = time.time()
+        self.verdict = Verdict()
+        self.summary = {"connections_opened": 0, "connections_broken": 0, "kills": [],
+                        "loaded": args.loaded}
+        self.site = Site(lab, args.build)
+        self.watch = Watch(self.site)
+        self.lines = self.udp = self.download = self.dns = self.ping = None
+        self.view = View("Lethe: a NAT that survives being killed", self.watch, self.started, {
+            "long-lived TCP": self.lines_text, "curl": self.curl_text, "dig, ping": self.small_text})
+
+    # --- what the view says of the traffic -------------------------------------------------
+
+    def lines_text(self):
+        if not self.lines:
+            return "–"
+        s = self.lines.status()
+        return "%(opened)d opened, %(live)d live, %(broken)d broken; %(answers)d answers, " \
+               "%(late)d late, slowest %(slowest_ms)d ms" % s
+
+    def curl_text(self):
+        if not self.download:
+            return "–"
+        s = self.download.status()
+        return "%d of %d MB" % (s["received"] >> 20, s["total"] >> 20)
+
+    def small_text(self):
+        if not self.dns:
+            return "–"
+        return "%(answered)d answered, %(failed)d failed" % self.dns.status() + \
+               "; %(received)d echoes, %(rtt_ms).2f ms" % self.ping.status()
+
+    # --- the story ---------------------------------------------------------------------------
+
+    def run(self):
+        self.view.set_phase("starting: store primary and backup, steering, workers w1 and w2")
+        network.build(self.lab)
+        if self.args.loaded:
+            for i in range(2):
+                self.lab.spawn("busy-%d" % i, ["sh", "-c", "while :; do :; done"])
+        traffic.start_servers(self.lab)
+        self.site.bring_up(["w1", "w2"])
+        self.start_traffic()
+        self.break_things()
+        self.view.set_phase("nothing more breaks: every connection answers a last time")
+        self.finish_traffic()
+
+    def start_traffic(self):
+        self.view.set_phase("starting the traffic: %d connections, curl, iperf3, DNS, ping"
+                            % CONNECTIONS)
+        self.udp = traffic.Udp(self.lab)
+        self.lines = traffic.Lines(self.lab, CONNECTIONS, epoch=self.epoch)
+        self.download = traffic.Download(self.lab, BULK_S * CURL_BYTES_S, CURL_BYTES_S)
+        self.iperf = [traffic.Iperf(self.lab, BULK_S, reverse, IPERF_BITS_S, host)
+                      for reverse, host in ((False, "c1"), (True, "c2"))]
+        self.dns, self.ping = traffic.Dns(self.lab), traffic.Ping(self.lab)
+        wait_for(lambda: self.lines.status()["opened"] >= CONNECTIONS, 30,
+                 "%d connections to open; see %s" % (CONNECTIONS, self.lines.process.log))
+        wait_for(lambda: self.udp.ask("status")["mapped"] == self.udp.count, 20,
+                 "every UDP flow to be answered; see " + self.udp.process.log, 0.1)
+        self.view.event("%d connections are open" % CONNECTIONS, "good")
+        route = traffic.traceroute(self.lab)
+        self.verdict.add_result("traceroute", route, " → ".join(route["hops"]))
+        self.summary["traceroute"] = route
+
+    def show_for(self, seconds):
+        """Not a wait for anything: time for a person to look."""
+        time.sleep(seconds * self.args.pace)
+
+    def break_things(self):
+        faults = Faults(self.site, Gaps(self.site, self.udp), self.started, self.view.event)
+        self.summary["kills"] = faults.kills
+        self.show_for(3)
+        self.view.set_phase("kill -9 of worker w1: all its packets go to w2")
+        faults.kill("w1")
+        self.show_for(4)
+        self.view.set_phase("a third worker is added")
+        self.add_worker("w3")
+        self.show_for(4)
+        self.view.set_phase("kill -9 of worker w2: w3 goes on with flows it has never seen")
+        faults.kill("w2")
+        self.show_for(4)
+        self.view.set_phase("worker w1 is started again")
+        self.add_worker("w1")
+        self.show_for(4)
+        self.view.set_phase("SIGSTOP of worker w3 for five seconds")
+        faults.pause("w3", 5)
+        self.show_for(4)
+        self.view.set_phase("kill -9 of the store's backup: the primary goes on alone")
+        faults.kill("store-b")
+        self.show_for(4)
+        self.call_backup_back()
+        self.show_for(3)
+
+    def add_worker(self, name):
+        self.site.start_worker(name)
+        self.site.wait_worker(name)
+        wait_for(lambda: self.site.forwarded(name) > 0, 15, "%s to forward a packet" % name)
+        self.view.event("worker %s is there and forwards" % name, "good")
+
+    def call_backup_back(self):
+        self.view.set_phase("the backup is started again: snapshot and live log, while writes go on")
+        began = time.monotonic()
+        self.site.start_store("store-b")
+        position, digest = self.site.wait_same_digest()
+        seconds = time.monotonic() - began
+        self.view.event("the backup is back: both replicas have digest %s at position %d"
+                        % (digest, position), "good")
+        self.summary["backup_back"] = {"position": position, "digest": digest,
+                                       "seconds": round(seconds, 2)}
+        self.verdict.add("store backup called back", True, "digest %s at log position %d on both, "
+                         "%.1f s after its start" % (digest, position, seconds))
+
+    def finish_traffic(self):
+        v, s = self.verdict, self.summary
+        curl = s["curl"] = self.download.finish()
+        v.add_result("curl", curl, "%(bytes)d bytes in %(seconds).1f s, checksum equal: "
+                     "%(sha256_equal)s" % curl)
+        for way, iperf in zip(("up", "down"), self.iperf):
+            r = s["iperf3_" + way] = iperf.finish()
+            v.add_result("iperf3 " + way, r, "%s Mbit/s, %s retransmits"
+                         % (r.get("mbit_per_s", "?"), r.get("retransmits", "?")))
+        dns, ping = self.dns.finish(), self.ping.finish()
+        v.add_result("DNS", dns, "%(answered)d answered, %(failed)d failed" % dns)
+        v.add_result("ping", ping, "%(received)d echoes received" % ping)
+        udp = self.udp.finish()
+        v.add_result("UDP flows", udp, "%d flows, %d sent, %d lost, %d moved to another end point"
+                     % (self.udp.count, udp["sent"], udp["sent"] - udp["received"],
+                        udp["remapped"]))
+        s.update(dns=dns, ping=ping, udp=udp)
+
+    def finish_lines(self):
+        """Also when something failed before: the count of broken connections is the verdict."""
+        if not self.lines:
+            return
+        lines = self.lines.finish()
+        self.summary.update(connections_opened=lines["opened"], connections_kept=lines["kept"],
+                            connections_broken=lines["broken"], lines=lines)
+        self.verdict.add_result("long-lived TCP connections", lines, "%(opened)d opened, %(kept)d "
+                                "kept, %(broken)d broken; slowest answer %(slowest_ms)d ms" % lines)
+
+    def check_programs(self):
+        for name, status in self.site.ended_early().items():
+            self.verdict.add(name, False, "ended by itself with status %s" % status,
+                             self.site.instances[name].process.log)
+        for name, status in self.site.shut_down().items():
+            self.verdict.add(name, False, "SIGTERM: exit status %s instead of 0" % status,
+                             self.site.instances[name].process.log)
+
+    def show_kills(self):
+        for k in self.summary["kills"]:
+            gap = "no end" if k["gap_ms"] is None else "gap %5d ms over %d flows" % (k["gap_ms"],
+                                                                                    k["flows"])
+            self.verdict.add(k["what"], k["gap_ms"] is not None, "at %5.1f s, %s" % (k["at_s"], gap))
+
+    def close(self):
+        self.watch.stop()
+        self.view.close()
+        self.site.close()
+
+    def write_summary(self, path):
+        self.summary.update(ok=self.verdict.ok(), kernel=platform.release(), cpus=os.cpu_count(),
+                            seconds=round(time.monotonic() - self.started, 1),
+                            checks=[{"what": w, "ok": ok, "text": text}
+                                    for w, ok, text, _ in self.verdict.rows])
+        with open(path, "w") as f:
+            json.dump(self.summary, f, indent=2)
+            f.write("\n")
+
+
+def play(lab, args):
+    demo = Demo(lab, args)
+    try:
+        try:
+            demo.run()
+        except NetError as e:
+            demo.verdict.add("the demo", False, str(e), lab.logs)
+        demo.finish_lines()
+        demo.show_kills()
+        demo.check_programs()
+    finally:
+        demo.close()
+    demo.write_summary(os.path.join(lab.folder, "summary.json"))
+    demo.verdict.show()
+    print("\n  summary: %s   logs: %s" % (os.path.join(lab.folder, "summary.json"), lab.logs))
+    return demo.verdict.ok()
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    p.add_argument("--build", default="build/dev", help="folder of the built programs")
+    p.add_argument("--run", default="build/run", help="folder for logs and summary.json")
+    p.add_argument("--loaded", action="store_true", help="two busy loops beside")
+    p.add_argument("--pace", type=float, default=1.0, help="times the pauses for the eye")
+    args = p.parse_args()
+    require_root_and_tools(TOOLS)
+    try:
+        with Lab(args.run) as lab:
+            ok = play(lab, args)
+    except NetError as e:
+        sys.exit("demo: %s" % e)
+    except KeyboardInterrupt:
+        sys.exit("demo: stopped; everything is removed")
+    sys.exit(0 if ok else 1)
+
+
+if __name__ == "__main__":
+    main()
