@@ -22,6 +22,9 @@
 #define LETHE_WIRE_MSG_H
 
 #include <stdint.h>
+#include <sys/socket.h> /* has a constant MSG_BATCH, too, which nobody needs: */
+#undef MSG_BATCH
+#define MSG_BATCH MSG_BATCH_OF_TXNS
 
 #include "schema.h"
 #include "txn.h"
