@@ -43,9 +43,14 @@ class Verdict:
                  result.get("log"))
 
     def ok(self):
+        """Only a verdict with rows can be good."""
         return bool(self.rows) and all(row[1] for row in self.rows)
 
     def show(self):
+        """Connections first, then the faults, then the rest."""
+        order = {"long-lived TCP connections": 0}
+        self.rows.sort(key=lambda row: order.get(row[0], 1 if row[0].startswith("kill") or
+                                                 row[0].startswith("SIGSTOP") else 2))
         colour = sys.stdout.isatty()
         good, bad, bold, off = (GREEN, RED, BOLD, OFF) if colour else ("", "", "", "")
         print("\n%sVERDICT%s" % (bold, off))
@@ -76,8 +81,10 @@ class Demo:
         if not self.lines:
             return "–"
         s = self.lines.status()
-        return "%(opened)d opened, %(live)d live, %(broken)d broken; %(answers)d answers, " \
-               "%(late)d late, slowest %(slowest_ms)d ms" % s
+        colour = (RED if s["broken"] else GREEN, OFF) if self.view.live else ("", "")
+        return "%(opened)d opened, %(live)d live, " % s + "%s%d broken%s" % (
+            colour[0], s["broken"], colour[1]) + \
+            "; %(answers)d answers, %(late)d late, slowest %(slowest_ms)d ms" % s
 
     def curl_text(self):
         if not self.download:
@@ -208,7 +215,7 @@ class Demo:
             self.verdict.add(name, False, "SIGTERM: exit status %s instead of 0" % status,
                              self.site.instances[name].process.log)
 
-    def show_kills(self):
+    def judge_kills(self):
         for k in self.summary["kills"]:
             gap = "no end" if k["gap_ms"] is None else "gap %5d ms over %d flows" % (k["gap_ms"],
                                                                                     k["flows"])
@@ -237,7 +244,7 @@ def play(lab, args):
         except NetError as e:
             demo.verdict.add("the demo", False, str(e), lab.logs)
         demo.finish_lines()
-        demo.show_kills()
+        demo.judge_kills()
         demo.check_programs()
     finally:
         demo.close()

@@ -68,15 +68,16 @@ class Gaps:
 class Faults:
     """Kills and pauses, each with its gap, as summary.json lists them."""
 
-    def __init__(self, site, gaps, started, on_event=lambda text, kind: None):
+    def __init__(self, site, gaps, started, on_event=lambda text, kind, earlier=None: None):
         self.site, self.gaps, self.started, self.on_event = site, gaps, started, on_event
         self.kills = []
+        self.shown = None        # the event that the running fault is
 
     def _note(self, what, victim, flows, packets):
         entry = {"what": what, "victim": victim, "at_s": round(time.monotonic() - self.started, 2),
                  "gap_ms": None, "flows": flows, "packets_before": packets}
         self.kills.append(entry)
-        self.on_event(entry["what"], "fault")
+        self.shown = self.on_event(what, "fault")
         return entry
 
     def kill(self, name):
@@ -103,11 +104,10 @@ class Faults:
             time.sleep(seconds)  # the fault itself, not a wait for anything
         finally:
             self.site.resume(name)
-        self.on_event("SIGCONT " + name, "good")
         return self._measured(entry)
 
     def _measured(self, entry):
         entry["gap_ms"] = self.gaps.measure()
-        self.on_event("%s: gap %d ms over %d flows" % (entry["what"], entry["gap_ms"],
-                                                       entry["flows"]), "good")
+        self.on_event("gap %d ms over %d flows" % (entry["gap_ms"], entry["flows"]), "good",
+                      self.shown)
         return entry

@@ -204,6 +204,23 @@ class Site:
         stats = self.stats(name) or {}
         return sum(v for k, v in stats.items() if k.startswith("lethe_worker_tx_packets_total"))
 
+    def copies(self):
+        """In-view replicas of the shard that has fewest, as the primary says; 0: no answer."""
+        return (self.stats("store-a") or {}).get("copies", 0)
+
+    def mappings(self):
+        return (self.stats("store-a") or {}).get("lethe_store_pool_used", 0)
+
+    def wait_same_digest(self, timeout_s=60):
+        """Until both replicas print one digest at one log position; (position, digest)."""
+        def same():
+            a, b = self.ask("store-a", "digest"), self.ask("store-b", "digest")
+            if a and b and "error" not in a and a == b:
+                return a["position"], a["digest"]
+            return None
+        return wait_for(same, timeout_s, "both replicas to have one digest at one log position; see "
+                        + self.instances["store-b"].process.log)
+
     def running_workers(self):
         return sorted(n for n, i in self.instances.items()
                       if i.kind == "worker" and i.running() and i.state == "running")

@@ -94,6 +94,10 @@ def bars(history, width):
     return "".join(BARS[min(8, int(8.99 * v / most))] for v in part)
 
 
+def rule(text, width):
+    return DIM + " " + (text + " " if text else "") + "─" * (width - len(text) - 3)
+
+
 def number(value, width):
     return ("{:,.0f}".format(value) if value is not None else "–").replace(",", " ").rjust(width)
 
@@ -104,7 +108,7 @@ class View:
     def __init__(self, title, watch, started, traffic):
         self.title, self.watch, self.started = title, watch, started
         self.traffic = traffic            # name -> function that returns a line of text
-        self.events = []                  # (seconds, text, kind)
+        self.events = []                  # [seconds, text, kind]
         self.phase = ""
         self.lock = threading.Lock()
         self.live = sys.stdout.isatty()
@@ -114,12 +118,18 @@ class View:
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
-    def event(self, text, kind="info"):
+    def event(self, text, kind="info", earlier=None):
+        """A line of what happened; `earlier`: the event that this is the outcome of."""
         at = time.monotonic() - self.started
         with self.lock:
-            self.events.append((at, text, kind))
+            if earlier is not None:
+                earlier[1:] = [earlier[1] + "   " + text, kind]
+            else:
+                earlier = [at, text, kind]
+                self.events.append(earlier)
         if not self.live:
-            print("%6.1f s  %s" % (at, text), flush=True)
+            print("%6.1f s  %s" % (at, earlier[1]), flush=True)
+        return earlier
 
     def set_phase(self, text):
         self.phase = text
@@ -164,12 +174,12 @@ class View:
         passed = time.monotonic() - self.started
         clock = "%d:%02d" % divmod(int(passed), 60)
         lines = [BOLD + " " + self.title + OFF + clock.rjust(width - len(self.title) - 3),
-                 " " + CYAN + self.phase, ""]
+                 " " + CYAN + self.phase, rule("", width)]
         lines += self._instances(width)
-        lines += ["", BOLD + " TRAFFIC"]
+        lines.append(rule("traffic", width))
         for name, text in self.traffic.items():
-            lines.append("  %-22s %s" % (name, text()))
-        lines += ["", BOLD + " WHAT HAPPENED"]
+            lines.append("  %-16s %s" % (name, text()))
+        lines.append(rule("what happened", width))
         room = height - len(lines) - 2
         for at, text, kind in self.events[-room:] if room > 0 else []:
             lines.append("  %s%3d:%02d%s  %s%s" % (DIM, *divmod(int(at), 60), OFF,
