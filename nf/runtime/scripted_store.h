@@ -153,8 +153,13 @@ static inline bool scripted_op(struct scripted_store *s, struct txn_op *op, int 
         return true;
     }
     if (op->code == TXN_ADD && e) {
-        for (int i = 0; i < op->value_len / 8; i++)
-            ((int64_t *)e->value)[i] += ((const int64_t *)txn_value(op))[i];
+        for (int i = 0; i < op->value_len; i += 8) {
+            int64_t sum, delta;
+            memcpy(&sum, e->value + i, 8);
+            memcpy(&delta, txn_value(op) + i, 8);
+            sum += delta;
+            memcpy(e->value + i, &sum, 8);
+        }
         e->version = ++s->version;
     } else if (guarded && op->code != TXN_CAS) {
         e->used = false;
