@@ -193,6 +193,7 @@ static const void *inproc_recv(struct channel *c, uint32_t *bytes)
     if (head->bytes == 0) { /* published together with the frame behind it */
         e->in_head = (e->in_head | mask) + 1;
         head = (const void *)e->in->bytes;
+        release(e); /* it may be half the ring */
     }
     uint32_t n = head->bytes;
     const char *why = n > e->tail_seen - e->in_head ? "frame cut short" : msg_validate(head, n);
