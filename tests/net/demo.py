@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What `make run` shows: a NAT on real traffic whose parts are killed, and no connection notices.
 
-    demo.py --build build/dev [--loaded] [--seed N]
+    demo.py --build build/dev [--loaded] [--bulk-s N --pace X]
 
 Ends with a verdict and exit status 0 or 1; the same in build/run/summary.json, every program's log
 in build/run/logs/. network.py draws what is built here.
@@ -23,7 +23,6 @@ from view import BOLD, GREEN, OFF, RED, View, Watch
 
 TOOLS = ["ip", "ethtool", "curl", "iperf3", "dig", "dnsmasq", "ping", "traceroute"]
 CONNECTIONS = 512
-BULK_S = 75                    # iperf3 and curl go on that long, over every fault
 CURL_BYTES_S = 8 << 20
 IPERF_BITS_S = 50_000_000
 
@@ -118,8 +117,8 @@ class Demo:
                             % CONNECTIONS)
         self.udp = traffic.Udp(self.lab)
         self.lines = traffic.Lines(self.lab, CONNECTIONS, epoch=self.epoch)
-        self.download = traffic.Download(self.lab, BULK_S * CURL_BYTES_S, CURL_BYTES_S)
-        self.iperf = [traffic.Iperf(self.lab, BULK_S, reverse, IPERF_BITS_S, host)
+        self.download = traffic.Download(self.lab, self.args.bulk_s * CURL_BYTES_S, CURL_BYTES_S)
+        self.iperf = [traffic.Iperf(self.lab, self.args.bulk_s, reverse, IPERF_BITS_S, host)
                       for reverse, host in ((False, "c1"), (True, "c2"))]
         self.dns, self.ping = traffic.Dns(self.lab), traffic.Ping(self.lab)
         wait_for(lambda: self.lines.status()["opened"] >= CONNECTIONS, 30,
@@ -259,6 +258,7 @@ def main():
     p.add_argument("--build", default="build/dev", help="folder of the built programs")
     p.add_argument("--run", default="build/run", help="folder for logs and summary.json")
     p.add_argument("--loaded", action="store_true", help="two busy loops beside")
+    p.add_argument("--bulk-s", type=int, default=75, help="how long iperf3 and curl go on")
     p.add_argument("--pace", type=float, default=1.0, help="times the pauses for the eye")
     args = p.parse_args()
     require_root_and_tools(TOOLS)
