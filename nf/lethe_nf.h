@@ -42,7 +42,7 @@
 struct cyaml_schema_field;
 
 enum {
-    NF_TABLES_MAX = 8,       /* tables of one NF */
+    NF_TABLES_MAX = 12,      /* tables of one NF */
     NF_LOOKUPS_MAX = 4,      /* txns of one packet, per NF and round */
     NF_ENTRIES_MAX = 12,     /* entries of one packet, per NF, over all rounds */
     NF_UPDATES_MAX = 8,      /* changes by one process call */

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * monitor: counts packets and bytes of every flow, in both directions. It
+ * reads nothing and waits for nothing: its counts are additions to an async
+ * table, sent behind the packet. A flow idle for `idle_s` is forgotten.
+ *
+ * Table monitor.flows: 5-tuple as seen from the inside -> struct counts.
+ */
+#include <cyaml/cyaml.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "nf/lethe_nf.h"
+
+struct counts { int64_t packets_out, bytes_out, packets_in, bytes_in; };
+
+struct config { unsigned idle_s, max_flows; };
+struct self { uint32_t idle_ms; };
+
+static const cyaml_schema_field_t fields[] = {
+    CYAML_FIELD_UINT("idle_s", CYAML_FLAG_OPTIONAL, struct config, idle_s),
+    CYAML_FIELD_UINT("max_flows", CYAML_FLAG_OPTIONAL, struct config, max_flows),
+    CYAML_FIELD_END};
+
+enum { IDLE_DEFAULT_S = 300, IDLE_MAX_S = 86400 };
+
+static int init(void *self_, const void *config, struct table_schema *tables, int *ntables,
+                char *err, uint32_t err_len)
+{
+    static const struct config defaults;
+    const struct config *c = config ? config : &defaults;
+    struct self *self = self_;
+
+    if (c->idle_s > IDLE_MAX_S) {
+        snprintf(err, err_len, "nfs: monitor: idle_s: %u is more than a day; write 1..%d",
+                 c->idle_s, IDLE_MAX_S);
+        return -EINVAL;
+    }
+    self->idle_ms = (c->idle_s ? c->idle_s : IDLE_DEFAULT_S) * 1000;
+    tables[0] = (struct table_schema){
+        .name = "monitor.flows", .kind = TABLE_COUNTERS, .durability = DURABLE_ASYNC, .version = 1,
+        .key_size = sizeof(struct packet_tuple), .part_len = sizeof(struct packet_tuple),
+        .value_size = sizeof(struct counts), .timeout_ms = self->idle_ms,
+        .max_entries = c->max_flows};
+    *ntables = 1;
+    return 0;
+}
+
+static bool lookup(const void *self, const struct packet *pkt, struct nf_plan *plan)
+{
+    return false;
+}
+
+/* The flow as its inside host sees it, whichever way this packet goes. */
+static struct packet_tuple flow_of(const struct packet *pkt)
+{
+    struct packet_tuple t = pkt->tuple;
+
+    if (pkt->side == SIDE_OUTSIDE) {
+        t.src = pkt->tuple.dst;
+        t.dst = pkt->tuple.src;
+        t.src_port = pkt->tuple.dst_port;
+        t.dst_port = pkt->tuple.src_port;
+    }
+    return t;
+}
+
+static enum nf_verdict process(const void *self, struct packet *pkt, struct nf_call *call)
+{
+    struct packet_tuple flow = flow_of(pkt);
+    struct counts add = {0};
+
+    if (pkt->side == SIDE_INSIDE) {
+        add.packets_out = 1;
+        add.bytes_out = pkt->l3_len;
+    } else {
+        add.packets_in = 1;
+        add.bytes_in = pkt->l3_len;
+    }
+    nf_add(call, 0, slot_of(&flow, sizeof flow), &flow, (const int64_t *)&add);
+    return NF_PASS;
+}
+
+extern const struct nf_ops monitor_ops;
+const struct nf_ops monitor_ops = {
+    .name = "monitor",
+    .takes_ipv4 = true,
+    .takes_ipv6 = true,
+    .config_size = sizeof(struct config),
+    .config_fields = fields,
+    .self_size = sizeof(struct self),
+    .init = init,
+    .lookup = lookup,
+    .process = process,
+};
