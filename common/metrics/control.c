@@ -1,0 +1,366 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The control socket (control.h): a libuv loop on a thread of its own, which
+ * owns everything here between control_start and control_stop.
+ *
+ *   accept -> read until '\n' -> answer -> write -> read on
+ *
+ * A client is not read while its reply is being written, so a slow one holds
+ * one request line and one reply, and holds up nobody. Signals are blocked on
+ * this thread: they are the program's, and a client that went away must not
+ * raise SIGPIPE.
+ */
+#include "common/metrics/control.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "common/metrics/metrics.h"
+
+enum {
+    LINE_MAX_BYTES = 4096,     /* a request */
+    REPLY_MAX_BYTES = 128 * 1024,
+    ARGS_MAX = 32,
+    CLIENTS_MAX = 64,
+};
+
+struct control {
+    uv_loop_t loop;
+    uv_pipe_t listener;
+    uv_async_t stop;
+    uv_thread_t thread;
+    struct metrics *metrics;
+    control_handler handler;
+    void *ctx;
+    int clients;
+    bool stopping;
+    char path[sizeof ((struct sockaddr_un *)0)->sun_path];
+};
+
+struct client {
+    uv_pipe_t pipe;
+    uv_write_t write;
+    struct control *control;
+    bool hang_up;              /* after the reply under way */
+    uint32_t used;             /* of line */
+    char line[LINE_MAX_BYTES];
+    char reply[REPLY_MAX_BYTES + 1];
+};
+
+/* --- one request ------------------------------------------------------------- */
+
+static void say_error(char *reply, uint32_t room, const char *sentence, const char *about)
+{
+    char text[300];
+    snprintf(text, sizeof text, sentence, about);
+    for (char *p = text; *p; p++) /* the request's bytes may not be UTF-8 */
+        if ((unsigned char)*p >= 0x7f)
+            *p = '?';
+    json_t *o = json_pack("{s:s}", "error", text);
+    size_t n = o ? json_dumpb(o, reply, room - 1, JSON_COMPACT) : 0;
+    reply[n < room ? n : 0] = 0;
+    json_decref(o);
+}
+
+static void say_stats(struct control *c, char *reply, uint32_t room)
+{
+    json_t *o = metrics_json(c->metrics);
+    size_t n = o ? json_dumpb(o, reply, room - 1, JSON_COMPACT) : 0;
+    json_decref(o);
+    if (n == 0 || n >= room)
+        say_error(reply, room, "%s", "the statistics do not fit a reply");
+    else
+        reply[n] = 0;
+}
+
+static void answer(struct control *c, char *line, char *reply, uint32_t room)
+{
+    char *argv[ARGS_MAX + 1], *rest = NULL;
+    int argc = 0;
+    *reply = 0;
+    for (char *word = strtok_r(line, " \t\r", &rest); word; word = strtok_r(NULL, " \t\r", &rest)) {
+        if (argc == ARGS_MAX) {
+            say_error(reply, room, "%s", "too many words in one request");
+            return;
+        }
+        argv[argc++] = word;
+    }
+    argv[argc] = NULL;
+    if (argc == 0)
+        say_error(reply, room, "%s", "empty request; write a verb, such as stats");
+    else if (strcmp(argv[0], "stats") == 0 && argc == 1 && c->metrics)
+        say_stats(c, reply, room);
+    else if (c->handler)
+        c->handler(c->ctx, argc, argv, reply, room);
+    if (*reply == 0)
+        say_error(reply, room, "unknown verb '%.200s'", argv[0]);
+    for (char *p = reply; (p = strchr(p, '\n')); )
+        *p = ' '; /* one object, one line */
+}
+
+/* --- clients ------------------------------------------------------------------- */
+
+static void client_gone(uv_handle_t *handle)
+{
+    struct client *k = handle->data;
+    k->control->clients--;
+    free(k);
+}
+
+static void hang_up(struct client *k)
+{
+    if (!uv_is_closing((uv_handle_t *)&k->pipe))
+        uv_close((uv_handle_t *)&k->pipe, client_gone);
+}
+
+static void serve(struct client *k);
+static void read_on(struct client *k);
+
+static void reply_written(uv_write_t *w, int status)
+{
+    struct client *k = w->data;
+    if (status < 0 || k->hang_up)
+        hang_up(k);
+    else
+        serve(k);
+}
+
+static void send_reply(struct client *k)
+{
+    size_t n = strlen(k->reply);
+    k->reply[n] = '\n';
+    uv_buf_t buf = uv_buf_init(k->reply, (unsigned)n + 1);
+    k->write.data = k;
+    uv_read_stop((uv_stream_t *)&k->pipe);
+    if (uv_write(&k->write, (uv_stream_t *)&k->pipe, &buf, 1, reply_written) != 0)
+        hang_up(k);
+}
+
+/* Answers the first complete line there is; otherwise reads on. */
+static void serve(struct client *k)
+{
+    char *end = memchr(k->line, '\n', k->used);
+    if (!end && k->used == LINE_MAX_BYTES) {
+        say_error(k->reply, REPLY_MAX_BYTES, "%s", "request longer than 4096 bytes");
+        k->hang_up = true;
+        send_reply(k);
+        return;
+    }
+    if (!end) {
+        read_on(k);
+        return;
+    }
+    char line[LINE_MAX_BYTES];
+    uint32_t n = (uint32_t)(end - k->line);
+    memcpy(line, k->line, n);
+    line[n] = 0;
+    k->used -= n + 1;
+    memmove(k->line, end + 1, k->used);
+    answer(k->control, line, k->reply, REPLY_MAX_BYTES);
+    send_reply(k);
+}
+
+static void lend_line(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
+{
+    struct client *k = handle->data;
+    *buf = uv_buf_init(k->line + k->used, LINE_MAX_BYTES - k->used);
+}
+
+static void line_came(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
+{
+    struct client *k = stream->data;
+    if (n < 0) {
+        hang_up(k);
+        return;
+    }
+    k->used += (uint32_t)n;
+    if (n > 0 && (memchr(k->line, '\n', k->used) || k->used == LINE_MAX_BYTES))
+        serve(k);
+}
+
+static void read_on(struct client *k)
+{
+    int bad = uv_read_start((uv_stream_t *)&k->pipe, lend_line, line_came);
+    if (bad && bad != UV_EALREADY)
+        hang_up(k);
+}
+
+static void client_came(uv_stream_t *listener, int status)
+{
+    struct control *c = listener->data;
+    struct client *k = status == 0 ? calloc(1, sizeof *k) : NULL;
+    if (!k)
+        return;
+    k->control = c;
+    c->clients++;
+    uv_pipe_init(&c->loop, &k->pipe, 0);
+    k->pipe.data = k;
+    if (uv_accept(listener, (uv_stream_t *)&k->pipe) != 0) {
+        hang_up(k);
+    } else if (c->clients > CLIENTS_MAX) {
+        say_error(k->reply, REPLY_MAX_BYTES, "%s", "too many connections here; try again");
+        k->hang_up = true;
+        send_reply(k);
+    } else {
+        read_on(k);
+    }
+}
+
+/* --- the thread -------------------------------------------------------------------- */
+
+static void close_handle(uv_handle_t *handle, void *arg)
+{
+    struct control *c = arg;
+    if (uv_is_closing(handle))
+        return;
+    bool ours = handle == (uv_handle_t *)&c->listener || handle == (uv_handle_t *)&c->stop;
+    uv_close(handle, ours ? NULL : client_gone);
+}
+
+static void stop_asked(uv_async_t *async)
+{
+    struct control *c = async->data;
+    uv_walk(&c->loop, close_handle, c);
+}
+
+static void run(void *arg)
+{
+    struct control *c = arg;
+    uv_run(&c->loop, UV_RUN_DEFAULT); /* until every handle is closed */
+}
+
+static int start_thread(struct control *c)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int bad = uv_thread_create(&c->thread, run, c);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return bad;
+}
+
+static int connect_to(const char *path)
+{
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof un.sun_path)
+        return -ENAMETOOLONG;
+    strcpy(un.sun_path, path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -errno;
+    if (connect(fd, (struct sockaddr *)&un, sizeof un) == 0)
+        return fd;
+    int error = errno;
+    close(fd);
+    return -error;
+}
+
+/* Removes what a dead program left at the path; refuses anything else. */
+static int take_over(const char *path, char *err, uint32_t err_len)
+{
+    struct stat st;
+    if (lstat(path, &st) != 0)
+        return 0; /* not there, or bind will say why not */
+    int fd = S_ISSOCK(st.st_mode) ? connect_to(path) : -EEXIST;
+    if (fd == -ECONNREFUSED)
+        return unlink(path) == 0 ? 0 : -errno;
+    if (fd == -EEXIST) {
+        snprintf(err, err_len, "%s is there and is no socket; remove it, or choose another run_dir",
+                 path);
+        return -EEXIST;
+    }
+    if (fd >= 0)
+        close(fd);
+    snprintf(err, err_len, "another program answers at %s; stop it, or give this one another name",
+             path);
+    return -EADDRINUSE;
+}
+
+/* libuv says EACCES also when the folder is missing; people deserve to know. */
+static int bind_error(const char *path, int error)
+{
+    char folder[sizeof ((struct sockaddr_un *)0)->sun_path];
+    strcpy(folder, path);
+    char *slash = strrchr(folder, '/');
+    if (error != UV_EACCES || !slash || slash == folder)
+        return error;
+    *slash = 0;
+    return access(folder, F_OK) == 0 ? error : -ENOENT;
+}
+
+static int listen_at(struct control *c, char *err, uint32_t err_len)
+{
+    int bad = take_over(c->path, err, err_len);
+    if (bad)
+        return bad;
+    bad = bind_error(c->path, uv_pipe_bind(&c->listener, c->path));
+    if (!bad && chmod(c->path, 0600) != 0)
+        bad = -errno;
+    if (!bad)
+        bad = uv_listen((uv_stream_t *)&c->listener, CLIENTS_MAX, client_came);
+    if (bad)
+        snprintf(err, err_len, "cannot listen at %s: %s; does its folder exist, and may we write "
+                 "there?", c->path, uv_strerror(bad));
+    return bad;
+}
+
+int control_start(struct control **out, const char *path, struct metrics *m,
+                  control_handler handler, void *ctx, char *err, uint32_t err_len)
+{
+    struct control *c = calloc(1, sizeof *c);
+    if (!c || strlen(path) >= sizeof c->path) {
+        snprintf(err, err_len, c ? "%s is too long for a socket's path; choose a shorter run_dir"
+                                 : "out of memory for the control socket %s", path);
+        int error = c ? -ENAMETOOLONG : -ENOMEM;
+        free(c);
+        return error;
+    }
+    *c = (struct control){.metrics = m, .handler = handler, .ctx = ctx};
+    strcpy(c->path, path);
+    int bad = uv_loop_init(&c->loop);
+    if (bad) {
+        snprintf(err, err_len, "cannot start an event loop: %s", uv_strerror(bad));
+        free(c);
+        return bad;
+    }
+    uv_pipe_init(&c->loop, &c->listener, 0);
+    uv_async_init(&c->loop, &c->stop, stop_asked);
+    c->listener.data = c->stop.data = c;
+    bad = listen_at(c, err, err_len);
+    if (!bad && (bad = start_thread(c)))
+        snprintf(err, err_len, "cannot start the control thread: %s", uv_strerror(bad));
+    if (!bad) {
+        *out = c;
+        return 0;
+    }
+    stop_asked(&c->stop); /* closes what there is; nothing runs yet */
+    run(c);
+    uv_loop_close(&c->loop);
+    free(c);
+    return bad;
+}
+
+void control_stop(struct control *c)
+{
+    if (!c)
+        return;
+    uv_async_send(&c->stop);
+    uv_thread_join(&c->thread);
+    int bad = uv_loop_close(&c->loop);
+    assert(bad == 0);
+    (void)bad;
+    unlink(c->path);
+    free(c);
+}
