@@ -169,14 +169,14 @@ class Demo:
         self.view.set_phase("the backup is started again: snapshot and live log, while writes go on")
         began = time.monotonic()
         self.site.start_store("store-b")
-        position, digest = self.site.wait_same_digest()
+        same = self.site.wait_same_digest()
         seconds = time.monotonic() - began
-        self.view.event("the backup is back: both replicas have digest %s at position %d"
-                        % (digest, position), "good")
-        self.summary["backup_back"] = {"position": position, "digest": digest,
-                                       "seconds": round(seconds, 2)}
-        self.verdict.add("store backup called back", True, "digest %s at log position %d on both, "
-                         "%.1f s after its start" % (digest, position, seconds))
+        text = ", ".join("shard %d: digest %s at log position %d" % (i, digest, position)
+                         for i, (position, digest) in enumerate(same))
+        self.view.event("the backup is back; both replicas say " + text, "good")
+        self.summary["backup_back"] = {"shards": same, "seconds": round(seconds, 2)}
+        self.verdict.add("store backup called back", True, "%.1f s after its start; both say %s"
+                         % (seconds, text))
 
     def finish_traffic(self):
         v, s = self.verdict, self.summary

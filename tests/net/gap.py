@@ -6,7 +6,6 @@ a flow meet different workers on the two sides of a NAT, and either may be the v
 fault the flows that cross the victim are chosen and paced, and only then it happens. With --spray every
 flow crosses every worker. That there are not enough of them is an error, not a gap of 0.
 """
-import os
 import time
 
 from lethe_site import Control, wait_for
@@ -27,7 +26,7 @@ class Gaps:
             return [f[0] for f in reply["flows"]]
         server = reply["server"].replace(":", " ")
         found = []
-        with Control(os.path.join(self.site.run_dir, "steer.sock")) as steer:
+        with Control(self.site.socket_of("steer")) as steer:
             for number, inner, outer in reply["flows"]:
                 out = steer.ask("where udp %s %s" % (inner.replace(":", " "), server))
                 back = steer.ask("where udp %s %s" % (server, outer.replace(":", " ")))

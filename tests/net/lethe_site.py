@@ -51,6 +51,8 @@ chain: [{chain}]
 nfs:
   nat44:
     inside: [{inside_prefix}]
+    inside_address: {inside_address}
+    outside_address: {outside_address}
     external: [{external}]
 """
 
@@ -108,7 +110,7 @@ class Instance:
 
 class Site:
     def __init__(self, lab, build, shards=2, failure_timeout_ms=500, chain="nat44, monitor",
-                 spray=False):
+                 spray=False, external=2):
         self.lab = lab
         self.programs = os.path.abspath(build)
         self.run_dir = tempfile.mkdtemp(prefix="lethe-")  # short: a socket's path has 107 bytes
@@ -122,17 +124,19 @@ class Site:
             f.write(secrets.token_hex(16) + "\n")
         nodes = "\n".join("    - {name: %s, listen: \"%s:7400\"}" % item
                           for item in network.STORES.items())
-        self.write_config(self.config, nodes=nodes, shards=shards, chain=chain)
+        self.write_config(self.config, nodes=nodes, shards=shards, chain=chain,
+                          external=", ".join(network.EXTERNAL_ADDRESSES[:external]))
 
     def write_config(self, path, **keys):
+        """site.yaml; what is not given is as in this site's own."""
+        self.config_keys = dict(getattr(self, "config_keys", {}), **keys)
         values = dict(
             run_dir=self.run_dir, failure_timeout_ms=self.failure_timeout_ms,
             workers_max=network.WORKERS_MAX, inside_address=network.INSIDE_ADDRESS,
             inside_next_hop=network.INSIDE_NEXT_HOP, outside_address=network.OUTSIDE_ADDRESS,
-            outside_next_hop=network.OUTSIDE_NEXT_HOP, inside_prefix=network.INSIDE_PREFIX,
-            external=", ".join(network.EXTERNAL_ADDRESSES))
+            outside_next_hop=network.OUTSIDE_NEXT_HOP, inside_prefix=network.INSIDE_PREFIX)
         with open(path, "w") as f:
-            f.write(SITE_YAML.format(**dict(values, **keys)))
+            f.write(SITE_YAML.format(**dict(values, **self.config_keys)))
 
     def close(self):
         """Processes are the lab's to stop; this is the folder of sockets."""
@@ -164,7 +168,7 @@ class Site:
         """Starts it and returns at once; wait_worker waits until it is served packets."""
         network.attach_to_management(self.lab, name, network.worker_address(name))
         return self._start(name, "worker", [self.programs + "/nf/lethe-nf", "-c", self.config,
-                                            "--name", name], name)
+                                            "--worker", name], name)
 
     def wait_answers(self, name):
         i = self.instances[name]
@@ -184,10 +188,13 @@ class Site:
 
     # --- asking --------------------------------------------------------------------------
 
+    def socket_of(self, name):
+        return os.path.join(self.run_dir, name + ".sock")
+
     def ask(self, name, request, timeout_s=1.0):
         """The reply, or None when nobody answers in time."""
         try:
-            with Control(os.path.join(self.run_dir, name + ".sock"), timeout_s) as c:
+            with Control(self.socket_of(name), timeout_s) as c:
                 return c.ask(request)
         except (OSError, ValueError):
             return None
@@ -204,22 +211,52 @@ class Site:
         stats = self.stats(name) or {}
         return sum(v for k, v in stats.items() if k.startswith("lethe_worker_tx_packets_total"))
 
+    def shards(self, name):
+        """What a store replica says of each of its shards; []: no answer."""
+        return (self.stats(name) or {}).get("shards", [])
+
     def copies(self):
         """In-view replicas of the shard that has fewest, as the primary says; 0: no answer."""
-        return (self.stats("store-a") or {}).get("copies", 0)
+        return min((s["copies"] for s in self.shards("store-a") if s["role"] == "primary"),
+                   default=0)
 
     def mappings(self):
-        return (self.stats("store-a") or {}).get("lethe_store_pool_used", 0)
+        """External end points in use."""
+        return sum(s["pool_used"] for s in self.shards("store-a"))
 
     def wait_same_digest(self, timeout_s=60):
-        """Until both replicas print one digest at one log position; (position, digest)."""
-        def same():
-            a, b = self.ask("store-a", "digest"), self.ask("store-b", "digest")
-            if a and b and "error" not in a and a == b:
-                return a["position"], a["digest"]
-            return None
-        return wait_for(same, timeout_s, "both replicas to have one digest at one log position; see "
-                        + self.instances["store-b"].process.log)
+        """Until both replicas have printed one digest at one log position, of every shard, the backup
+        being in the view: [(position, digest), ...]. Positions go on under traffic, so what each
+        prints is remembered; two digests at one position are an error at once."""
+        count = wait_for(self.caught_up, timeout_s, "the backup to be in the view again; see "
+                         + self.instances["store-b"].process.log)
+        seen = {"store-a": [{} for _ in range(count)], "store-b": [{} for _ in range(count)]}
+        with Control(self.socket_of("store-a")) as a, Control(self.socket_of("store-b")) as b:
+            def same():
+                for name, control in (("store-a", a), ("store-b", b)):
+                    for s in control.ask("digest")["shards"]:
+                        seen[name][s["shard"]][s["position"]] = s["digest"]
+                return [self._common(i, seen) for i in range(count)]
+            return wait_for(lambda: all(same()) and same(), timeout_s, "both replicas to print one "
+                            "digest at one log position; see "
+                            + self.instances["store-b"].process.log, 0.001)
+
+    @staticmethod
+    def _common(shard, seen):
+        a, b = seen["store-a"][shard], seen["store-b"][shard]
+        both = a.keys() & b.keys()
+        for position in both:
+            if a[position] != b[position]:
+                raise NetError("shard %d at log position %d: digest %s at the primary, %s at the backup"
+                               % (shard, position, a[position], b[position]))
+        return (max(both), a[max(both)]) if both else None
+
+    def caught_up(self):
+        """Number of shards, when every one has both replicas in its view; else 0."""
+        a, b = self.shards("store-a"), self.shards("store-b")
+        whole = (a and all(s["role"] == "primary" and s["copies"] == 2 for s in a)
+                 and len(b) == len(a) and all(s["role"] == "backup" for s in b))
+        return len(a) if whole else 0
 
     def running_workers(self):
         return sorted(n for n, i in self.instances.items()
@@ -254,7 +291,7 @@ class Site:
         """Primary, backup in the view, steering, workers in steering's table."""
         self.start_store("store-a")
         self.start_store("store-b")
-        wait_for(lambda: self.copies() == 2, 15, "the store's backup to join; see "
+        wait_for(self.caught_up, 15, "the store's backup to join; see "
                  + self.instances["store-b"].process.log)
         self.start_steering()
         for name in workers:

@@ -47,4 +47,4 @@ def act(lab, site, checks):
 
 
 if __name__ == "__main__":
-    scene.play(scene.arguments(__doc__), act)
+    scene.play(scene.arguments(__doc__), act, external=8)

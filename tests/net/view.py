@@ -70,11 +70,12 @@ class Watch:
 
     @staticmethod
     def _store(row, stats):
-        row.in_flight = stats.get("lethe_store_waiting")
-        row.mappings = stats.get("lethe_store_pool_used")
-        row.detail = "%s, %s copies, log %s" % (stats.get("role", "?"), stats.get("copies", "?"),
-                                                stats.get("lethe_store_position", "?"))
-        return stats.get("lethe_store_txns_total", 0)
+        shards = stats.get("shards", [])
+        row.in_flight = sum(s["waiting"] for s in shards)
+        row.mappings = sum(s["pool_used"] for s in shards)
+        row.detail = "%s, log %s" % ("/".join(sorted({s["role"] for s in shards})),
+                                     number(sum(s["position"] for s in shards), 0))
+        return sum(s["txns"] for s in shards)
 
     @staticmethod
     def _steering(row, stats):
