@@ -41,15 +41,16 @@ static uint32_t build_frame(struct session *s)
     while (s->queue.count && m->ntxn < MSG_BATCH_MAX) {
         struct lethe_txn *t = &c->slots[s->queue.head];
         uint32_t bytes = ((const struct txn_head *)t->bytes)->bytes;
-        if (used + bytes > MSG_BYTES_MAX || (!t->seq && !lethe_seq_assign(s, t)))
+        bool fresh = !t->seq;
+        if (used + bytes > MSG_BYTES_MAX || (fresh && !lethe_seq_assign(s, t)))
             break;
         copy_translated(s, s->frame + used, t);
         used += bytes;
         m->ntxn++;
         lethe_list_remove(s, t);
         t->due_us = c->now_us + c->retry_us;
-        /* Silence counts from when we began to wait. */
-        if (!s->sent.count)
+        /* Silence counts from when we began to wait; a retry waits already. */
+        if (fresh && !s->sent.count)
             s->heard_us = c->now_us;
         lethe_list_append(s, &s->sent, t, SLOT_SENT);
     }

@@ -13,30 +13,29 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/wire/address.h"
+
 /* --- the default dial: tcp, port + shard --------------------------------------------- */
 
 static struct channel *dial_tcp(void *ctx, uint16_t shard, char *err, uint32_t err_len)
 {
-    char address[300];
-    const char *base = ctx;
-    const char *colon = strrchr(base, ':');
-    int port = atoi(colon + 1) + shard;
-    snprintf(address, sizeof address, "%.*s:%d", (int)(colon - base), base, port);
-    struct channel *ch = tcp_connect(address, err, err_len);
-    return ch;
+    char host[ADDRESS_HOST_MAX], address[ADDRESS_HOST_MAX + 16];
+    uint16_t port;
+    if (address_split(ctx, host, &port, err, err_len))
+        return NULL;
+    snprintf(address, sizeof address, strchr(host, ':') ? "[%s]:%u" : "%s:%u", host, port + shard);
+    return tcp_connect(address, err, err_len);
 }
 
 static int check_address(const char *address, unsigned shards, char *err, uint32_t err_len)
 {
-    const char *colon = address ? strrchr(address, ':') : NULL;
-    char *end = NULL;
-    long port = colon ? strtol(colon + 1, &end, 10) : 0;
-    if (colon && colon != address && end != colon + 1 && !*end && port > 0 &&
-        port + shards - 1 <= 65535 && strlen(address) < 256)
-        return 0;
-    snprintf(err, err_len,
-             "address \"%.200s\": write host:port of shard 0, for example 127.0.0.1:7400",
-             address ? address : "");
+    char host[ADDRESS_HOST_MAX];
+    uint16_t port;
+    int rc = address_split(address ? address : "", host, &port, err, err_len);
+    if (rc || (port && port + shards - 1 <= 65535))
+        return rc;
+    snprintf(err, err_len, "address %s: shards 0 to %u need ports from 1 to 65535", address,
+             shards - 1);
     return -EINVAL;
 }
 

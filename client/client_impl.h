@@ -27,6 +27,9 @@
 
 enum {
     SLOT_NONE = 0xffff,
+    /* How far a sequence may run ahead of our watermark: short of the protocol's
+     * window, because the store's own watermark follows with some delay. */
+    SEQ_AHEAD_MAX = MSG_CLIENT_WINDOW / 4 * 3,
     DIAL_DELAY_MIN_US = 10 * 1000,
     DIAL_DELAY_MAX_US = 1000 * 1000,
     RETRY_DEFAULT_MS = 200,

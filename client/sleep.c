@@ -29,14 +29,16 @@ static bool watch(struct session *s)
     short events = POLLIN;
     int fd = channel_fd(s->channel, &events);
     if (fd < 0)
-        return false;
-    if (fd == s->watched_fd && events == s->watched_events)
+        return !s->channel->open; /* closed: the next poll sees to it */
+    /* While connecting a channel may try another address by another socket,
+     * which may even get the same number. */
+    if (fd == s->watched_fd && events == s->watched_events && s->state > SESSION_CONNECTING)
         return true;
     struct epoll_event ev = {.events = epoll_events(events)};
-    int op = fd == s->watched_fd ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
-    if (op == EPOLL_CTL_ADD)
+    if (fd != s->watched_fd)
         lethe_sleep_forget(s);
-    if (epoll_ctl(s->client->epoll_fd, op, fd, &ev))
+    if (epoll_ctl(s->client->epoll_fd, EPOLL_CTL_MOD, fd, &ev) &&
+        epoll_ctl(s->client->epoll_fd, EPOLL_CTL_ADD, fd, &ev))
         return false;
     s->watched_fd = fd;
     s->watched_events = events;

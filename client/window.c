@@ -158,7 +158,7 @@ void lethe_list_remove(struct session *s, struct lethe_txn *t)
 
 bool lethe_seq_assign(struct session *s, struct lethe_txn *t)
 {
-    if (s->next_seq - s->ack >= MSG_CLIENT_WINDOW)
+    if (s->next_seq - s->ack > SEQ_AHEAD_MAX)
         return false;
     t->seq = s->next_seq++;
     s->by_seq[t->seq % MSG_CLIENT_WINDOW] = slot_number(t);
