@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * lethe-nf: one worker. Assembles it in stages and takes it down in their
+ * mirror order; in between, loop_run.
+ *
+ *   options -> site.yaml and NFs -> EAL and buffers -> store client -> engine
+ *   -> doorbell -> ports (or, once the store answers, steering) -> control
+ *
+ * Exit status: 0 drained, 1 cannot serve, 2 wrong option or configuration.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+
+#include <rte_mbuf.h>
+
+#include "common/log/log.h"
+#include "common/packet/dpdk_port.h"
+#include "nf/worker/worker.h"
+
+enum {
+    MBUFS_DEFAULT = 2048,
+    MBUF_CACHE = 64,
+    MAX_HOLD_DEFAULT_MS = 250,
+    MEMORY_MB = 24,              /* of EAL, without packet buffers */
+    ERR_BYTES = 600,
+};
+
+static struct worker worker;     /* zeroed; a signal handler needs to find it */
+
+static void on_signal(int number)
+{
+    (void)number;
+    worker.drain = true;
+}
+
+static int fail(int status, const char *text)
+{
+    log_error("lethe-nf cannot serve", "%s", text);
+    return status;
+}
+
+/* --- --check ------------------------------------------------------------------------- */
+
+static void check_say(const struct worker *w)
+{
+    const struct site *site = w->chain.site;
+    if (w->opt.json)
+        printf("{\"ok\": true, \"chain\": [");
+    else
+        printf("%s is right. chain:", w->opt.config);
+    for (int i = 0; i < w->chain.n; i++)
+        printf(w->opt.json ? "%s\"%s\"" : "%s%s", i ? ", " : w->opt.json ? "" : " ",
+               w->chain.nf[i]->ops->name);
+    if (w->opt.json)
+        printf("], \"store\": \"%s\", \"shards\": %u}\n", site->store.nodes[0].listen, site->store.shards);
+    else
+        printf("; store: %s, %u shards\n", site->store.nodes[0].listen, site->store.shards);
+}
+
+/* --- stages ------------------------------------------------------------------------------ */
+
+static uint32_t mbufs_of(const struct site *site)
+{
+    return site->worker.mbufs ? site->worker.mbufs : MBUFS_DEFAULT;
+}
+
+static int start_dpdk(struct worker *w, char *err)
+{
+    uint32_t mbufs = mbufs_of(w->chain.site);
+    uint32_t bytes = RTE_MBUF_DEFAULT_BUF_SIZE + 256;
+    uint32_t in_flight = w->chain.site->worker.packets_in_flight;
+    if (mbufs < (in_flight ? in_flight : ENGINE_PACKETS_DEFAULT) + 512) {
+        snprintf(err, ERR_BYTES, "worker: mbufs: %u is too few for %u packets in flight; write at "
+                 "least 512 more than those", mbufs,
+                 in_flight ? in_flight : ENGINE_PACKETS_DEFAULT);
+        return -EINVAL;
+    }
+    int rc = dpdk_start("lethe-nf", NULL, MEMORY_MB + mbufs / 1024 * (bytes / 1024 + 1), err,
+                        ERR_BYTES);
+    if (rc)
+        return rc;
+    w->pool = rte_pktmbuf_pool_create("packets", mbufs, MBUF_CACHE, 0, RTE_MBUF_DEFAULT_BUF_SIZE,
+                                      SOCKET_ID_ANY);
+    if (w->pool)
+        return 0;
+    snprintf(err, ERR_BYTES, "no memory for %u packet buffers", mbufs);
+    return -ENOMEM;
+}
+
+static int start_engine(struct worker *w, char *err)
+{
+    const struct site *site = w->chain.site;
+    uint32_t hold_ms = site->worker.max_hold_ms ? site->worker.max_hold_ms : MAX_HOLD_DEFAULT_MS;
+    struct lethe_config client = {.shards = (uint16_t)site->store.shards,
+                                  .address = site->store.nodes[0].listen};
+    w->client = lethe_client_create(&client, err, ERR_BYTES);
+    if (!w->client)
+        return -EINVAL;
+    struct engine_config c = {
+        .nchain = w->chain.n,
+        .backend = backend_lethe(w->client),
+        .packets_in_flight = site->worker.packets_in_flight,
+        .window_bursts = site->worker.window_bursts,
+        .store_timeout_ms = hold_ms,
+        .pass_untaken = site->worker.ipv6 && !strcmp(site->worker.ipv6, "pass"),
+        .ctx = w,
+        .emit = loop_emit,
+        .drop = loop_drop,
+    };
+    memcpy(c.chain, w->chain.nf, sizeof c.chain);
+    if (getrandom(&c.seed, sizeof c.seed, 0) != sizeof c.seed ||
+        getrandom(&w->incarnation, sizeof w->incarnation, 0) != sizeof w->incarnation) {
+        snprintf(err, ERR_BYTES, "no random numbers from the kernel: %s", strerror(errno));
+        return -EIO;
+    }
+    w->max_hold_us = 1000ull * hold_ms;
+    w->unreachable_us = 1000ull * site->failure_timeout_ms;
+    return engine_create(&c, &w->engine, err, ERR_BYTES);
+}
+
+static int start_bell(struct worker *w, char *err)
+{
+    char path[300];
+    const char *run_dir = w->chain.site->run_dir;
+    if (mkdir(run_dir, 0755) && errno != EEXIST) {
+        snprintf(err, ERR_BYTES, "run_dir: %s cannot be made: %s", run_dir, strerror(errno));
+        return -errno;
+    }
+    snprintf(path, sizeof path, "%s/%s.bell", run_dir, w->opt.name);
+    return doorbell_create(path, &w->bell, err, ERR_BYTES);
+}
+
+/* "net_af_packet0,iface=eth1": the device's name, and its arguments. */
+static int start_port(struct worker *w, struct side *s, char *err)
+{
+    char device[64];
+    const char *spec = w->opt.port[s->which];
+    size_t n = strcspn(spec, ",");
+    if (n == 0 || n >= sizeof device) {
+        snprintf(err, ERR_BYTES, "--port %s: names no device", spec);
+        return -EINVAL;
+    }
+    memcpy(device, spec, n);
+    device[n] = '\0';
+    memcpy(s->peer, w->opt.peer[s->which], sizeof s->peer);
+    s->learn = !w->opt.peer_given[s->which];
+    return side_open(s, device, spec[n] ? spec + n + 1 : "", w->pool, err, ERR_BYTES);
+}
+
+static int start_sides(struct worker *w, char *err)
+{
+    const struct site_steering *steering = &w->chain.site->steering;
+    w->steered = !w->opt.port[SIDE_INSIDE];
+    if (w->steered) {
+        if (!steering->control || !steering->probe_key_file) {
+            snprintf(err, ERR_BYTES, "%s: steering: `control` and `probe_key_file` are needed, or "
+                     "give --port for both sides", w->opt.config);
+            return -EINVAL;
+        }
+        int rc = probe_key_load(steering->probe_key_file, w->probe_key, err, ERR_BYTES);
+        w->has_probe_key = rc == 0;
+        return rc;
+    }
+    int rc = start_port(w, &w->side[SIDE_INSIDE], err);
+    return rc ? rc : start_port(w, &w->side[SIDE_OUTSIDE], err);
+}
+
+static int start_control(struct worker *w, char *err)
+{
+    char path[300];
+    int rc = joiner_start(&w->joiner, w->opt.name,
+                          w->steered ? w->chain.site->steering.control : NULL);
+    if (rc) {
+        snprintf(err, ERR_BYTES, "no thread: %s", strerror(-rc));
+        return rc;
+    }
+    w->metrics = metrics_create(w->opt.name);
+    rc = w->metrics ? report_create(w) : -ENOMEM;
+    if (rc) {
+        snprintf(err, ERR_BYTES, "metrics: %s", strerror(-rc));
+        return rc;
+    }
+    snprintf(path, sizeof path, "%s/%s.sock", w->chain.site->run_dir, w->opt.name);
+    return control_start(&w->control, path, w->metrics, report_control, w, err, ERR_BYTES);
+}
+
+static void signals_set(void)
+{
+    struct sigaction drain = {.sa_handler = on_signal}, ignore = {.sa_handler = SIG_IGN};
+    sigaction(SIGTERM, &drain, NULL);
+    sigaction(SIGINT, &drain, NULL);
+    sigaction(SIGPIPE, &ignore, NULL);
+}
+
+static int start(struct worker *w, char *err)
+{
+    static int (*const stages[])(struct worker *w, char *err) = {
+        start_dpdk, start_engine, start_bell, start_sides, start_control};
+    for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
+        int rc = stages[i](w, err);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+static void stop(struct worker *w)
+{
+    control_stop(w->control);
+    joiner_stop(w->joiner);
+    dpdk_poll_begin();
+    /* The client first: its late answers must not meet a dead engine. */
+    lethe_client_destroy(w->client);
+    engine_destroy(w->engine);
+    side_close(&w->side[SIDE_INSIDE]);
+    side_close(&w->side[SIDE_OUTSIDE]);
+    dpdk_poll_end();
+    doorbell_close(w->steer_bell);
+    doorbell_close(w->bell);
+    report_destroy(w);
+    metrics_destroy(w->metrics);
+    chain_free(&w->chain);
+}
+
+/* --- serving -------------------------------------------------------------------------------- */
+
+static int serve(struct worker *w)
+{
+    char err[ERR_BYTES] = "";
+    for (int i = 0; i < 2; i++)
+        w->side[i] = (struct side){.which = (enum packet_side)i, .port = -1, .fd = -1};
+    pthread_mutex_init(&w->public.lock, NULL);
+    signals_set();
+    int rc = start(w, err);
+    if (rc) {
+        stop(w);
+        return fail(EXIT_TROUBLE, err);
+    }
+    log_info("worker started", "chain of %d, %u packets in flight at most, %s", w->chain.n,
+             engine_room(w->engine), w->steered ? "through steering" : "on its own ports");
+    rc = loop_run(w);
+    snprintf(err, sizeof err, "%s", w->fatal);
+    uint32_t left = engine_in_flight(w->engine);
+    stop(w);
+    if (rc)
+        return fail(EXIT_TROUBLE, err);
+    log_info("drained", "packets_still_in_flight=%u", left);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    struct worker *w = &worker;
+    char err[ERR_BYTES] = "";
+    int status;
+    if (!options_parse(argc, argv, &w->opt, &status))
+        return status;
+    log_init("lethe-nf", w->opt.name ? w->opt.name : "-",
+             w->opt.verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
+    int rc = chain_load(w->opt.config, &w->chain, err, sizeof err);
+    if (rc) {
+        if (w->opt.json)
+            printf("{\"ok\": false}\n");
+        fprintf(stderr, "lethe-nf: %s\n", err);
+        return EXIT_USAGE;
+    }
+    if (!w->opt.check)
+        return serve(w);
+    check_say(w);
+    chain_free(&w->chain);
+    return 0;
+}

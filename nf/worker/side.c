@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* One side of a worker (side.h). */
+#include "nf/worker/side.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <rte_ethdev.h>
+#include <rte_mbuf.h>
+
+#include "common/packet/dpdk_port.h"
+
+enum { DISCARD_MAX = 8192 };     /* of one receive ring, at once */
+
+/* The value of `iface=` in a device's arguments; false: there is none. */
+static bool iface_of(const char *args, char *iface, size_t room)
+{
+    const char *at = strstr(args, "iface=");
+    if (!at || (at != args && at[-1] != ','))
+        return false;
+    at += strlen("iface=");
+    size_t n = strcspn(at, ",");
+    if (n == 0 || n >= room)
+        return false;
+    memcpy(iface, at, n);
+    iface[n] = '\0';
+    return true;
+}
+
+int side_open(struct side *s, const char *device, const char *args, struct rte_mempool *pool,
+              char *err, uint32_t err_len)
+{
+    char iface[64] = "";
+    struct rte_ether_addr mac;
+    if (iface_of(args, iface, sizeof iface)) {
+        int rc = dpdk_check_offloads(iface, err, err_len);
+        if (rc)
+            return rc;
+    }
+    int port = dpdk_port_add(device, args, pool, SIDE_DESCS, SIDE_DESCS, err, err_len);
+    if (port < 0)
+        return port;
+    snprintf(s->device, sizeof s->device, "%s", device);
+    snprintf(s->args, sizeof s->args, "%s", args);
+    s->port = port;
+    s->fd = *iface ? dpdk_port_fd(iface) : -1;
+    s->up = false;
+    if (rte_eth_macaddr_get((uint16_t)port, &mac) == 0)
+        memcpy(s->mac, mac.addr_bytes, sizeof s->mac);
+    return 0;
+}
+
+static void tx_drop(struct side *s, uint64_t *count)
+{
+    rte_pktmbuf_free_bulk(s->tx, s->ntx);
+    *count += s->ntx;
+    s->ntx = s->tries = 0;
+}
+
+void side_close(struct side *s)
+{
+    if (s->port < 0)
+        return;
+    tx_drop(s, &s->n.link_down);
+    dpdk_port_remove((uint16_t)s->port);
+    s->port = s->fd = -1;
+    s->up = false;
+}
+
+void side_restart(struct side *s)
+{
+    if (s->port < 0)
+        return;
+    rte_eth_dev_stop((uint16_t)s->port);
+    rte_eth_dev_start((uint16_t)s->port);
+}
+
+bool side_link(struct side *s)
+{
+    struct rte_eth_link link = {0};
+    s->up = s->port >= 0 && rte_eth_link_get_nowait((uint16_t)s->port, &link) == 0 &&
+            link.link_status == RTE_ETH_LINK_UP;
+    return s->up;
+}
+
+uint32_t side_rx(struct side *s, struct rte_mbuf **burst, uint32_t n)
+{
+    return s->port < 0 || n == 0 ? 0 : rte_eth_rx_burst((uint16_t)s->port, 0, burst, (uint16_t)n);
+}
+
+void side_put(struct side *s, struct rte_mbuf *m)
+{
+    struct rte_ether_hdr *eth = rte_pktmbuf_mtod(m, struct rte_ether_hdr *);
+    memcpy(eth->dst_addr.addr_bytes, s->peer, sizeof s->peer);
+    memcpy(eth->src_addr.addr_bytes, s->mac, sizeof s->mac);
+    if (s->ntx == SIDE_TX_ROOM)
+        side_flush(s);
+    if (s->ntx == SIDE_TX_ROOM)
+        tx_drop(s, &s->n.tx_full);
+    s->tx[s->ntx++] = m;
+}
+
+uint32_t side_flush(struct side *s)
+{
+    uint32_t sent = 0, bytes = 0;
+    if (s->ntx == 0)
+        return 0;
+    if (s->port < 0) {
+        tx_drop(s, &s->n.link_down);
+        return 0;
+    }
+    for (uint32_t i = 0; i < s->ntx; i++)
+        bytes += s->tx[i]->pkt_len;
+    while (sent < s->ntx) {
+        uint16_t n = rte_eth_tx_burst((uint16_t)s->port, 0, s->tx + sent,
+                                      (uint16_t)(s->ntx - sent));
+        if (n == 0)
+            break;
+        sent += n;
+    }
+    s->ntx -= sent;
+    memmove(s->tx, s->tx + sent, s->ntx * sizeof s->tx[0]);
+    for (uint32_t i = 0; i < s->ntx; i++)
+        bytes -= s->tx[i]->pkt_len;
+    s->n.tx += sent;
+    s->n.tx_bytes += bytes;
+    s->tries = sent || !s->ntx ? 0 : s->tries + 1;
+    if (s->tries > SIDE_TX_TRIES)
+        tx_drop(s, s->up ? &s->n.tx_full : &s->n.link_down);
+    return sent;
+}
+
+uint32_t side_discard(struct side *s)
+{
+    struct rte_mbuf *burst[64];
+    uint32_t dropped = s->ntx, n;
+    uint64_t unused = 0;
+    tx_drop(s, &unused);
+    for (uint32_t i = 0; i < DISCARD_MAX && (n = side_rx(s, burst, 64)) != 0; i += n) {
+        rte_pktmbuf_free_bulk(burst, n);
+        s->n.rx += n;
+        dropped += n;
+    }
+    s->n.away += dropped;
+    return dropped;
+}

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What a worker does ten times a second on the loop's thread, between rounds
+ * and inside the DPDK gate: the store's health, steering's answers, links,
+ * draining, publishing. Nothing here waits; creating a port takes milliseconds
+ * and happens when steering (re)starts.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "common/log/log.h"
+#include "nf/worker/worker.h"
+
+enum {
+    TEND_US = 100 * 1000,
+    TROUBLE_US = 250 * 1000,     /* connecting takes a moment */
+    LINK_GRACE_US = 300 * 1000,  /* a fresh memif connects within */
+    LEAVE_US = 2500 * 1000,      /* steering answers `leave` within */
+    QUIET_US = 50 * 1000,        /* rings empty that long: nothing comes any more */
+    FINISH_US = 5000 * 1000,
+    FINISH_LAST_US = 200 * 1000, /* packets come for ever: nobody else is there */
+};
+
+/* --- the store ------------------------------------------------------------------- */
+
+static void tend_store(struct worker *w, uint64_t now_us)
+{
+    struct lethe_status st;
+    lethe_status(w->client, &st);
+    w->store_well = lethe_ready(w->client) || (st.unreachable_since_us != 0 &&
+                    now_us - st.unreachable_since_us <= w->unreachable_us);
+    if (w->state == WORKER_WAITING && st.fatal[0])
+        snprintf(w->fatal, sizeof w->fatal, "%s", st.fatal);
+    bool lasts = st.unreachable_since_us == 0 || now_us - st.unreachable_since_us > TROUBLE_US;
+    joiner_complain(w->joiner, st.fatal[0] ? st.fatal : lasts ? st.trouble : "");
+    if (w->state == WORKER_WAITING && lethe_ready(w->client)) {
+        w->state = WORKER_SERVING;
+        log_info("store reached", "shards=%u", w->chain.site->store.shards);
+        joiner_want(w->joiner);
+    }
+    pthread_mutex_lock(&w->public.lock);
+    w->public.store = st;
+    w->public.state = w->state;
+    w->public.joined = w->joined;
+    w->public.number = w->number;
+    pthread_mutex_unlock(&w->public.lock);
+}
+
+/* --- steering ---------------------------------------------------------------------- */
+
+static void bell_apply(struct worker *w, const char *path)
+{
+    char err[200];
+    if (w->steer_bell && !strcmp(path, w->steer_bell_path))
+        return;
+    doorbell_close(w->steer_bell);
+    w->steer_bell = NULL;
+    if (doorbell_open(path, &w->steer_bell, err, sizeof err))
+        log_warn("cannot ring steering", "%s", err);
+    else
+        snprintf(w->steer_bell_path, sizeof w->steer_bell_path, "%s", path);
+}
+
+static void side_apply(struct worker *w, struct side *s, const struct join_reply *r)
+{
+    static const char *const devices[] = {
+        [SIDE_INSIDE] = "net_memif_inside", [SIDE_OUTSIDE] = "net_memif_outside"};
+    char err[400];
+    memcpy(s->peer, r->peer_mac[s->which], sizeof s->peer);
+    if (s->port >= 0 && !strcmp(s->args, r->devargs[s->which])) {
+        if (!side_link(s))
+            side_restart(s);
+        return;
+    }
+    side_close(s);
+    if (side_open(s, devices[s->which], r->devargs[s->which], w->pool, err, sizeof err))
+        log_warn("port not opened", "%s", err);
+}
+
+static void tend_steering(struct worker *w, uint64_t now_us)
+{
+    struct join_reply r;
+    if (joiner_take(w->joiner, &r)) {
+        w->number = r.worker;
+        for (int i = 0; i < 2; i++)
+            side_apply(w, &w->side[i], &r);
+        bell_apply(w, r.doorbell);
+        w->link_grace_us = now_us + LINK_GRACE_US;
+    }
+    bool up = side_link(&w->side[SIDE_INSIDE]);
+    up &= side_link(&w->side[SIDE_OUTSIDE]);
+    if (w->joined != up)
+        log_info(up ? "links are up" : "links are down", "worker=%u", w->number);
+    w->joined = up;
+    /* Steering restarted, or has not been there yet: it makes the sockets anew. */
+    if (!up && w->state == WORKER_SERVING && now_us >= w->link_grace_us)
+        joiner_want(w->joiner);
+}
+
+/* --- draining -------------------------------------------------------------------------- */
+
+void tend_drain(struct worker *w, uint64_t now_us, bool received)
+{
+    bool last = false;
+    if (w->state == WORKER_WAITING) {
+        w->state = WORKER_DONE;
+    } else if (w->state == WORKER_SERVING) {
+        joiner_leave(w->joiner);
+        w->state = WORKER_LEAVING;
+        w->leave_by_us = now_us + LEAVE_US;
+    } else if (w->state == WORKER_LEAVING) {
+        if (!joiner_left(w->joiner, &last) && now_us < w->leave_by_us)
+            return;
+        w->state = WORKER_FINISHING;
+        w->quiet_since_us = now_us;
+        w->end_by_us = now_us + (last ? FINISH_LAST_US : FINISH_US);
+    } else if (w->state == WORKER_FINISHING) {
+        if (received || engine_in_flight(w->engine) || side_waiting(w))
+            w->quiet_since_us = now_us;
+        if (now_us - w->quiet_since_us >= QUIET_US || now_us >= w->end_by_us)
+            w->state = WORKER_DONE;
+    }
+}
+
+/* --- publishing -------------------------------------------------------------------------- */
+
+static void tend_figures(struct worker *w, uint64_t now_us)
+{
+    const struct engine_stats *st = engine_stats(w->engine);
+    uint64_t span = now_us - w->busy_since_us;
+    if (span)
+        w->busy_permille = (uint32_t)(w->busy_us * 1000 / span);
+    w->busy_us = 0;
+    w->busy_since_us = now_us;
+    if (st->rtt_count != w->rtt_count)
+        w->rtt_us = (uint32_t)((st->rtt_us_sum - w->rtt_sum) / (st->rtt_count - w->rtt_count));
+    w->rtt_sum = st->rtt_us_sum;
+    w->rtt_count = st->rtt_count;
+}
+
+void tend(struct worker *w, uint64_t now_us)
+{
+    w->tend_us = now_us + TEND_US;
+    tend_store(w, now_us);
+    if (w->steered)
+        tend_steering(w, now_us);
+    else
+        for (int i = 0; i < 2; i++)
+            side_link(&w->side[i]);
+    tend_figures(w, now_us);
+    report_publish(w);
+}

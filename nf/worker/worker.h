@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * One worker: what main assembles, the loop drives and the report shows.
+ *
+ * Threads: the main thread is the datapath (loop.c) and owns everything here
+ * but what is marked. The control thread (common/metrics) only reads metrics
+ * and `public`, and sets `drain`. The housekeeper (join.h) talks to steering.
+ */
+#ifndef NF_WORKER_WORKER_H
+#define NF_WORKER_WORKER_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "client/lethe.h"
+#include "common/metrics/control.h"
+#include "common/packet/doorbell.h"
+#include "common/packet/probe.h"
+#include "nf/worker/chain.h"
+#include "nf/worker/join.h"
+#include "nf/worker/options.h"
+#include "nf/worker/side.h"
+
+enum worker_state {
+    WORKER_WAITING,              /* for the store, the first time */
+    WORKER_SERVING,
+    WORKER_LEAVING,              /* asked steering to send nothing more */
+    WORKER_FINISHING,            /* what is in flight */
+    WORKER_DONE
+};
+
+/* For the control thread, under its lock. */
+struct worker_public {
+    pthread_mutex_t lock;
+    enum worker_state state;
+    struct lethe_status store;
+    bool joined;
+    unsigned number;
+};
+
+struct report;
+
+struct worker {
+    struct options opt;
+    struct chain chain;
+    struct lethe_client *client;
+    struct engine *engine;
+    struct rte_mempool *pool;
+    struct side side[2];
+    struct doorbell *bell, *steer_bell;
+    char steer_bell_path[JOIN_TEXT];
+    struct joiner *joiner;
+    struct metrics *metrics;
+    struct control *control;
+    struct report *report;
+    struct worker_public public;
+
+    bool steered, has_probe_key;
+    uint8_t probe_key[PROBE_KEY_BYTES];
+    uint64_t incarnation;        /* of this process */
+    unsigned number;             /* steering's, of this worker */
+    uint64_t max_hold_us, unreachable_us;
+
+    volatile bool drain;         /* set by a signal or the control thread */
+    enum worker_state state;
+    bool joined, store_well;
+    uint64_t last_us;            /* start of the newest round */
+    uint64_t tend_us, link_grace_us;
+    uint64_t quiet_since_us, leave_by_us, end_by_us;
+    uint64_t busy_us, busy_since_us;
+    uint32_t busy_permille, rtt_us;
+    uint64_t rtt_sum, rtt_count; /* at the last look */
+    uint64_t rounds, sleeps, absences;
+    char fatal[240];             /* why it cannot serve */
+};
+
+static inline uint32_t side_waiting(const struct worker *w)
+{
+    return w->side[0].ntx + w->side[1].ntx;
+}
+
+/* --- loop.c: runs until drained (0) or unable to serve (w->fatal, -EIO) ------ */
+
+int loop_run(struct worker *w);
+/* The engine's outlets. */
+void loop_emit(void *ctx, void *cookie, const struct packet *pkt, enum packet_side out);
+void loop_drop(void *ctx, void *cookie, int reason);
+uint64_t loop_now_us(void);
+
+/* --- tend.c: ten times a second, on the loop's thread --------------------------- */
+
+/* Joins, links, the store's health, draining, publishing. */
+void tend(struct worker *w, uint64_t now_us);
+/* After every round while draining. */
+void tend_drain(struct worker *w, uint64_t now_us, bool received);
+
+/* --- report.c ---------------------------------------------------------------------- */
+
+int report_create(struct worker *w);
+void report_publish(struct worker *w);
+void report_destroy(struct worker *w);
+/* The control socket's verbs: status, drain. */
+void report_control(void *ctx, int argc, char **argv, char *reply, uint32_t room);
+
+#endif
