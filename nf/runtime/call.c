@@ -124,7 +124,7 @@ void nf_add(struct nf_call *c, int table, uint8_t slot, const void *key, const i
 struct nf_plan *nf_more(struct nf_call *c)
 {
     if (!c->more_named)
-        plan_begin(&c->more, c->nf, c->e->scratch_more, 0);
+        nf_plan_begin(&c->more, c->nf, c->e->scratch_more, 0);
     c->more_named = true;
     return &c->more;
 }

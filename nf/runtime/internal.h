@@ -54,9 +54,9 @@ struct chain_nf {
     uint64_t counts[COUNTERS_MAX];
 };
 
-void plan_begin(struct nf_plan *p, const struct chain_nf *nf, uint8_t *buf, uint32_t used);
+void nf_plan_begin(struct nf_plan *p, const struct chain_nf *nf, uint8_t *buf, uint32_t used);
 /* Closes the open txn. */
-void plan_end(struct nf_plan *p);
+void nf_plan_end(struct nf_plan *p);
 
 /* --- working copies -------------------------------------------------------------- */
 

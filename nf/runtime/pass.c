@@ -235,7 +235,7 @@ static enum step packet_process(struct engine *e, struct flow *f, struct job *j,
         call_open(e, f, visible);
         int v = nf->inst->ops->process(nf->inst->self, &j->pkt, c);
         if (v == NF_MORE && c->more_named) {
-            plan_end(&c->more);
+            nf_plan_end(&c->more);
             c->broken |= c->more.broken || c->more.ntxn == 0 || visible >= NF_ROUNDS_MAX;
             enum step s = c->broken ? STEP_SPLIT : more(e, f, visible, first);
             if (s == STEP_OK && visible >= f->rounds)

@@ -8,12 +8,12 @@
 
 #include "nf/runtime/internal.h"
 
-void plan_begin(struct nf_plan *p, const struct chain_nf *nf, uint8_t *buf, uint32_t used)
+void nf_plan_begin(struct nf_plan *p, const struct chain_nf *nf, uint8_t *buf, uint32_t used)
 {
     *p = (struct nf_plan){.nf = nf, .buf = buf, .used = used};
 }
 
-void plan_end(struct nf_plan *p)
+void nf_plan_end(struct nf_plan *p)
 {
     if (!p->open.buf)
         return;
@@ -25,7 +25,7 @@ void plan_end(struct nf_plan *p)
 
 void nf_lookup_begin(struct nf_plan *p, uint8_t slot)
 {
-    plan_end(p);
+    nf_plan_end(p);
     if (p->ntxn == NF_LOOKUPS_MAX || PLAN_BYTES - p->used < sizeof(struct txn_head)) {
         p->broken = true;
         return;

@@ -312,9 +312,9 @@ static void plan_packet(struct nf_plan *p, const struct chain_nf *nf, const stru
                         uint8_t *buf)
 {
     const struct nf_ops *ops = nf_ops_of(nf);
-    plan_begin(p, nf, buf, 0);
+    nf_plan_begin(p, nf, buf, 0);
     bool wanted = ops->lookup && ops->lookup(nf->inst->self, pkt, p);
-    plan_end(p);
+    nf_plan_end(p);
     if (!wanted && !p->broken)
         p->used = p->ntxn = 0;
 }
