@@ -65,6 +65,9 @@ struct msg_node {
     uint64_t incarnation;
 };
 
+/* head.view_epoch of a replica: the epoch of the newest view whose primary it
+ * ever joined, 0 if it holds nothing. A primary that starts empty asks by it
+ * whether there had been something. */
 struct msg_hello {
     struct msg_head head;
     uint32_t magic;

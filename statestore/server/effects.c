@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What the core wants done (struct shard_out). Called during a step, so nothing
+ * here steps the core again: closing waits until the step is over. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/log/log.h"
+#include "statestore/server/loop_impl.h"
+
+static void on_send(void *ctx, uint32_t number, const void *frame, uint32_t bytes)
+{
+    struct loop *l = ctx;
+    struct conn *c = conns_find(&l->conns, number);
+    if (!c || c->doomed)
+        return;
+    int rc = conn_send(c, frame, bytes, l->now_ms);
+    l->mine.frames_out++;
+    loop_make_dirty(l, c);
+    if (!rc)
+        return;
+    if (rc == -ENOBUFS) {
+        l->mine.slow_readers++;
+        loop_doom(l, c, "slow reader: it leaves more unread than the bound of its backlog");
+    } else if (rc == -ENOMEM) {
+        loop_doom(l, c, "out of memory for its backlog");
+    } else {
+        loop_make_ready(l, c); /* closed by the peer: the next read says so */
+    }
+}
+
+static void on_close(void *ctx, uint32_t number, const char *why)
+{
+    struct loop *l = ctx;
+    struct conn *c = conns_find(&l->conns, number);
+    if (c)
+        loop_doom(l, c, why);
+}
+
+static void on_propose(void *ctx, uint64_t old_epoch, const struct shard_view *want)
+{
+    struct loop *l = ctx;
+    l->config.views->ops->propose(l->config.views, l->number, old_epoch, want);
+}
+
+static void on_note(void *ctx, const char *text)
+{
+    struct loop *l = ctx;
+    if (strstr(text, "drift"))
+        log_error("drift", "shard=%u %s", l->number, text);
+    else
+        log_info("shard", "shard=%u %s", l->number, text);
+}
+
+void effects_init(struct loop *l)
+{
+    l->out = (struct shard_out){l, on_send, on_close, on_propose, on_note};
+}
+
+void effects_refuse(struct loop *l, struct conn *c, uint32_t code, const char *text)
+{
+    struct msg_error m = {.code = code};
+    snprintf(m.text, sizeof m.text, "%s", text);
+    msg_head_set(&m, MSG_ERROR, sizeof m, l->number, 0);
+    conn_send(c, &m, sizeof m, l->now_ms);
+    loop_make_dirty(l, c);
+    loop_doom(l, c, text);
+}

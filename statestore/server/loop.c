@@ -1,0 +1,479 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Turns, readiness, sleeping (loop.h). epoll is edge-triggered: a connection
+ * stands in the ready list until its channel has nothing and is armed, so an
+ * event is never asked for twice and none is lost. */
+#include "statestore/server/loop_impl.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/log/log.h"
+
+enum { EVENT_LISTEN = CONNS_MAX, EVENT_WAKE };
+
+static void update_now(struct loop *l)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    l->now_us = (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000;
+    l->now_ms = l->now_us / 1000;
+}
+
+/* --- steps ----------------------------------------------------------------------------- */
+
+void loop_step(struct loop *l, struct shard_event ev)
+{
+    shard_step(l->shard, &ev, l->now_ms, &l->out);
+    l->changed = true;
+    loop_take_views(l);
+}
+
+void loop_take_views(struct loop *l)
+{
+    struct views *v = l->config.views;
+    struct shard_view view;
+    while (v->ops->take(v, l->number, &view)) {
+        struct shard_event ev = {.kind = SHARD_EV_VIEW, .view = &view};
+        shard_step(l->shard, &ev, l->now_ms, &l->out);
+        l->changed = true;
+    }
+}
+
+/* --- connections -------------------------------------------------------------------------- */
+
+void loop_make_ready(struct loop *l, struct conn *c)
+{
+    if (!c->ready)
+        l->ready[l->nready++] = c->place;
+    c->ready = true;
+}
+
+void loop_make_dirty(struct loop *l, struct conn *c)
+{
+    if (!c->dirty)
+        l->dirty[l->ndirty++] = c->place;
+    c->dirty = true;
+}
+
+void loop_watch(struct loop *l, struct conn *c)
+{
+    short events;
+    int fd = channel_fd(c->channel, &events);
+    struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+                             .data.u32 = c->place};
+    if (fd >= 0 && epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, fd, &ev) && errno == EEXIST)
+        epoll_ctl(l->epoll_fd, EPOLL_CTL_MOD, fd, &ev);
+    c->fd = fd;
+}
+
+struct conn *loop_add(struct loop *l, struct channel *channel, enum conn_kind kind)
+{
+    struct conn *c = conns_add(&l->conns, channel, kind, l->now_ms);
+    if (!c) {
+        channel_close(channel);
+        return NULL;
+    }
+    l->mine.accepted++;
+    loop_watch(l, c);
+    loop_make_ready(l, c);
+    return c;
+}
+
+void loop_doom(struct loop *l, struct conn *c, const char *why)
+{
+    if (c->doomed)
+        return;
+    c->doomed = true;
+    snprintf(c->why, sizeof c->why, "%s", why);
+    l->ndoomed++;
+}
+
+static void log_closed(const struct loop *l, const struct conn *c)
+{
+    static const char *const what[] = {
+        [CONN_NEW] = "connection closed", [CONN_CLIENT] = "client closed",
+        [CONN_REPLICA] = "backup disconnected", [CONN_LINK] = "link to primary closed"};
+    char name[80];
+    conn_name(c, name, sizeof name);
+    log_line(c->quiet ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO, what[c->kind],
+             "shard=%u peer=%s why=\"%s\"", l->number, name, c->why);
+}
+
+static void close_one(struct loop *l, struct conn *c)
+{
+    uint8_t kind = c->kind;
+    uint32_t number = c->number;
+    char why[sizeof c->why];
+    memcpy(why, c->why, sizeof why);
+    /* A link that never came up is told by link.c, which does not repeat itself. */
+    if (kind != CONN_LINK || l->link.state == LINK_JOINED)
+        log_closed(l, c);
+    if (c->channel->open)
+        channel_flush(c->channel);
+    conns_remove(&l->conns, c);
+    l->mine.closed++;
+    struct shard_event ev = {.kind = SHARD_EV_CLOSED, .conn = number};
+    if (kind == CONN_CLIENT || kind == CONN_REPLICA || l->link.state == LINK_JOINED)
+        loop_step(l, ev);
+    if (kind == CONN_LINK)
+        link_closed(l, why);
+    l->changed = true;
+}
+
+/* Closing one may doom others, so until none is left. */
+static void close_doomed(struct loop *l)
+{
+    while (l->ndoomed) {
+        l->ndoomed = 0;
+        for (uint32_t i = 0; i < CONNS_MAX; i++)
+            if (l->conns.all[i].channel && l->conns.all[i].doomed)
+                close_one(l, &l->conns.all[i]);
+    }
+}
+
+/* --- reading --------------------------------------------------------------------------------- */
+
+static bool may_read(const struct loop *l, const struct conn *c)
+{
+    if (c->kind != CONN_CLIENT) /* above all not what lets the log move on: a backup */
+        return true;
+    return !l->drain_until_ms && shard_takes_requests(l->shard) &&
+           conn_backlog(c) <= BACKLOG_PAUSE_BYTES;
+}
+
+/* True: it may have more for us at once. */
+static bool serve(struct loop *l, struct conn *c, bool *worked)
+{
+    if (conn_backlog(c)) {
+        conn_drain(c, l->now_ms);
+        loop_make_dirty(l, c);
+    }
+    for (int i = 0; i < FRAMES_PER_TURN; i++) {
+        uint32_t bytes;
+        if (!may_read(l, c))
+            return false;
+        const void *frame = channel_recv(c->channel, &bytes);
+        if (!frame)
+            return false;
+        *worked = true;
+        edge_frame(l, c, frame, bytes);
+        if (c->doomed)
+            return false;
+    }
+    return true;
+}
+
+/* Which connections of the ready list stay in it: those with more to read, those
+ * that may not be read now, and those without a descriptor to wake us. */
+static bool stays(struct loop *l, struct conn *c, bool more)
+{
+    if (c->doomed)
+        return false;
+    if (!c->channel->open) {
+        loop_doom(l, c, c->channel->why[0] ? c->channel->why : "closed by the peer");
+        return false;
+    }
+    if (more || c->fd < 0 || !may_read(l, c))
+        return true;
+    return !channel_arm(c->channel);
+}
+
+static bool serve_ready(struct loop *l)
+{
+    uint16_t now[CONNS_MAX];
+    uint32_t n = l->nready;
+    bool worked = false;
+    memcpy(now, l->ready, n * sizeof now[0]);
+    l->nready = 0;
+    for (uint32_t i = 0; i < n; i++)
+        l->conns.all[now[i]].ready = false;
+    for (uint32_t i = 0; i < n; i++) {
+        struct conn *c = &l->conns.all[now[i]];
+        if (!c->channel || c->doomed)
+            continue;
+        bool more = serve(l, c, &worked);
+        if (stays(l, c, more))
+            loop_make_ready(l, c);
+    }
+    return worked;
+}
+
+static void flush_dirty(struct loop *l)
+{
+    for (uint32_t i = 0; i < l->ndirty; i++) {
+        struct conn *c = &l->conns.all[l->dirty[i]];
+        c->dirty = false;
+        if (c->channel)
+            channel_flush(c->channel);
+    }
+    l->ndirty = 0;
+}
+
+/* --- coming in ---------------------------------------------------------------------------------- */
+
+static void accept_some(struct loop *l)
+{
+    for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
+        struct channel *ch = tcp_accept(l->config.listen_fd);
+        if (!ch)
+            return;
+        if (!loop_add(l, ch, CONN_NEW))
+            log_warn("connection refused", "shard=%u there are %d connections already", l->number,
+                     CONNS_MAX);
+    }
+}
+
+static void take_inbox(struct loop *l)
+{
+    struct channel *in[INBOX_MAX];
+    uint64_t count;
+    (void)!read(l->wake_fd, &count, sizeof count);
+    pthread_mutex_lock(&l->inbox_lock);
+    uint32_t n = l->ninbox;
+    memcpy(in, l->inbox, n * sizeof in[0]);
+    l->ninbox = 0;
+    pthread_mutex_unlock(&l->inbox_lock);
+    for (uint32_t i = 0; i < n; i++)
+        loop_add(l, in[i], CONN_NEW);
+}
+
+int loop_adopt(struct loop *l, struct channel *channel)
+{
+    int rc = 0;
+    pthread_mutex_lock(&l->inbox_lock);
+    if (l->ninbox < INBOX_MAX)
+        l->inbox[l->ninbox++] = channel;
+    else
+        rc = -EBUSY;
+    pthread_mutex_unlock(&l->inbox_lock);
+    eventfd_write(l->wake_fd, 1);
+    return rc;
+}
+
+/* Waits and marks who is ready. True if anything was. */
+static bool wait_events(struct loop *l, int timeout_ms)
+{
+    struct epoll_event events[EVENTS_PER_TURN];
+    int n = epoll_wait(l->epoll_fd, events, EVENTS_PER_TURN, timeout_ms);
+    update_now(l);
+    for (int i = 0; i < n; i++) {
+        uint32_t who = events[i].data.u32;
+        if (who == EVENT_LISTEN)
+            accept_some(l);
+        else if (who == EVENT_WAKE)
+            take_inbox(l);
+        else if (l->conns.all[who].channel)
+            loop_make_ready(l, &l->conns.all[who]);
+    }
+    return n > 0;
+}
+
+/* --- time ------------------------------------------------------------------------------------------ */
+
+static void sweep(struct loop *l)
+{
+    if (l->now_ms < l->sweep_ms)
+        return;
+    l->sweep_ms = l->now_ms + SWEEP_MS;
+    for (uint32_t i = 0; l->conns.used && i < CONNS_MAX; i++) {
+        struct conn *c = &l->conns.all[i];
+        if (!c->channel)
+            continue;
+        if (c->kind == CONN_NEW && l->now_ms > c->opened_ms + l->config.hello_timeout_ms)
+            loop_doom(l, c, "no HELLO in time");
+        if (conn_backlog(c) && l->now_ms > c->blocked_ms + l->config.stall_ms) {
+            l->mine.slow_readers++;
+            loop_doom(l, c, "slow reader: it took nothing of its backlog for too long");
+        }
+    }
+}
+
+static void tick(struct loop *l)
+{
+    if (l->now_ms < shard_next_ms(l->shard))
+        return;
+    struct shard_event ev = {.kind = SHARD_EV_TICK};
+    loop_step(l, ev);
+}
+
+static void stop_listening(struct loop *l)
+{
+    if (l->config.listen_fd >= 0)
+        close(l->config.listen_fd);
+    l->config.listen_fd = -1;
+}
+
+static bool drained(const struct loop *l)
+{
+    struct shard_status st;
+    if (l->now_ms >= l->drain_until_ms)
+        return true;
+    for (uint32_t i = 0; i < CONNS_MAX; i++)
+        if (l->conns.all[i].channel && conn_backlog(&l->conns.all[i]))
+            return false;
+    shard_status_get(l->shard, &st);
+    return st.waiting == 0;
+}
+
+static void take_orders(struct loop *l)
+{
+    int how = atomic_load_explicit(&l->stop, memory_order_acquire);
+    if (how == STOP_NO)
+        return;
+    stop_listening(l);
+    if (how == STOP_DRAIN && !l->drain_until_ms)
+        l->drain_until_ms = l->now_ms + DRAIN_MS;
+    if (how == STOP_NOW || drained(l)) {
+        publish(l);
+        atomic_store_explicit(&l->stopped, true, memory_order_release);
+    }
+}
+
+void loop_stop(struct loop *l, bool drain)
+{
+    atomic_store_explicit(&l->stop, drain ? STOP_DRAIN : STOP_NOW, memory_order_release);
+    eventfd_write(l->wake_fd, 1);
+}
+
+bool loop_stopped(const struct loop *l)
+{
+    return atomic_load_explicit(&((struct loop *)l)->stopped, memory_order_acquire);
+}
+
+/* --- turns ----------------------------------------------------------------------------------------- */
+
+static bool turn(struct loop *l, int timeout_ms)
+{
+    bool worked = wait_events(l, timeout_ms);
+    worked |= serve_ready(l);
+    tick(l);
+    link_turn(l);
+    sweep(l);
+    flush_dirty(l);
+    close_doomed(l);
+    flush_dirty(l); /* what a closing made the core send */
+    if (l->changed && l->now_ms >= l->published_ms + PUBLISH_MS)
+        publish(l);
+    take_orders(l);
+    return worked;
+}
+
+/* A ready list of nothing but connections that may not be read lets us sleep. */
+static bool can_sleep(const struct loop *l)
+{
+    for (uint32_t i = 0; i < l->nready; i++)
+        if (may_read(l, &l->conns.all[l->ready[i]]))
+            return false;
+    return true;
+}
+
+static int sleep_ms(const struct loop *l)
+{
+    uint64_t next = shard_next_ms(l->shard), link = link_next_ms(l);
+    if (link < next)
+        next = link;
+    if (l->conns.used && l->sweep_ms < next)
+        next = l->sweep_ms;
+    if (l->changed && l->published_ms + PUBLISH_MS < next)
+        next = l->published_ms + PUBLISH_MS;
+    if (l->drain_until_ms && l->now_ms + 1 < next)
+        next = l->now_ms + 1;
+    if (next <= l->now_ms)
+        return 0;
+    return next - l->now_ms > 1000 ? 1000 : (int)(next - l->now_ms);
+}
+
+bool loop_turn(struct loop *l)
+{
+    return turn(l, 0);
+}
+
+void loop_run(struct loop *l)
+{
+    while (!loop_stopped(l)) {
+        bool spin = l->now_us < l->spin_until_us || !can_sleep(l);
+        if (turn(l, spin ? 0 : sleep_ms(l)))
+            l->spin_until_us = l->now_us + l->config.spin_us;
+    }
+}
+
+/* --- life ------------------------------------------------------------------------------------------ */
+
+static int watch_own(struct loop *l, int fd, uint32_t who)
+{
+    struct epoll_event ev = {.events = EPOLLIN, .data.u32 = who};
+    return epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, fd, &ev) ? -errno : 0;
+}
+
+static int open_descriptors(struct loop *l)
+{
+    l->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    l->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (l->epoll_fd < 0 || l->wake_fd < 0)
+        return -errno;
+    int rc = watch_own(l, l->wake_fd, EVENT_WAKE);
+    if (!rc && l->config.listen_fd >= 0)
+        rc = watch_own(l, l->config.listen_fd, EVENT_LISTEN);
+    return rc;
+}
+
+int loop_create(struct loop **out, const struct loop_config *config, char *err, uint32_t err_len)
+{
+    struct loop *l = calloc(1, sizeof *l);
+    int rc = l ? 0 : -ENOMEM;
+    if (!l) {
+        if (config->listen_fd >= 0)
+            close(config->listen_fd);
+        snprintf(err, err_len, "out of memory for a shard's loop");
+        return rc;
+    }
+    l->config = *config;
+    l->number = config->shard.shard;
+    l->epoll_fd = l->wake_fd = -1;
+    pthread_mutex_init(&l->inbox_lock, NULL);
+    conns_init(&l->conns);
+    effects_init(l);
+    update_now(l);
+    link_init(l);
+    rc = open_descriptors(l);
+    if (rc)
+        snprintf(err, err_len, "descriptors of shard %u: %s", l->number, strerror(-rc));
+    if (!rc && !(l->shard = shard_create(&config->shard))) {
+        rc = -ENOMEM;
+        snprintf(err, err_len, "out of memory for shard %u", l->number);
+    }
+    if (rc) {
+        loop_destroy(l);
+        return rc;
+    }
+    l->config.views->ops->start(l->config.views, l->number, &config->shard.self);
+    loop_take_views(l);
+    publish(l);
+    *out = l;
+    return 0;
+}
+
+void loop_destroy(struct loop *l)
+{
+    stop_listening(l);
+    for (uint32_t i = 0; i < CONNS_MAX; i++)
+        if (l->conns.all[i].channel)
+            conns_remove(&l->conns, &l->conns.all[i]);
+    for (uint32_t i = 0; i < l->ninbox; i++)
+        channel_close(l->inbox[i]);
+    if (l->shard)
+        shard_destroy(l->shard);
+    if (l->wake_fd >= 0)
+        close(l->wake_fd);
+    if (l->epoll_fd >= 0)
+        close(l->epoll_fd);
+    pthread_mutex_destroy(&l->inbox_lock);
+    free(l);
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * One shard's loop: the driver around the pure core. It owns the shard, its
+ * listening descriptor and its connections; it turns bytes, time and the view
+ * service's word into steps, and the steps' effects into frames.
+ *
+ * Threads: loop_run or loop_turn, by one thread, from create to destroy.
+ *   loop_adopt, loop_stop, loop_snapshot: any thread.
+ * A turn: what epoll says is ready -> accept, adopt -> for each ready
+ *   connection drain its backlog and step the core with a few frames
+ *   (fairness) -> tick -> link to the primary -> flush each connection that
+ *   was written to, once -> publish a snapshot. With nothing to do it spins
+ *   for spin_us, then sleeps until the next deadline.
+ * Back-pressure: while !shard_takes_requests clients are not read; a client
+ *   with a backlog is not read; a backlog that stands still or passes its
+ *   bound closes the connection ("slow reader").
+ */
+#ifndef STATESTORE_SERVER_LOOP_H
+#define STATESTORE_SERVER_LOOP_H
+
+#include "common/wire/channel.h"
+#include "statestore/server/snapshot.h"
+
+/* A new channel to shard `shard`, or NULL and a sentence. (client/lethe.h has
+ * the same type, as lethe_dial.) */
+typedef struct channel *(*loop_dial)(void *ctx, uint16_t shard, char *err, uint32_t err_len);
+
+struct loop_config {
+    struct shard_config shard;
+    int listen_fd;            /* owned from now on; -1: only adopted channels */
+    struct views *views;      /* shared by all loops, see views.h */
+    loop_dial dial_primary;   /* NULL unless this node is a backup */
+    void *dial_ctx;
+    const char *primary;      /* its name and address, for sentences; kept */
+    uint32_t spin_us;
+    uint32_t hello_timeout_ms; /* a connection that says no HELLO in that time is closed */
+    uint32_t stall_ms;        /* so long may a backlog stand still */
+};
+
+struct loop;
+/* 0, or -errno and a sentence; then the listening descriptor is closed. */
+int loop_create(struct loop **out, const struct loop_config *config, char *err, uint32_t err_len);
+void loop_destroy(struct loop *l);
+/* Turns until loop_stop took effect. */
+void loop_run(struct loop *l);
+/* One turn that never sleeps; true if it did anything. */
+bool loop_turn(struct loop *l);
+/* Hands over a connected channel, as if accepted. 0, or -EBUSY: too many at once
+ * (the caller keeps the channel). */
+int loop_adopt(struct loop *l, struct channel *channel);
+/* drain: accept and read no more, finish what is held (for a bounded time), then
+ * stop; else stop at once. */
+void loop_stop(struct loop *l, bool drain);
+bool loop_stopped(const struct loop *l);
+void loop_snapshot(const struct loop *l, struct shard_snapshot *out);
+
+#endif

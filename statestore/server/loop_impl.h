@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The inside of a shard's loop.
+ *   loop.c    turns, epoll, reading, sleeping
+ *   edge.c    what a connection may say: HELLO, then the messages of its role
+ *   effects.c what the core wants done: send, close, propose, note
+ *   link.c    a backup's connection to its primary
+ *   publish.c snapshots for other threads
+ * Everything belongs to the loop's thread, except `inbox` and the atomics.
+ */
+#ifndef STATESTORE_SERVER_LOOP_IMPL_H
+#define STATESTORE_SERVER_LOOP_IMPL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "statestore/server/conns.h"
+#include "statestore/server/loop.h"
+
+enum {
+    FRAMES_PER_TURN = 8,      /* of one connection: fairness */
+    ACCEPTS_PER_TURN = 16,
+    EVENTS_PER_TURN = 64,
+    INBOX_MAX = 64,
+    PUBLISH_MS = 50,
+    SWEEP_MS = 100,
+    DRAIN_MS = 3000,          /* a drain takes no longer */
+    LINK_DELAY_MIN_MS = 10,
+    LINK_DELAY_MAX_MS = 1000,
+    LINK_WELCOME_MS = 2000,
+    LINK_SILENCE_MIN_MS = 5000,
+    LINK_LOG_MS = 30000,      /* "still unreachable" at most so often */
+};
+
+enum link_state { LINK_NONE, LINK_IDLE, LINK_CONNECTING, LINK_HELLO, LINK_JOINED };
+
+/* A backup's connection to its primary. */
+struct link {
+    uint8_t state;            /* enum link_state; NONE: we are no backup */
+    uint32_t conn;            /* number */
+    uint64_t dial_ms, delay_ms;
+    uint64_t since_ms;        /* away since; 0: joined */
+    uint64_t logged_ms;
+    struct msg_node primary;  /* whose state we hold, or began to; node 0: nobody's */
+    uint64_t held;            /* epoch of it */
+    char why[160];
+};
+
+enum stop_how { STOP_NO, STOP_DRAIN, STOP_NOW };
+
+struct loop {
+    struct loop_config config;
+    struct shard *shard;
+    struct shard_out out;
+    uint16_t number;
+    struct conns conns;
+    uint16_t ready[CONNS_MAX], dirty[CONNS_MAX];
+    uint32_t nready, ndirty, ndoomed;
+    int epoll_fd, wake_fd;
+    uint64_t now_us, now_ms;
+    uint64_t spin_until_us;
+    uint64_t sweep_ms;
+    uint64_t drain_until_ms;  /* 0: not draining */
+    bool changed;             /* since the last snapshot */
+    uint64_t published_ms;
+    struct link link;
+    struct shard_snapshot mine; /* its counters; the rest is filled on publishing */
+
+    struct snapshot_box box;
+    _Atomic int stop;         /* enum stop_how; others store, partner: take_orders */
+    _Atomic bool stopped;     /* partner: loop_stopped */
+    pthread_mutex_t inbox_lock;
+    struct channel *inbox[INBOX_MAX];
+    uint32_t ninbox;
+};
+
+/* --- loop.c ------------------------------------------------------------------------- */
+
+void loop_step(struct loop *l, struct shard_event ev);
+/* Hands the core every view that was decided meanwhile. */
+void loop_take_views(struct loop *l);
+/* Registers the connection and looks at it in this turn. NULL: full, then the
+ * channel is closed. */
+struct conn *loop_add(struct loop *l, struct channel *channel, enum conn_kind kind);
+/* Closes it after the present step; `why` is for the log. */
+void loop_doom(struct loop *l, struct conn *c, const char *why);
+void loop_watch(struct loop *l, struct conn *c);
+void loop_make_ready(struct loop *l, struct conn *c);
+void loop_make_dirty(struct loop *l, struct conn *c);
+
+/* --- edge.c ------------------------------------------------------------------------- */
+
+/* One frame from a connection; steps the core if its sender may say that. */
+void edge_frame(struct loop *l, struct conn *c, const void *frame, uint32_t bytes);
+
+/* --- effects.c ---------------------------------------------------------------------- */
+
+void effects_init(struct loop *l);
+/* Says ERROR and dooms. */
+void effects_refuse(struct loop *l, struct conn *c, uint32_t code, const char *text);
+
+/* --- link.c ------------------------------------------------------------------------- */
+
+void link_init(struct loop *l);
+void link_turn(struct loop *l);
+/* WELCOME or ERROR of the primary; true: the frame was the link's own. */
+bool link_frame(struct loop *l, struct conn *c, const struct msg_head *m);
+void link_closed(struct loop *l, const char *why);
+uint64_t link_next_ms(const struct loop *l);
+
+/* --- publish.c ---------------------------------------------------------------------- */
+
+void publish(struct loop *l);
+
+#endif

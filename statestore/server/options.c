@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The command line of lethe-store (options.h). */
+#include "statestore/server/options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char options_help[] =
+    "lethe-store: one replica of Lethe's state store.\n"
+    "\n"
+    "  lethe-store --standalone --listen HOST:PORT [--shards N] [--control PATH]\n"
+    "  lethe-store -c site.yaml --node NAME [--accept-loss]\n"
+    "\n"
+    "Shard i listens on PORT + i and has a thread of its own.\n"
+    "\n"
+    "  -c, --config FILE   the site; NAME is one of its store nodes. The first node is the\n"
+    "                      primary, the second its backup: it copies the primary's state\n"
+    "                      and dials it for ever. No reply leaves before both have it.\n"
+    "      --node NAME     which node of the site this process is\n"
+    "      --accept-loss   primary: serve at once, although what an earlier primary held is\n"
+    "                      not here. Without it a primary that starts empty waits for its\n"
+    "                      backup; if the backup still holds state it refuses (LOST).\n"
+    "      --standalone    one node without a backup and without a configuration file\n"
+    "      --listen ADDR   address of shard 0, for example 127.0.0.1:7400; port 0 takes any\n"
+    "                      free port for each shard and logs it\n"
+    "      --shards N      1 to 16; with --standalone only (default 1)\n"
+    "      --control PATH  Unix socket that answers `stats` and `digest`; with -c it is\n"
+    "                      <run_dir>/<NAME>.sock unless given, with --standalone none\n"
+    "      --check         read the configuration, say what is wrong with it, and exit\n"
+    "  -v, --verbose       log more\n"
+    "  -h, --help          this text\n"
+    "      --version       the version\n"
+    "\n"
+    "SIGTERM: accept and read no more, answer what is held, exit 0. A second one exits at\n"
+    "once. Exit status: 0, 1 (cannot run; the reason is on stderr), 2 (wrong option).\n"
+    "\n"
+    "Try it:\n"
+    "  lethe-store --standalone --listen 127.0.0.1:7400 --control /tmp/store.sock &\n"
+    "  echo stats | nc -U -N /tmp/store.sock\n";
+
+enum { OPT_NODE = 256, OPT_ACCEPT, OPT_STANDALONE, OPT_LISTEN, OPT_SHARDS, OPT_CONTROL,
+       OPT_CHECK, OPT_VERSION };
+
+static const struct option longs[] = {
+    {"config", required_argument, NULL, 'c'},
+    {"node", required_argument, NULL, OPT_NODE},
+    {"accept-loss", no_argument, NULL, OPT_ACCEPT},
+    {"standalone", no_argument, NULL, OPT_STANDALONE},
+    {"listen", required_argument, NULL, OPT_LISTEN},
+    {"shards", required_argument, NULL, OPT_SHARDS},
+    {"control", required_argument, NULL, OPT_CONTROL},
+    {"check", no_argument, NULL, OPT_CHECK},
+    {"verbose", no_argument, NULL, 'v'},
+    {"help", no_argument, NULL, 'h'},
+    {"version", no_argument, NULL, OPT_VERSION},
+    {NULL, 0, NULL, 0}};
+
+static int take_shards(struct options *o, const char *text, char *err, uint32_t err_len)
+{
+    char *end;
+    unsigned long n = strtoul(text, &end, 10);
+    if (*end || end == text || n < 1 || n > STORE_SHARDS_MAX) {
+        snprintf(err, err_len, "--shards %s: write a number from 1 to %d", text,
+                 STORE_SHARDS_MAX);
+        return OPTIONS_USAGE;
+    }
+    o->shards = (unsigned)n;
+    return 0;
+}
+
+static int take(struct options *o, int opt, char **argv, char *err, uint32_t err_len)
+{
+    switch (opt) {
+    case 'c': o->config_path = optarg; return 0;
+    case 'v': o->verbose = true; return 0;
+    case 'h': o->help = true; return 0;
+    case OPT_NODE: o->node = optarg; return 0;
+    case OPT_ACCEPT: o->accept_loss = true; return 0;
+    case OPT_STANDALONE: o->standalone = true; return 0;
+    case OPT_LISTEN: o->listen = optarg; return 0;
+    case OPT_SHARDS: return take_shards(o, optarg, err, err_len);
+    case OPT_CONTROL: o->control_path = optarg; return 0;
+    case OPT_CHECK: o->check = true; return 0;
+    case OPT_VERSION: o->version = true; return 0;
+    default:
+        snprintf(err, err_len, "%s: %s; try --help", argv[optind - 1],
+                 opt == ':' ? "needs an argument" : "no such option");
+        return OPTIONS_USAGE;
+    }
+}
+
+static int wrong_combination(const struct options *o, char *err, uint32_t err_len)
+{
+    const char *why = NULL;
+    if (o->standalone == (o->config_path != NULL))
+        why = o->standalone ? "--standalone and -c exclude each other"
+                            : "say either --standalone --listen HOST:PORT or -c FILE --node NAME";
+    else if (o->standalone && !o->listen)
+        why = "--standalone needs --listen HOST:PORT, for example --listen 127.0.0.1:7400";
+    else if (o->config_path && !o->node && !o->check)
+        why = "-c needs --node NAME: which of the site's store nodes am I?";
+    else if (o->config_path && (o->listen || o->shards))
+        why = "with -c, addresses and shards stand in the file: drop --listen and --shards";
+    if (!why)
+        return 0;
+    snprintf(err, err_len, "%s; try --help", why);
+    return OPTIONS_USAGE;
+}
+
+/* --- the two ways to run ----------------------------------------------------------------- */
+
+static int standalone(struct options *o, char *err, uint32_t err_len)
+{
+    o->node = o->node ? o->node : "store";
+    o->store.node = 1;
+    o->store.shards = (uint16_t)(o->shards ? o->shards : 1);
+    o->store.listen = o->listen;
+    if (o->control_path && strlen(o->control_path) >= sizeof o->control) {
+        snprintf(err, err_len, "--control %s: a socket's path has at most %zu characters",
+                 o->control_path, sizeof o->control - 1);
+        return OPTIONS_USAGE;
+    }
+    snprintf(o->control, sizeof o->control, "%s", o->control_path ? o->control_path : "");
+    return 0;
+}
+
+static int find_node(const struct site *site, const char *name)
+{
+    for (unsigned i = 0; i < site->store.nodes_count; i++)
+        if (!strcmp(site->store.nodes[i].name, name))
+            return (int)i;
+    return -1;
+}
+
+static int check_site(const struct options *o, char *err, uint32_t err_len)
+{
+    const struct site *site = o->site;
+    if (site->store.nodes_count < 1 || site->store.nodes_count > 2) {
+        snprintf(err, err_len,
+                 "%s: store: nodes: there are %u; write one, or two for a primary and its backup",
+                 o->config_path, site->store.nodes_count);
+        return OPTIONS_CONFIG;
+    }
+    if (site->store.shards < 1 || site->store.shards > STORE_SHARDS_MAX) {
+        snprintf(err, err_len, "%s: store: shards: %u; write a number from 1 to %d",
+                 o->config_path, site->store.shards, STORE_SHARDS_MAX);
+        return OPTIONS_CONFIG;
+    }
+    if (o->node && find_node(site, o->node) < 0) {
+        snprintf(err, err_len, "%s: store: nodes: there is no node \"%s\"; the first is \"%s\"",
+                 o->config_path, o->node, site->store.nodes[0].name);
+        return OPTIONS_CONFIG;
+    }
+    return 0;
+}
+
+static int control_path(struct options *o, char *err, uint32_t err_len)
+{
+    char path[4096];
+    if (o->control_path)
+        snprintf(path, sizeof path, "%s", o->control_path);
+    else
+        snprintf(path, sizeof path, "%s/%s.sock", o->site->run_dir ? o->site->run_dir : ".",
+                 o->node);
+    if (strlen(path) >= sizeof o->control) {
+        snprintf(err, err_len, "%s: a socket's path has at most %zu characters; choose a shorter "
+                 "run_dir", path, sizeof o->control - 1);
+        return OPTIONS_CONFIG;
+    }
+    memcpy(o->control, path, strlen(path) + 1);
+    return 0;
+}
+
+static int from_site(struct options *o, char *err, uint32_t err_len)
+{
+    if (site_load(o->config_path, NULL, 0, &o->site, NULL, err, err_len))
+        return OPTIONS_CONFIG;
+    int rc = check_site(o, err, err_len);
+    if (rc || !o->node)
+        return rc;
+    const struct site_store *st = &o->site->store;
+    int me = find_node(o->site, o->node);
+    o->store.node = (uint32_t)me + 1;
+    o->store.shards = (uint16_t)st->shards;
+    o->store.listen = st->nodes[me].listen;
+    o->store.pair = st->nodes_count == 2;
+    o->store.peer_name = o->store.pair ? st->nodes[1 - me].name : NULL;
+    o->store.primary = me ? st->nodes[0].listen : NULL;
+    o->store.failure_timeout_ms = o->site->failure_timeout_ms;
+    o->store.client_lease_ms = st->client_lease_ms;
+    o->store.memory_bytes = (uint64_t)st->memory_mb * 1024 * 1024;
+    if (o->accept_loss && me)
+        return snprintf(err, err_len, "--accept-loss is the primary's; %s is a backup", o->node),
+               OPTIONS_USAGE;
+    return control_path(o, err, err_len);
+}
+
+int options_parse(struct options *o, int argc, char **argv, char *err, uint32_t err_len)
+{
+    int opt, rc = 0;
+    *o = (struct options){0};
+    optind = 1;
+    opterr = 0;
+    while (!rc && (opt = getopt_long(argc, argv, ":c:vh", longs, NULL)) != -1)
+        rc = take(o, opt, argv, err, err_len);
+    if (rc || o->help || o->version)
+        return rc;
+    if (optind < argc) {
+        snprintf(err, err_len, "%s: what is this? try --help", argv[optind]);
+        return OPTIONS_USAGE;
+    }
+    rc = wrong_combination(o, err, err_len);
+    if (rc)
+        return rc;
+    o->store.threads = true;
+    o->store.spin_us = STORE_SPIN_US;
+    o->store.accept_loss = o->accept_loss;
+    return o->standalone ? standalone(o, err, err_len) : from_site(o, err, err_len);
+}
+
+void options_free(struct options *o)
+{
+    if (o->site)
+        site_free(o->site, NULL, 0, NULL);
+    o->site = NULL;
+}

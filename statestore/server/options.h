@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The command line and the site's configuration, as one store_config. Pure but
+ * for reading the file.
+ */
+#ifndef STATESTORE_SERVER_OPTIONS_H
+#define STATESTORE_SERVER_OPTIONS_H
+
+#include "common/config/site.h"
+#include "statestore/server/store.h"
+
+struct options {
+    struct store_config store;
+    const char *node;             /* instance name */
+    char control[108];            /* "" : no control socket */
+    bool check, help, version, verbose;
+    struct site *site;            /* owns the strings of `store` if -c was given */
+    /* as given */
+    const char *config_path, *listen, *control_path;
+    bool standalone, accept_loss;
+    unsigned shards;
+};
+
+enum options_result { OPTIONS_OK = 0, OPTIONS_USAGE = -1, OPTIONS_CONFIG = -2 };
+
+/* OPTIONS_USAGE: the command line is wrong; OPTIONS_CONFIG: the file is. Both
+ * with a sentence in err. Free with options_free. */
+int options_parse(struct options *o, int argc, char **argv, char *err, uint32_t err_len);
+void options_free(struct options *o);
+extern const char options_help[];
+
+#endif

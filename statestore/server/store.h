@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A store in this process: its shards' loops, their threads, their ports. The
+ * program lethe-store, the tests and the embedding (embed.h) all start this.
+ *
+ * Threads: one per shard, unless `threads` is false: then store_poll drives all
+ * shards in the caller's thread. Start, stop and poll belong to the thread that
+ * started it; store_dial, store_drain, store_snapshot: any.
+ */
+#ifndef STATESTORE_SERVER_STORE_H
+#define STATESTORE_SERVER_STORE_H
+
+#include "statestore/server/loop.h"
+
+enum { STORE_SHARDS_MAX = 16, STORE_FAILURE_TIMEOUT_MS = 1000, STORE_SPIN_US = 50 };
+
+struct store_config {
+    uint16_t shards;              /* 1..STORE_SHARDS_MAX */
+    uint32_t node;                /* this node's number in the site, from 1 */
+    const char *listen;           /* "host:port": shard i at port + i, port 0: any free ones;
+                                     NULL: only store_dial */
+    bool pair;                    /* there is another node; node 1 is the primary */
+    const char *peer_name;        /* of the other node */
+    const char *primary;          /* node 2: address of shard 0 of node 1 */
+    loop_dial dial_primary;       /* instead of tcp to `primary` */
+    void *dial_ctx;
+    bool accept_loss;
+    bool threads;
+    uint32_t failure_timeout_ms;  /* 0: STORE_FAILURE_TIMEOUT_MS */
+    uint32_t client_lease_ms;     /* 0: the core's default */
+    uint64_t memory_bytes;        /* per shard; 0: no limit */
+    uint32_t spin_us;             /* before a shard's thread sleeps */
+    uint32_t hello_timeout_ms;    /* 0: 5000 */
+    uint32_t stall_ms;            /* 0: 10000 */
+};
+
+struct store;
+/* 0, or -errno and a sentence for a person. Strings are copied. */
+int store_start(struct store **out, const struct store_config *config, char *err,
+                uint32_t err_len);
+/* Asks every shard to finish what is held; store_stopped says when. */
+void store_drain(struct store *s);
+bool store_stopped(const struct store *s);
+/* Stops at once (after a drain: what is left), joins the threads, frees. */
+void store_stop(struct store *s);
+
+/* A turn of every shard that never sleeps; true if anything was done. Only
+ * without threads. */
+bool store_poll(struct store *s);
+/* An inproc channel to a shard: a lethe_dial whose context is the store. */
+struct channel *store_dial(void *store, uint16_t shard, char *err, uint32_t err_len);
+uint16_t store_shards(const struct store *s);
+/* 0 if it does not listen. */
+uint16_t store_port(const struct store *s, uint16_t shard);
+void store_snapshot(const struct store *s, uint16_t shard, struct shard_snapshot *out);
+
+#endif

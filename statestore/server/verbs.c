@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The control socket's answers (verbs.h). Numbers that may pass 2^53, the
+ * digests, are hexadecimal strings. */
+#include "statestore/server/verbs.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/metrics/metrics.h"
+
+static const char *role_name(const struct shard_snapshot *s)
+{
+    static const char *const names[] = {[SHARD_PRIMARY] = "primary", [SHARD_BACKUP] = "backup",
+                                        [SHARD_JOINING] = "joining", [SHARD_LOST] = "lost",
+                                        [SHARD_IDLE] = "idle"};
+    if (s->standing == VIEWS_WAITING)
+        return "waiting";
+    uint32_t role = s->status.role;
+    return role < sizeof names / sizeof names[0] && names[role] ? names[role] : "unknown";
+}
+
+static void set_number(json_t *o, const char *key, uint64_t value)
+{
+    json_object_set_new(o, key, json_integer((json_int_t)value));
+}
+
+static void set_hex(json_t *o, const char *key, uint64_t value)
+{
+    char text[20];
+    snprintf(text, sizeof text, "%016" PRIx64, value);
+    json_object_set_new(o, key, json_string(text));
+}
+
+static void set_status(json_t *o, const struct shard_status *st)
+{
+    const struct { const char *key; uint64_t value; } rows[] = {
+        {"position", st->position}, {"commit", st->commit}, {"copies", st->copies},
+        {"view_epoch", st->view_epoch}, {"waiting", st->waiting}, {"drifts", st->drifts},
+        {"entries", st->entries}, {"pool_used", st->pool_used}, {"pool_free", st->pool_free},
+        {"pool_resting", st->pool_resting}, {"txns", st->txns}, {"conflicts", st->conflicts},
+        {"exhausted", st->exhausted}, {"expired", st->expired},
+        {"touches_logged", st->touches_logged}, {"duplicates", st->duplicates},
+        {"clients", st->clients}, {"results_kept", st->results_kept},
+        {"memory_bytes", st->memory_bytes}, {"shard_time_ms", st->shard_time_ms},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        set_number(o, rows[i].key, rows[i].value);
+    set_hex(o, "digest", st->digest);
+}
+
+static json_t *shard_object(const struct store *s, uint16_t shard)
+{
+    struct shard_snapshot snap;
+    store_snapshot(s, shard, &snap);
+    json_t *o = json_object();
+    set_number(o, "shard", shard);
+    json_object_set_new(o, "role", json_string(role_name(&snap)));
+    set_status(o, &snap.status);
+    set_number(o, "port", store_port(s, shard));
+    set_number(o, "connections", snap.connections);
+    set_number(o, "clients_connected", snap.clients_connected);
+    set_number(o, "replicas_connected", snap.replicas_connected);
+    set_number(o, "frames_in", snap.frames_in);
+    set_number(o, "frames_out", snap.frames_out);
+    set_number(o, "slow_readers", snap.slow_readers);
+    set_number(o, "primary_unreachable_ms", snap.peer_since_ms);
+    json_object_set_new(o, "trouble", json_string(snap.trouble));
+    return o;
+}
+
+static json_t *shards(const struct store *s)
+{
+    json_t *all = json_array();
+    for (uint16_t i = 0; i < store_shards(s); i++)
+        json_array_append_new(all, shard_object(s, i));
+    return all;
+}
+
+static json_t *digests(const struct store *s)
+{
+    json_t *all = json_array();
+    for (uint16_t i = 0; i < store_shards(s); i++) {
+        struct shard_snapshot snap;
+        store_snapshot(s, i, &snap);
+        json_t *o = json_object();
+        set_number(o, "shard", i);
+        json_object_set_new(o, "role", json_string(role_name(&snap)));
+        set_number(o, "position", snap.status.position);
+        set_hex(o, "digest", snap.status.digest);
+        json_array_append_new(all, o);
+    }
+    return all;
+}
+
+static void write_reply(json_t *o, char *reply, uint32_t room)
+{
+    size_t n = json_dumpb(o, reply, room - 1, JSON_COMPACT);
+    if (n && n < room)
+        reply[n] = 0;
+    else
+        snprintf(reply, room, "{\"error\": \"the answer does not fit\"}");
+    json_decref(o);
+}
+
+void verbs_handle(void *ctx, int argc, char **argv, char *reply, uint32_t room)
+{
+    const struct verbs *v = ctx;
+    bool stats = argc == 1 && !strcmp(argv[0], "stats");
+    json_t *o = stats ? metrics_json(v->metrics) : json_object();
+    if (stats)
+        json_object_set_new(o, "shards", shards(v->store));
+    else if (argc == 1 && !strcmp(argv[0], "digest"))
+        json_object_set_new(o, "shards", digests(v->store));
+    else
+        json_object_set_new(o, "error", json_string("unknown request; try: stats, digest"));
+    write_reply(o, reply, room);
+}
