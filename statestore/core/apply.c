@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Effects become state: the one place where replicated state changes, on the
+ * primary right after execution, on a backup when the entry arrives. That
+ * both run this code on the same bytes is why their states are the same.
+ *
+ * An entry is checked and its memory reserved before its first effect is
+ * applied, so it is applied as a whole or not at all.
+ */
+#include <errno.h>
+
+#include "internal.h"
+
+/* --- single effects ------------------------------------------------------------ */
+
+static uint64_t local_deadline(const struct shard *s, uint64_t deadline_ms, uint32_t timeout_ms)
+{
+    if (!deadline_ms || s->role == SHARD_PRIMARY)
+        return deadline_ms;
+    /* Should this replica be promoted, it fires that much later: the old
+     * primary may have seen touches that it did not log. */
+    return deadline_ms + touch_slack_ms(timeout_ms);
+}
+
+static uint32_t find_key(const struct table *t, uint8_t slot, const void *key)
+{
+    uint32_t index;
+    if (t->schema.kind != TABLE_POOL)
+        return part_find(t, slot, key, table_hash(t, key, t->schema.key_size));
+    memcpy(&index, key, sizeof index);
+    return pool_find(t, slot, index);
+}
+
+static uint32_t find(const struct table *t, uint8_t slot, const struct effect *e, bool own)
+{
+    return own && e->rec != REC_NONE ? e->rec : find_key(t, slot, effect_key(e));
+}
+
+void record_digest_update(struct shard *s, struct table *t, uint8_t slot, uint32_t rec)
+{
+    struct meta *m = meta_at(t, slot, rec);
+    uint64_t d = record_digest(t, slot, rec);
+    s->digest += d - m->digest;
+    m->digest = d;
+}
+
+static void take_index(struct table *t, uint8_t slot, const uint8_t *key, uint32_t rec)
+{
+    uint32_t index;
+    memcpy(&index, key, sizeof index);
+    pool_take(t->part[slot].pool, pool_dense(index), rec);
+}
+
+/* REC_NONE: its parent is not here. */
+static uint32_t create(struct shard *s, struct table *t, uint8_t slot, const struct effect *e)
+{
+    const uint8_t *key = effect_key(e), *parent_key = effect_parent_key(e);
+    uint64_t hash = t->schema.kind == TABLE_POOL ? 0 : table_hash(t, key, e->key_len);
+    uint32_t parent = REC_NONE;
+    if (e->parent_key_len) {
+        parent = find_key(s->table[e->parent_table], slot, parent_key);
+        if (parent == REC_NONE)
+            return REC_NONE;
+    }
+    uint32_t rec = part_insert(t, slot, key, hash);
+    if (t->schema.kind == TABLE_POOL)
+        take_index(t, slot, key, rec);
+    struct meta *m = meta_at(t, slot, rec);
+    m->parent_rec = parent;
+    m->parent_table = e->parent_table;
+    m->parent_mix = parent == REC_NONE ? 0 : crc32c(1, parent_key, e->parent_key_len);
+    return rec;
+}
+
+static void set_deadline(struct shard *s, struct table *t, uint8_t slot, uint32_t rec,
+                         const struct effect *e)
+{
+    struct meta *m = meta_at(t, slot, rec);
+    m->replicated_ms = e->deadline_ms;
+    m->timeout_ms = e->timeout_ms;
+    m->children = e->children;
+    record_at(t, slot, rec)->deadline_ms = local_deadline(s, e->deadline_ms, e->timeout_ms);
+    if (s->role == SHARD_PRIMARY && !m->armed && e->deadline_ms && !e->children)
+        wheel_arm(s, t, slot, rec);
+    record_digest_update(s, t, slot, rec);
+}
+
+static void add_deltas(uint8_t *value, const uint8_t *deltas, uint32_t bytes)
+{
+    for (uint32_t i = 0; i < bytes; i += 8) {
+        uint64_t a, b;
+        memcpy(&a, value + i, 8);
+        memcpy(&b, deltas + i, 8);
+        a += b;
+        memcpy(value + i, &a, 8);
+    }
+}
+
+static int apply_put(struct shard *s, struct table *t, uint8_t slot, struct effect *e, bool own)
+{
+    uint8_t sum[TXN_VALUE_MAX] = {0};
+    const uint8_t *value = effect_value(e);
+    uint32_t rec = find(t, slot, e, own);
+    bool fresh = rec == REC_NONE;
+    if (fresh && (rec = create(s, t, slot, e)) == REC_NONE)
+        return -EINVAL;
+    struct record *r = record_at(t, slot, rec);
+    if (e->code == EFFECT_ADD) {
+        if (!fresh)
+            record_value(t, r, sum);
+        add_deltas(sum, value, e->value_len);
+        value = sum;
+    }
+    record_write(t, r, e->version, effect_key(e), value);
+    r->state = RECORD_PENDING;
+    set_deadline(s, t, slot, rec, e);
+    e->rec = rec;
+    return 0;
+}
+
+static void apply_meta(struct shard *s, struct table *t, uint8_t slot, const struct effect *e,
+                       bool own)
+{
+    uint32_t rec = find(t, slot, e, own);
+    if (rec != REC_NONE)
+        set_deadline(s, t, slot, rec, e);
+}
+
+static void rest(struct shard *s, struct table *t, uint8_t slot, const struct effect *e)
+{
+    uint32_t index;
+    memcpy(&index, effect_key(e), sizeof index);
+    pool_rest(t->part[slot].pool, pool_dense(index), e->deadline_ms);
+    s->digest += rest_digest(t->id, index, e->deadline_ms);
+}
+
+static void apply_del(struct shard *s, struct table *t, uint8_t slot, const struct effect *e,
+                      bool own)
+{
+    uint32_t rec = find(t, slot, e, own);
+    if (rec == REC_NONE)
+        return;
+    struct meta *m = meta_at(t, slot, rec);
+    if (m->armed)
+        wheel_disarm(s, t, slot, rec);
+    s->digest -= m->digest;
+    if (t->schema.kind == TABLE_POOL)
+        rest(s, t, slot, e);
+    part_remove(t, slot, rec);
+}
+
+/* A snapshot's resting index is free on a fresh replica; it has to leave the
+ * free ones first. */
+static void apply_rest(struct shard *s, struct table *t, uint8_t slot, const struct effect *e)
+{
+    uint32_t index;
+    memcpy(&index, effect_key(e), sizeof index);
+    if (t->part[slot].pool->pos[pool_dense(index)] == REC_NONE)
+        return;
+    pool_take(t->part[slot].pool, pool_dense(index), REC_NONE);
+    rest(s, t, slot, e);
+}
+
+static void set_slot_seq(struct shard *s, uint8_t slot, uint64_t seq)
+{
+    s->digest += slot_digest(slot, seq) - slot_digest(slot, s->slot[slot].seq);
+    s->slot[slot].seq = seq;
+}
+
+static int apply_client(struct shard *s, const struct effect *e)
+{
+    struct client *c = client_find(s, e->version);
+    if (e->code == EFFECT_CLIENT_GONE) {
+        if (c)
+            client_gone(s, e->version);
+        return 0;
+    }
+    if (!c && !(c = client_add(s, e->version)))
+        return -ENOMEM;
+    if (e->code == EFFECT_CLIENT)
+        client_acked(s, c, e->deadline_ms);
+    uint64_t n = e->version & 0xffffffffffffull;
+    if (e->code == EFFECT_CLIENT_OPEN && n > s->client_counter) {
+        s->digest += slot_digest(SLOT_BASE, n) - slot_digest(SLOT_BASE, s->client_counter);
+        s->client_counter = n;
+    }
+    return 0;
+}
+
+static void apply_counter(struct shard *s, uint64_t n)
+{
+    s->digest += slot_digest(SLOT_BASE, n) - slot_digest(SLOT_BASE, s->client_counter);
+    s->client_counter = n;
+}
+
+static int keep_result(struct shard *s, uint8_t slot, uint64_t client, uint64_t seq,
+                       uint64_t position, const void *result, uint32_t bytes)
+{
+    struct client *c = client_find(s, client);
+    if (!c && !(c = client_add(s, client)))
+        return -ENOMEM;
+    struct kept *k = kept_new(s, client, seq, slot, result, bytes);
+    if (!k)
+        return -ENOMEM;
+    k->position = position;
+    int err = client_keep(s, c, k, true) ? 0 : -ENOMEM;
+    kept_put(s, k);
+    return err;
+}
+
+static int apply_effect(struct shard *s, uint16_t slot, struct effect *e, bool own)
+{
+    struct table *t = s->table[e->table];
+    switch ((enum effect_code)e->code) {
+    case EFFECT_PUT:
+    case EFFECT_ADD: return apply_put(s, t, (uint8_t)slot, e, own);
+    case EFFECT_DEL: apply_del(s, t, (uint8_t)slot, e, own); return 0;
+    case EFFECT_META: apply_meta(s, t, (uint8_t)slot, e, own); return 0;
+    case EFFECT_TABLE: return table_add(s, e->table, (const void *)effect_value(e));
+    case EFFECT_CLIENT:
+    case EFFECT_CLIENT_OPEN:
+    case EFFECT_CLIENT_GONE: return apply_client(s, e);
+    case EFFECT_CLIENT_COUNTER: apply_counter(s, e->version); return 0;
+    case EFFECT_SLOT: set_slot_seq(s, (uint8_t)slot, e->version); return 0;
+    case EFFECT_REST: apply_rest(s, t, (uint8_t)slot, e); return 0;
+    case EFFECT_RESULT:
+        return keep_result(s, (uint8_t)slot, e->version, e->deadline_ms, 0, effect_value(e),
+                           e->value_len);
+    case EFFECT_CODE_END: break;
+    }
+    return -EINVAL;
+}
+
+/* --- before the first effect ------------------------------------------------------- */
+
+static bool fits_table(const struct shard *s, uint16_t slot, const struct effect *e)
+{
+    const struct table *t = s->table[e->table];
+    uint32_t index;
+    if (!t || slot >= LETHE_SLOTS || e->key_len != t->schema.key_size)
+        return false;
+    if (t->schema.kind == TABLE_POOL) {
+        memcpy(&index, effect_key(e), sizeof index);
+        if (index >= t->schema.max_entries || slot_of_index(index) != slot)
+            return false;
+    }
+    if ((e->code == EFFECT_PUT || e->code == EFFECT_ADD) && e->value_len != t->schema.value_size)
+        return false;
+    if (!e->parent_key_len)
+        return true;
+    const struct table *pt = s->table[e->parent_table];
+    return pt && pt->schema.kind == TABLE_HASH && e->parent_key_len == pt->schema.key_size;
+}
+
+static bool fits(const struct shard *s, uint16_t slot, const struct effect *e)
+{
+    switch ((enum effect_code)e->code) {
+    case EFFECT_PUT:
+    case EFFECT_ADD:
+    case EFFECT_DEL:
+    case EFFECT_META:
+    case EFFECT_REST: return fits_table(s, slot, e);
+    case EFFECT_RESULT: return slot < LETHE_SLOTS && e->value_len >= sizeof(struct txn_result_head);
+    case EFFECT_SLOT: return slot < LETHE_SLOTS;
+    case EFFECT_TABLE:
+        return slot == SLOT_BASE && e->value_len == sizeof(struct table_schema) &&
+               !schema_validate((const void *)effect_value(e));
+    default: return slot == SLOT_BASE;
+    }
+}
+
+/* Checks effects against the tables there are, and reserves their memory. */
+static int prepare(struct shard *s, uint16_t slot, const struct effect *e, uint32_t bytes)
+{
+    uint32_t more[TABLES_MAX] = {0};
+    const uint8_t *end = (const uint8_t *)e + bytes;
+    for (; (const uint8_t *)e < end; e = effect_next(e)) {
+        if (!fits(s, slot, e))
+            return -EINVAL;
+        bool pooled = (e->code == EFFECT_REST || e->code == EFFECT_DEL) &&
+                      s->table[e->table]->schema.kind == TABLE_POOL;
+        if (e->code == EFFECT_PUT || e->code == EFFECT_ADD || (pooled && !more[e->table]))
+            more[e->table]++;
+    }
+    for (uint32_t i = 0; i < s->tables; i++)
+        if (more[i] && !part_reserve(s->table[i], (uint8_t)slot, more[i]))
+            return -ENOMEM;
+    return 0;
+}
+
+/* Rests that were over at the time of this entry leave the digest. */
+static void rests_end(struct shard *s, uint8_t slot, uint64_t time_ms)
+{
+    for (uint32_t i = 0; i < s->tables; i++) {
+        struct pool_part *p = s->table[i]->part[slot].pool;
+        if (!p || p->logged == p->end)
+            continue;
+        pool_mature(p, time_ms);
+        for (; p->logged < p->ready; p->logged++) {
+            const struct resting *r = &p->rest[p->logged % p->count];
+            if (r->release_ms > time_ms)
+                break;
+            s->digest -= rest_digest((uint8_t)i, pool_index(slot, r->dense), r->release_ms);
+        }
+    }
+}
+
+static int apply_slot_part(struct shard *s, const struct entry *e, bool own)
+{
+    int err = own ? 0 : prepare(s, e->slot, entry_first(e), e->effects_bytes);
+    if (err)
+        return err;
+    if (e->slot < LETHE_SLOTS) {
+        rests_end(s, (uint8_t)e->slot, e->time_ms);
+        set_slot_seq(s, (uint8_t)e->slot, e->slot_seq);
+        if (e->sync)
+            s->slot[e->slot].last_position = e->position;
+    } else {
+        s->base_position = e->position;
+    }
+    struct effect *f = entry_first(e);
+    for (uint32_t i = 0; i < e->effects && !err; i++, f = effect_next(f))
+        err = apply_effect(s, e->slot, f, own);
+    if (err || own || !e->result_bytes || SHARD_BUG(BUG_RESULTS_NOT_REPLICATED))
+        return err;
+    return keep_result(s, (uint8_t)e->slot, e->client, e->seq, e->position, entry_result(e),
+                       e->result_bytes);
+}
+
+int apply_entry(struct shard *s, const struct entry *e, unsigned what)
+{
+    int err = what & APPLY_SLOT ? apply_slot_part(s, e, what & APPLY_OWN) : 0;
+    if (err || !(what & APPLY_CLIENT) || !e->client)
+        return err;
+    struct client *c = client_find(s, e->client);
+    if (c)
+        client_acked(s, c, e->ack);
+    return 0;
+}
+
+int apply_snapshot(struct shard *s, uint16_t slot, const void *effects, uint32_t bytes)
+{
+    struct effect *e = (struct effect *)(uintptr_t)effects;
+    const uint8_t *end = (const uint8_t *)effects + bytes;
+    int err = 0;
+    /* The base names the tables that its later records refer to. */
+    if (slot < LETHE_SLOTS)
+        err = prepare(s, slot, e, bytes);
+    for (; (const uint8_t *)e < end && !err; e = effect_next(e))
+        err = fits(s, slot, e) ? apply_effect(s, slot, e, false) : -EINVAL;
+    return err;
+}

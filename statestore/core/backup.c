@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A backup's, and a joiner's, side of replication.
+ *
+ * Entries are applied in order as they come, before they are committed; the
+ * uncommitted tail stays in the ring, to be adopted should this replica become
+ * the primary. What is there already, and what leaves a gap, is ignored: the
+ * primary sends again. Frames of another epoch than ours are ignored as well.
+ *
+ * A joiner takes chunks and log at once. A slot's chunk, taken at position P,
+ * is accepted while the joiner is not past P; the slot's entries up to P are in
+ * the chunk and are skipped, those after P are applied. While only some parts
+ * of a slot have come, the log is taken up to its P and no further.
+ */
+#include <errno.h>
+
+#include "internal.h"
+
+/* --- the log -------------------------------------------------------------------------- */
+
+/* What of an entry is for us: everything, but for what a joiner has not got
+ * yet or got with a chunk already. */
+static unsigned what_to_apply(const struct shard *s, const struct entry *e)
+{
+    const struct joining *j = &s->joining;
+    unsigned what = 0;
+    if (s->role == SHARD_BACKUP)
+        return APPLY_SLOT | APPLY_CLIENT;
+    if (j->arrived[e->slot] &&
+        (e->position > j->position[e->slot] || SHARD_BUG(BUG_SNAPSHOT_OVERLAP)))
+        what |= APPLY_SLOT;
+    if (j->arrived[SLOT_BASE] && e->position > j->position[SLOT_BASE])
+        what |= APPLY_CLIENT;
+    return what;
+}
+
+/* Up to which position a joiner may go on now. */
+static uint64_t may_reach(const struct shard *s)
+{
+    const struct joining *j = &s->joining;
+    uint64_t least = UINT64_MAX;
+    if (s->role == SHARD_BACKUP || !j->partial)
+        return least;
+    for (int slot = 0; slot <= SLOT_BASE; slot++)
+        if (j->next_part[slot] && !j->arrived[slot] && j->position[slot] < least)
+            least = j->position[slot];
+    return least;
+}
+
+/* The record numbers in it are the sender's. */
+static void forget_records(struct entry *e)
+{
+    struct effect *f = entry_first(e);
+    for (uint32_t i = 0; i < e->effects; i++, f = effect_next(f))
+        f->rec = REC_NONE;
+}
+
+static int take_entry(struct shard *s, const struct entry *from)
+{
+    struct entry *e = log_next(s, from->bytes);
+    if (!e)
+        return -EAGAIN;
+    memcpy(e, from, from->bytes);
+    forget_records(e);
+    log_push(s, e);
+    if (e->time_ms > s->time_ms)
+        s->time_ms = e->time_ms;
+    return apply_entry(s, e, what_to_apply(s, e));
+}
+
+static const char *take_entries(struct shard *s, const struct msg_append *m)
+{
+    const uint8_t *at = (const uint8_t *)(m + 1), *end = at + m->body_bytes;
+    uint64_t last = may_reach(s);
+    for (uint64_t position = m->first; at < end; position++) {
+        const struct entry *e = (const struct entry *)at;
+        const char *wrong = entry_check(e, (uint32_t)(end - at));
+        if (wrong)
+            return wrong;
+        at += e->bytes;
+        if (e->position != position)
+            return "entries are not in order";
+        if (position <= s->position)
+            continue;
+        if (position > s->position + 1 || position > last)
+            return NULL;
+        int err = take_entry(s, e);
+        if (err == -EAGAIN)
+            return NULL;
+        if (err)
+            return err == -ENOMEM ? "out of memory" : "an entry refers to what is not here";
+    }
+    return NULL;
+}
+
+static bool is_whole(const struct shard *s)
+{
+    return s->role == SHARD_BACKUP || (s->joining.complete && s->position >= s->joining.whole_at);
+}
+
+static void compare_digest(struct shard *s, const struct msg_append *m)
+{
+    if (!m->digest_position || m->digest_position != s->position || !is_whole(s))
+        return;
+    if (m->digest == s->digest || s->drifted)
+        return;
+    s->drifted = true;
+    s->count.drifts++;
+    shard_note(s, "DRIFT: our digest at position %lu is not the primary's",
+               (unsigned long)s->position);
+}
+
+/* Useless state is dropped; a new incarnation joins afresh. */
+static void break_off(struct shard *s, const char *why)
+{
+    leave_view(s, why);
+    state_discard(s);
+}
+
+void on_append(struct shard *s, const struct msg_append *m)
+{
+    bool ours = s->role == SHARD_BACKUP ? node_same(&m->from, &s->view.members[0])
+                                        : s->role == SHARD_JOINING && s->joining.running;
+    if (!ours || m->head.view_epoch != s->view.epoch ||
+        crc32c(0, m + 1, m->body_bytes) != m->crc)
+        return;
+    s->joining.attached = true;
+    s->joining.heard_ms = s->now_ms;
+    const char *wrong = take_entries(s, m);
+    if (wrong) {
+        break_off(s, wrong);
+        return;
+    }
+    if (m->shard_time_ms > s->time_ms)
+        s->time_ms = m->shard_time_ms;
+    if (m->commit > s->commit)
+        commit_to(s, m->commit < s->position ? m->commit : s->position);
+    compare_digest(s, m);
+    s->ack_due = true;
+}
+
+void on_view_frame(struct shard *s, const struct msg_view *m)
+{
+    struct shard_view v = {.epoch = m->head.view_epoch, .nmembers = m->nmembers};
+    if (m->nmembers > 3)
+        return;
+    memcpy(v.members, m->members, sizeof v.members);
+    on_view(s, &v);
+    if (s->role == SHARD_BACKUP && v.epoch == s->view.epoch) {
+        s->joining.attached = s->ack_due = true;
+        s->joining.heard_ms = s->now_ms;
+    }
+}
+
+/* --- snapshot ------------------------------------------------------------------------------ */
+
+void on_snap_begin(struct shard *s, const struct msg_snap_begin *m)
+{
+    struct joining *j = &s->joining;
+    uint32_t conn = j->conn;
+    if ((s->role != SHARD_IDLE && s->role != SHARD_JOINING) || !node_same(&m->to, &s->self) ||
+        m->head.view_epoch < s->view.epoch || m->snapshot <= j->snapshot)
+        return;
+    state_discard(s);
+    *j = (struct joining){.conn = conn, .snapshot = m->snapshot, .running = true,
+                          .heard_ms = s->now_ms, .asked_ms = s->now_ms};
+    if (m->head.view_epoch > s->view.epoch)
+        s->view = (struct shard_view){.epoch = m->head.view_epoch};
+    for (uint32_t slot = 0; slot < LETHE_SLOTS; slot++)
+        j->left += shard_owns(s, slot);
+    j->left++;
+    s->role = SHARD_JOINING;
+    s->time_ms = m->shard_time_ms;
+    log_reset(s, m->position);
+    shard_note(s, "joining: snapshot from position %lu on", (unsigned long)m->position);
+}
+
+static void chunk_ack(struct shard *s, const struct msg_chunk *m, bool refused)
+{
+    struct msg_chunk_ack ack = {.self = s->self, .snapshot = m->snapshot,
+                                .slot_or_base = m->slot_or_base, .part = m->part,
+                                .refused = refused};
+    shard_send(s, s->joining.conn, &ack, MSG_CHUNK_ACK, sizeof ack);
+}
+
+static void refuse_slot(struct shard *s, const struct msg_chunk *m)
+{
+    struct joining *j = &s->joining;
+    if (j->next_part[m->slot_or_base]) {
+        j->next_part[m->slot_or_base] = 0;
+        j->partial--;
+        if (m->slot_or_base < LETHE_SLOTS)
+            slot_discard(s, (uint8_t)m->slot_or_base);
+    }
+    chunk_ack(s, m, true);
+}
+
+/* Whether this part is the next one of its slot; answers it if it is not. */
+static bool is_next_part(struct shard *s, const struct msg_chunk *m)
+{
+    struct joining *j = &s->joining;
+    uint16_t slot = m->slot_or_base, next = j->next_part[slot];
+    if (j->arrived[slot] || (next && m->position == j->position[slot] && m->part < next)) {
+        chunk_ack(s, m, false);
+        return false;
+    }
+    if (!next && m->part == 0) {
+        if (m->position < s->position)
+            refuse_slot(s, m);
+        return m->position >= s->position;
+    }
+    return next && m->position == j->position[slot] && m->part == next;
+}
+
+void on_chunk(struct shard *s, const struct msg_chunk *m)
+{
+    struct joining *j = &s->joining;
+    uint16_t slot = m->slot_or_base;
+    if (s->role != SHARD_JOINING || !j->running || !node_same(&m->to, &s->self) ||
+        m->snapshot != j->snapshot || m->head.view_epoch != s->view.epoch || slot > SLOT_BASE ||
+        crc32c(0, m + 1, m->body_bytes) != m->crc)
+        return;
+    j->heard_ms = s->now_ms;
+    if (!is_next_part(s, m))
+        return;
+    const char *wrong = effects_check(m + 1, m->body_bytes);
+    memcpy(s->scratch, m + 1, m->body_bytes); /* applying writes into them */
+    int err = wrong ? -EBADMSG : apply_snapshot(s, slot, s->scratch, m->body_bytes);
+    if (err == -EINVAL) {
+        refuse_slot(s, m); /* a table that the log will tell us of */
+        return;
+    }
+    if (err) {
+        break_off(s, wrong ? wrong : "out of memory");
+        return;
+    }
+    j->partial += j->next_part[slot]++ == 0;
+    j->position[slot] = m->position;
+    chunk_ack(s, m, false);
+    if (m->part < m->last_part)
+        return;
+    j->arrived[slot] = true;
+    j->partial--;
+    if (j->whole_at < m->position)
+        j->whole_at = m->position;
+    j->complete = --j->left == 0;
+}
+
+/* --- end of a step ---------------------------------------------------------------------------- */
+
+static void send_ack(struct shard *s)
+{
+    struct msg_ack m = {.self = s->self, .position = s->position, .drifted = s->drifted};
+    s->ack_due = false;
+    if (is_whole(s)) {
+        m.digest_position = s->position;
+        m.digest = s->digest;
+    }
+    shard_send(s, s->joining.conn, &m, MSG_ACK, sizeof m);
+}
+
+static bool wants_to_join(const struct shard *s)
+{
+    const struct joining *j = &s->joining;
+    if (!j->conn || s->role == SHARD_PRIMARY)
+        return false;
+    return s->role != SHARD_BACKUP || !j->attached ||
+           s->now_ms > j->heard_ms + s->config.failure_timeout_ms;
+}
+
+void backup_tick(struct shard *s)
+{
+    struct joining *j = &s->joining;
+    if (j->conn && s->ack_due && (s->role == SHARD_BACKUP || s->role == SHARD_JOINING))
+        send_ack(s);
+    if (!wants_to_join(s) || (j->asked_ms && s->now_ms < j->asked_ms + resend_ms(s)))
+        return;
+    struct msg_join m = {.self = s->self};
+    j->asked_ms = s->now_ms ? s->now_ms : 1;
+    shard_send(s, j->conn, &m, MSG_JOIN, sizeof m);
+}
+
+uint64_t backup_next_ms(const struct shard *s)
+{
+    if (!s->joining.conn || s->role == SHARD_PRIMARY)
+        return UINT64_MAX;
+    if (!s->joining.asked_ms)
+        return s->now_ms;
+    return (s->joining.asked_ms > s->now_ms ? s->joining.asked_ms : s->now_ms) + resend_ms(s);
+}

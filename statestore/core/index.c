@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The index of one part: buckets of eight fingerprints compared by one SSE
+ * instruction. A key lives in either of two buckets, or in the overflow chain
+ * of the first. Grows at 7/8 of its ways, or when overflow buckets run out.
+ */
+#include <assert.h>
+#include <emmintrin.h>
+#include <stdlib.h>
+
+#include "table.h"
+
+static inline uint64_t fold(uint64_t a, uint64_t b)
+{
+    unsigned __int128 p = (unsigned __int128)a * b;
+    return (uint64_t)p ^ (uint64_t)(p >> 64);
+}
+
+uint64_t table_hash(const struct table *t, const void *key, uint32_t len)
+{
+    const uint8_t *k = key;
+    uint64_t h = t->seed ^ (len * 0x9e3779b97f4a7c15ull), w;
+    for (; len >= 8; k += 8, len -= 8) {
+        memcpy(&w, k, 8);
+        h = fold(h ^ w, 0xa0761d6478bd642full ^ t->seed >> 7);
+    }
+    if (len) {
+        w = 0;
+        memcpy(&w, k, len);
+        h = fold(h ^ w, 0xe7037ed1a0b428dbull);
+    }
+    return fold(h, 0x8ebc6af09c88c6e3ull);
+}
+
+static inline uint16_t print_of(uint64_t hash)
+{
+    uint16_t p = (uint16_t)(hash >> 48);
+    return p ? p : 1;
+}
+static inline uint32_t first_of(const struct index *ix, uint64_t hash)
+{
+    return (uint32_t)hash & ix->mask;
+}
+static inline uint32_t second_of(const struct index *ix, uint64_t hash)
+{
+    return (uint32_t)(hash >> 24) & ix->mask;
+}
+/* Bit 2w is set where way w has this fingerprint. */
+static inline uint32_t ways_with(const struct bucket *b, uint16_t print)
+{
+    __m128i have = _mm_load_si128((const __m128i *)b->print);
+    __m128i eq = _mm_cmpeq_epi16(have, _mm_set1_epi16((short)print));
+    return (uint32_t)_mm_movemask_epi8(eq) & 0x5555u;
+}
+
+static inline bool same_key(const struct table *t, uint8_t slot, uint32_t rec, const void *key)
+{
+    return memcmp(record_at(t, slot, rec)->payload, key, t->schema.key_size) == 0;
+}
+
+static uint32_t find_in(const struct table *t, uint8_t slot, const struct bucket *b,
+                        const void *key, uint16_t print)
+{
+    for (uint32_t m = ways_with(b, print); m; m &= m - 1) {
+        uint32_t rec = b->rec[__builtin_ctz(m) / 2];
+        if (same_key(t, slot, rec, key))
+            return rec;
+    }
+    return REC_NONE;
+}
+
+uint32_t part_find(const struct table *t, uint8_t slot, const void *key, uint64_t hash)
+{
+    const struct index *ix = &t->part[slot].index;
+    uint16_t print = print_of(hash);
+    if (!ix->buckets)
+        return REC_NONE;
+    const struct bucket *b = &ix->buckets[first_of(ix, hash)];
+    for (;;) {
+        uint32_t rec = find_in(t, slot, b, key, print);
+        if (rec != REC_NONE)
+            return rec;
+        if (!b->overflow)
+            break;
+        b = &ix->buckets[b->overflow];
+    }
+    return find_in(t, slot, &ix->buckets[second_of(ix, hash)], key, print);
+}
+
+void part_prefetch_bucket(const struct table *t, uint8_t slot, uint64_t hash)
+{
+    const struct index *ix = &t->part[slot].index;
+    if (!ix->buckets)
+        return;
+    __builtin_prefetch(&ix->buckets[first_of(ix, hash)]);
+    __builtin_prefetch(&ix->buckets[second_of(ix, hash)]);
+}
+
+static bool prefetch_from(const struct table *t, uint8_t slot, const struct bucket *b,
+                          uint16_t print)
+{
+    uint32_t m = ways_with(b, print);
+    if (!m)
+        return false;
+    uint32_t rec = b->rec[__builtin_ctz(m) / 2];
+    const uint8_t *line = (const uint8_t *)record_at(t, slot, rec);
+    for (int i = 0; i < t->record_lines; i++)
+        __builtin_prefetch(line + i * LINE_BYTES);
+    __builtin_prefetch(meta_at(t, slot, rec));
+    return true;
+}
+
+void part_prefetch_record(const struct table *t, uint8_t slot, uint64_t hash)
+{
+    const struct index *ix = &t->part[slot].index;
+    uint16_t print = print_of(hash);
+    if (!ix->buckets)
+        return;
+    if (!prefetch_from(t, slot, &ix->buckets[first_of(ix, hash)], print))
+        prefetch_from(t, slot, &ix->buckets[second_of(ix, hash)], print);
+}
+
+/* --- changing it ---------------------------------------------------------------- */
+
+static void bucket_set(struct bucket *b, int way, uint16_t print, uint32_t rec)
+{
+    b->print[way] = print;
+    b->rec[way] = rec;
+}
+
+static int ways_used(const struct bucket *b)
+{
+    return BUCKET_WAYS - __builtin_popcount(ways_with(b, 0));
+}
+
+/* False only if the key needs a new overflow bucket and none is left. */
+static bool put(struct index *ix, uint64_t hash, uint32_t rec)
+{
+    struct bucket *one = &ix->buckets[first_of(ix, hash)];
+    struct bucket *two = &ix->buckets[second_of(ix, hash)];
+    struct bucket *b = ways_used(two) < ways_used(one) ? two : one;
+    if (ways_used(b) == BUCKET_WAYS) {
+        for (b = one; ways_used(b) == BUCKET_WAYS && b->overflow;)
+            b = &ix->buckets[b->overflow];
+        if (ways_used(b) == BUCKET_WAYS) {
+            if (ix->overflow_used == ix->overflow_room)
+                return false;
+            b->overflow = ix->mask + 1 + ix->overflow_used++;
+            b = &ix->buckets[b->overflow];
+        }
+    }
+    bucket_set(b, __builtin_ctz(ways_with(b, 0)) / 2, print_of(hash), rec);
+    ix->entries++;
+    return true;
+}
+
+void index_put(struct index *ix, uint64_t hash, uint32_t rec)
+{
+    bool done = put(ix, hash, rec);
+    assert(done);
+    (void)done;
+}
+
+static bool drop_from(struct bucket *b, uint16_t print, uint32_t rec)
+{
+    for (uint32_t m = ways_with(b, print); m; m &= m - 1) {
+        int way = __builtin_ctz(m) / 2;
+        if (b->rec[way] != rec)
+            continue;
+        bucket_set(b, way, 0, 0);
+        return true;
+    }
+    return false;
+}
+
+void index_drop(struct index *ix, uint64_t hash, uint32_t rec)
+{
+    struct bucket *b = &ix->buckets[first_of(ix, hash)];
+    uint16_t print = print_of(hash);
+    bool done = drop_from(&ix->buckets[second_of(ix, hash)], print, rec);
+    while (!done) {
+        done = drop_from(b, print, rec);
+        assert(done || b->overflow);
+        b = &ix->buckets[b->overflow];
+    }
+    ix->entries--;
+}
+
+static uint32_t overflow_for(uint32_t buckets)
+{
+    return buckets / 8 + 2;
+}
+static uint64_t index_bytes(uint32_t buckets)
+{
+    return buckets ? ((uint64_t)buckets + overflow_for(buckets)) * sizeof(struct bucket) : 0;
+}
+static uint32_t buckets_of(const struct index *ix)
+{
+    return ix->buckets ? ix->mask + 1 : 0;
+}
+
+void index_destroy(struct table *t, struct index *ix)
+{
+    *t->memory_bytes -= index_bytes(buckets_of(ix));
+    free(ix->buckets);
+    memset(ix, 0, sizeof *ix);
+}
+
+static uint32_t buckets_needed(const struct index *ix, uint32_t more)
+{
+    uint64_t entries = (uint64_t)ix->entries + more;
+    uint32_t n = buckets_of(ix) ? buckets_of(ix) : 2;
+    while (entries * 8 > (uint64_t)n * BUCKET_WAYS * 7)
+        n *= 2;
+    /* Every insertion reserved for might need an overflow bucket of its own. */
+    if (n == buckets_of(ix) && ix->overflow_room - ix->overflow_used < more)
+        n *= 2;
+    while (n != buckets_of(ix) && overflow_for(n) < more)
+        n *= 2;
+    return n;
+}
+
+/* Moves every entry into a new index of n buckets. */
+static bool rehash(struct table *t, uint8_t slot, uint32_t n)
+{
+    struct index *old = &t->part[slot].index;
+    struct index ix = {.mask = n - 1, .overflow_room = overflow_for(n)};
+    ix.buckets = aligned_alloc(sizeof(struct bucket), index_bytes(n));
+    if (!ix.buckets)
+        return false;
+    memset(ix.buckets, 0, index_bytes(n));
+    uint32_t all = old->buckets ? old->mask + 1 + old->overflow_used : 0;
+    for (uint32_t i = 0; i < all; i++)
+        for (int w = 0; w < BUCKET_WAYS; w++) {
+            const struct bucket *b = &old->buckets[i];
+            if (b->print[w] && !put(&ix, meta_at(t, slot, b->rec[w])->hash, b->rec[w])) {
+                free(ix.buckets);
+                return rehash(t, slot, n * 2);
+            }
+        }
+    *t->memory_bytes += index_bytes(n);
+    index_destroy(t, old);
+    *old = ix;
+    return true;
+}
+
+bool index_reserve(struct table *t, uint8_t slot, uint32_t more)
+{
+    struct index *ix = &t->part[slot].index;
+    for (;;) {
+        uint32_t n = buckets_needed(ix, more);
+        if (n == buckets_of(ix))
+            return true;
+        if (!rehash(t, slot, n))
+            return false;
+    }
+}
+
+uint64_t index_reserve_cost(const struct table *t, uint8_t slot, uint32_t more)
+{
+    const struct index *ix = &t->part[slot].index;
+    uint32_t n = buckets_needed(ix, more);
+    return n == buckets_of(ix) ? 0 : index_bytes(n) - index_bytes(buckets_of(ix));
+}

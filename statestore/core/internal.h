@@ -1,0 +1,490 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What the files of the core share: struct shard, and who does what.
+ *
+ *   shard.c     life, dispatch of events, status
+ *   execute.c   a txn's ops, one by one, on the working set
+ *   plan.c      the working set: what a txn is about to change; its log entry
+ *   apply.c     a log entry (or snapshot record) becomes state
+ *   log.c       the ring of entries, commit, replies that wait for it
+ *   reply.c     connections, results on their way out
+ *   request.c   what clients ask for: BATCH, CLIENT_OPEN, TABLE_OPEN
+ *   client.c    leases, kept results, watermarks
+ *   timer.c     the timing wheel, expiry
+ *   view.c      roles: who is primary, proposals, promotion
+ *   peer.c      primary's side of replication
+ *   backup.c    backup's side of replication
+ *   snapshot.c  a slot's state to bytes
+ *   join.c      primary's side of a join
+ *   digest.c    the slow digest, shard_each
+ *
+ * Everything runs on the shard's thread, inside shard_step.
+ */
+#ifndef STATESTORE_CORE_INTERNAL_H
+#define STATESTORE_CORE_INTERNAL_H
+
+#include "common/wire/crc.h"
+#include "effect.h"
+#include "shard.h"
+#include "table.h"
+
+enum {
+    LOG_BYTES_DEFAULT = 16 * 1024 * 1024,
+    LOG_ENTRY_MAX = 128 * 1024,   /* one entry; see WORK_MAX */
+    LOG_BYTES_MIN = 8 * LOG_ENTRY_MAX,
+    REPLIES_MAX = 65536,          /* waiting for commit */
+    REPLIES_SOFT = REPLIES_MAX - 4 * MSG_BATCH_MAX,
+    CLIENTS_MAX = 4096,
+    CONNS_MAX = 16384,
+    PEERS_MAX = 4,                /* in view, or joining */
+    WORK_MAX = 96,                /* entries one txn may change, reactions included */
+    TOUCHES_MAX = 2 * TXN_OPS_MAX,
+    VERSION_EPOCH_SHIFT = 40,     /* writes of a hash slot in one epoch: fewer than 2^40 */
+    REACTION_DEPTH_MAX = 4,
+    EXPIRIES_PER_STEP = 512,
+    TIMER_TICK_MS = 8,
+    WHEEL_LEVELS = 4,
+    WHEEL_BUCKETS = 256,
+    SNAPSHOT_STEP_BYTES = 1024 * 1024, /* encoded in one step, a big slot excepted */
+    CHUNK_BODY_BYTES = 48 * 1024,
+    CHUNK_WINDOW = 16,            /* parts unacknowledged */
+    APPEND_BODY_BYTES = 128 * 1024,
+    APPEND_WINDOW_BYTES = 2 * 1024 * 1024,
+};
+
+/* --- kept results and waiting replies -------------------------------------------- */
+
+/* A result that outlives its txn: waits for commit, or is kept for a retry, or
+ * both. `refs` counts the waiting replies and the client's table. */
+struct kept {
+    struct kept *slot_next, **slot_prev; /* replicated ones, per hash slot */
+    uint64_t client, seq;
+    uint64_t position;        /* may be told when commit reaches it */
+    uint64_t digest;          /* 0: not replicated */
+    uint32_t refs;
+    uint16_t bytes;
+    uint8_t slot, class;
+    bool replicated;
+    uint8_t result[] __attribute__((aligned(8)));
+};
+enum { KEPT_CLASSES = 9, KEPT_CLASS_FIRST_BITS = 7 }; /* 128 bytes .. 32 KiB */
+
+enum reply_kind { REPLY_RESULT, REPLY_CLIENT, REPLY_TABLE };
+struct reply {
+    struct reply *next;
+    uint32_t conn;
+    enum reply_kind kind;
+    union {
+        struct kept *kept;
+        struct { uint64_t nonce, client; } opened;
+        uint8_t table;
+    };
+};
+struct reply_list { struct reply *first, *last; };
+
+struct conn {
+    struct conn *next;        /* same hash bucket */
+    struct conn *ready_next;
+    uint32_t id;
+    uint8_t role;             /* enum msg_role; 0: no HELLO yet */
+    bool is_ready;            /* in shard.ready */
+    struct msg_node node;     /* of a replica */
+    uint64_t nonce, client;   /* of the last CLIENT_OPEN */
+    uint64_t open_position;
+    struct reply_list ready;
+};
+
+struct client {
+    uint64_t id;
+    uint64_t ack;             /* replicated watermark */
+    uint64_t seen_ack;        /* >= ack: what this replica was told */
+    uint64_t lease_ms;        /* local, shard time: until when */
+    struct kept **ring;       /* by seq & (room - 1), seqs in (seen_ack, seen_ack + room] */
+    uint32_t room;
+};
+
+/* --- the log ----------------------------------------------------------------------- */
+
+struct log_at {               /* of one position */
+    uint64_t offset;          /* ever growing; ring offset is % room */
+    struct reply_list waiting;
+};
+struct log {
+    uint8_t *ring;
+    struct log_at *at;        /* by position & at_mask */
+    uint64_t room, begin, end;
+    uint64_t first;           /* oldest position still held; position + 1 if none */
+    uint64_t at_mask;
+};
+
+/* --- working set of a txn ------------------------------------------------------------ */
+
+struct work {
+    uint8_t table;
+    bool existed;             /* in the state before the txn */
+    bool exists;              /* now */
+    bool replaced;            /* the record that existed was deleted */
+    bool written, meta;       /* value, or only deadline and children, change */
+    int16_t parent;           /* its work, -1: not loaded */
+    uint8_t parent_table;
+    bool has_parent;
+    uint32_t parent_rec;
+    uint32_t rec;             /* valid if existed */
+    uint64_t hash, version, deadline_ms, release_ms;
+    uint32_t timeout_ms, children;
+    uint8_t key[TXN_KEY_MAX] __attribute__((aligned(8)));
+    uint8_t value[TXN_VALUE_MAX] __attribute__((aligned(8)));
+    uint8_t delta[TXN_VALUE_MAX] __attribute__((aligned(8)));
+};
+struct touch { uint8_t table; uint32_t rec; uint64_t deadline_ms; };
+
+struct exec {
+    uint8_t slot;
+    bool sync;                /* touched a sync table */
+    bool writes;              /* not a read-only program */
+    bool changed;             /* its entry has more than touches */
+    bool logged;              /* it made an entry */
+    struct kept *kept;        /* its result, if that is kept; one reference */
+    uint8_t status, failed_op, nres;
+    uint32_t used;            /* bytes of result */
+    uint8_t *result;          /* TXN_RESULT_MAX bytes of room */
+    uint16_t result_at[TXN_OPS_MAX]; /* 0: skipped */
+    uint64_t version;         /* of what it writes */
+    int nwork, ntouch, npromised;
+    struct pool_part *promised[TXN_OPS_MAX];
+    struct touch touches[TOUCHES_MAX];
+    struct work work[WORK_MAX];
+};
+
+/* --- timers ---------------------------------------------------------------------------- */
+
+#define WHEEL_HEAD (1ull << 63)
+struct wheel {
+    rec_ref head[WHEEL_LEVELS][WHEEL_BUCKETS];
+    uint64_t tick;            /* everything due at or before it has fired */
+    uint64_t armed;           /* entries in it */
+};
+
+/* --- replication ------------------------------------------------------------------------- */
+
+enum join_state { JOIN_NO = 0, JOIN_SNAPSHOT, JOIN_CATCH_UP };
+
+struct chunk_part {
+    uint32_t offset, bytes;   /* in join.body */
+    uint16_t slot, part, last_part;
+    bool acked;
+    uint64_t sent_ms;         /* 0: not yet */
+};
+struct join {
+    enum join_state state;
+    uint64_t snapshot, begin; /* number; log position it began at */
+    uint64_t position;        /* of the parts below */
+    uint64_t begin_sent_ms;   /* SNAP_BEGIN */
+    bool begun;               /* the joiner answered it */
+    uint8_t todo[SLOT_BASE + 1]; /* 1: to be sent (again) */
+    uint8_t *body;
+    uint32_t body_bytes, body_room;
+    struct chunk_part *parts;
+    uint32_t nparts, parts_room;
+    uint64_t end_position;    /* position when the last slot was encoded */
+    bool gates;               /* commit waits for it as for a member */
+    uint64_t gate;            /* commit when that began: to be acknowledged before proposing */
+};
+
+struct peer {
+    struct msg_node node;     /* node 0: unused */
+    uint32_t conn;            /* 0: none */
+    bool in_view;             /* of the view, or of the view proposed */
+    bool confirmed;           /* acknowledged something under this view */
+    bool lost;                /* its connection closed */
+    bool drifted;
+    uint64_t acked, sent;     /* log positions */
+    uint64_t heard_ms, told_ms, progress_ms; /* driver's clock */
+    struct join join;
+};
+
+/* What a replica that joins has got so far. */
+struct joining {
+    uint32_t conn;            /* JOIN goes there; 0: nowhere */
+    bool attached;            /* the primary of our view speaks to us on it */
+    uint64_t asked_ms, heard_ms;
+    uint64_t snapshot;
+    bool running;             /* SNAP_BEGIN came */
+    bool complete;            /* every chunk came */
+    uint16_t left;            /* slots and base still missing */
+    uint64_t whole_at;        /* complete: the state is whole from this position on */
+    uint16_t next_part[SLOT_BASE + 1];
+    bool arrived[SLOT_BASE + 1];
+    uint64_t position[SLOT_BASE + 1]; /* of the chunk; while not arrived: of its parts */
+    uint16_t partial;         /* slots of which some parts came */
+};
+
+/* --- the shard ------------------------------------------------------------------------------ */
+
+struct slot {
+    uint64_t seq;
+    uint64_t last_position;   /* what a reply about this slot waits for */
+    struct kept *results;     /* replicated ones */
+};
+
+struct shard {
+    struct shard_config config;
+    struct msg_node self;
+    enum shard_role role;
+    struct shard_view view;
+    bool has_state;           /* was ever in a view, or joined */
+
+    uint64_t now_ms;          /* driver's */
+    uint64_t time_ms;         /* shard time */
+    uint64_t time_offset;     /* primary: time = now + offset (wraps) */
+    uint64_t random[2];
+
+    struct table *table[TABLES_MAX];
+    uint32_t tables;
+    struct slot slot[LETHE_SLOTS];
+    uint64_t base_position;   /* last position of the shard's own entries */
+    uint64_t version_floor;   /* promoted: versions begin above what async txns may have lost */
+    uint64_t memory_bytes;
+
+    struct client *client;    /* open addressing by id */
+    uint32_t client_room, clients;
+    uint64_t client_counter;
+    struct kept *kept_free[KEPT_CLASSES];
+    void *kept_slabs;
+    uint64_t kept_bytes, results_kept;
+    uint64_t leases_checked_ms;
+
+    struct log log;
+    uint64_t position, commit, digest;
+    struct reply_list suspended; /* held while a proposal is open */
+    struct reply *reply_free;
+    void *reply_slabs;
+    uint32_t replies, replies_made;
+
+    struct conn *conn[256];
+    struct conn *ready;       /* connections with replies to send */
+    uint32_t conns;
+
+    struct wheel wheel;
+    uint32_t arm_table, arm_slot, arm_rec; /* promotion: next record to arm */
+    bool arming;
+
+    struct peer peer[PEERS_MAX];
+    bool proposing;
+    struct shard_view want;
+    uint64_t proposed_ms;
+    bool collecting;          /* promoted; the members' tails are not known yet */
+    uint64_t snapshots;       /* attempts so far */
+    struct joining joining;
+    bool ack_due;             /* backup: acknowledge at the end of the step */
+    bool drifted;             /* compared the digest, and it differs */
+
+    struct shard_status count; /* the counters of it */
+    const struct shard_out *out;
+
+    const uint8_t *hint_key;  /* the hash of this key is known already */
+    uint64_t hint_hash;
+    struct exec x;
+    uint8_t *frame;           /* RESULTS under way */
+    uint32_t frame_bytes, frame_results, frame_conn;
+    uint64_t frame_client;
+    uint8_t *scratch;         /* any other frame, MSG_BYTES_MAX */
+};
+
+/* shard.c */
+void shard_note(struct shard *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+bool shard_owns(const struct shard *s, uint32_t slot);
+uint64_t shard_random(struct shard *s);
+/* Forgets all replicated state; the log, too. */
+void state_discard(struct shard *s);
+static inline uint32_t heartbeat_ms(const struct shard *s)
+{
+    uint32_t ms = s->config.failure_timeout_ms / 8;
+    return ms ? ms : 1;
+}
+static inline uint32_t resend_ms(const struct shard *s)
+{
+    uint32_t ms = s->config.failure_timeout_ms / 4;
+    return ms > 2 ? ms : 2;
+}
+/* How far a touch may move a deadline without being logged (g). */
+static inline uint64_t touch_slack_ms(uint32_t timeout_ms)
+{
+    return timeout_ms / 8 > 100 ? timeout_ms / 8 : 100;
+}
+static inline uint64_t mix64(uint64_t x)
+{
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ull;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebull;
+    return x ^ x >> 31;
+}
+
+/* execute.c: runs a validated txn and writes its result (TXN_RESULT_MAX of
+ * room); returns the result's bytes. What it was like is in s->x. */
+uint32_t txn_execute(struct shard *s, const struct txn_head *t, struct client *client,
+                     uint8_t *result);
+/* A result that says only `status`; returns its bytes. */
+uint32_t txn_refuse(uint8_t *result, uint64_t seq, enum txn_status status);
+
+/* plan.c */
+void plan_begin(struct shard *s, uint8_t slot, uint8_t *result);
+/* The working copy of an entry; NULL: the working set is full. For a record
+ * that exists `rec` names it, else REC_NONE. */
+struct work *plan_load(struct shard *s, struct table *t, const void *key, uint64_t hash,
+                       uint32_t rec);
+struct work *plan_find(struct shard *s, uint8_t table, const void *key);
+struct work *plan_parent(struct shard *s, struct work *w);
+/* Deletes it with all that follows; false: the working set is full. */
+bool plan_delete(struct shard *s, struct work *w, int depth);
+bool plan_add(struct shard *s, struct work *w, const uint8_t *deltas);
+/* Moves the deadline of a record and of its group. */
+void plan_touch(struct shard *s, struct table *t, uint32_t rec);
+/* A child was written: its parent lives at least as long. */
+void plan_extend_parent(struct shard *s, struct work *child);
+void plan_abandon(struct shard *s);
+/* Makes the plan a log entry and applies it. client NULL: nobody's.
+ * TXN_OK, TXN_NO_MEMORY or TXN_BUSY (log full), then nothing happened. */
+enum txn_status plan_commit(struct shard *s, const struct client *client, uint64_t seq,
+                            const void *result, uint32_t result_bytes);
+
+/* apply.c */
+enum {
+    APPLY_SLOT = 1,           /* what it does to its slot, or to the base */
+    APPLY_CLIENT = 2,         /* the client's watermark */
+    APPLY_OWN = 4,            /* planned here: checked, reserved, records known */
+};
+/* 0, -ENOMEM, or -EINVAL (refers to something unknown). After an error a
+ * backup's state is of no use any more. */
+int apply_entry(struct shard *s, const struct entry *e, unsigned what);
+int apply_snapshot(struct shard *s, uint16_t slot, const void *effects, uint32_t bytes);
+void record_digest_update(struct shard *s, struct table *t, uint8_t slot, uint32_t rec);
+/* Of all tables' entries in one slot, from scratch. */
+uint64_t slot_entries_digest(const struct shard *s, uint8_t slot);
+uint64_t record_digest(const struct table *t, uint8_t slot, uint32_t rec);
+uint64_t rest_digest(uint8_t table, uint32_t index, uint64_t release_ms);
+uint64_t slot_digest(uint32_t slot, uint64_t seq);
+uint64_t client_digest(uint64_t id, uint64_t ack);
+uint64_t table_digest(const struct table *t);
+uint64_t kept_digest(const struct kept *k);
+struct table *table_by_name(const struct shard *s, const char *name);
+int table_add(struct shard *s, uint8_t id, const struct table_schema *schema);
+
+/* log.c */
+int log_open(struct log *l, uint64_t bytes);
+void log_close(struct log *l);
+void log_reset(struct shard *s, uint64_t position);
+bool log_has_room(const struct shard *s, uint32_t bytes);
+/* Where the next entry is to be written; then log_push counts it in. */
+void *log_next(struct shard *s, uint32_t bytes);
+void log_push(struct shard *s, const struct entry *e);
+struct entry *log_entry(const struct shard *s, uint64_t position);
+/* An entry of the shard itself with one effect. False: log full. */
+bool log_base(struct shard *s, const struct effect *effect, const void *value,
+              const struct client *client);
+void commit_to(struct shard *s, uint64_t position);
+/* Recomputes commit from what the members acknowledged. */
+void commit_update(struct shard *s);
+void log_trim(struct shard *s);
+/* Waits for commit to reach `position`, then goes to its connection. */
+void reply_wait(struct shard *s, struct reply *r, uint64_t position);
+void replies_release_suspended(struct shard *s);
+void replies_drop_all(struct shard *s);
+
+/* reply.c */
+struct conn *conn_find(const struct shard *s, uint32_t id);
+struct conn *conn_open(struct shard *s, uint32_t id);
+void conn_close(struct shard *s, uint32_t id);
+void conns_destroy(struct shard *s);
+void conn_refuse(struct shard *s, uint32_t id, uint32_t code, const char *text);
+struct reply *reply_new(struct shard *s, uint32_t conn, enum reply_kind kind);
+void reply_free(struct shard *s, struct reply *r);
+void reply_ready(struct shard *s, struct reply *r);
+/* Sends everything that became ready. */
+void replies_flush(struct shard *s);
+/* The RESULTS frame under way: room for one more result, then count it in. */
+uint8_t *results_room(struct shard *s, uint32_t conn, uint64_t client);
+void results_push(struct shard *s, uint32_t bytes);
+void results_send(struct shard *s);
+void shard_send(struct shard *s, uint32_t conn, void *frame, enum msg_type type, uint32_t bytes);
+
+/* client.c */
+struct client *client_find(const struct shard *s, uint64_t id);
+struct client *client_add(struct shard *s, uint64_t id);
+void client_gone(struct shard *s, uint64_t id);
+void clients_clear(struct shard *s);
+void client_acked(struct shard *s, struct client *c, uint64_t ack);
+/* Makes room to keep the result of `seq`; false: out of memory. */
+bool client_reach(struct client *c, uint64_t seq);
+void client_renew(struct shard *s, struct client *c);
+void clients_expire(struct shard *s);
+void clients_renew_all(struct shard *s);
+uint64_t clients_next_ms(const struct shard *s);
+uint32_t client_lease_ms(const struct shard *s);
+struct kept *client_result(const struct client *c, uint64_t seq);
+struct kept *kept_new(struct shard *s, uint64_t client, uint64_t seq, uint8_t slot,
+                      const void *result, uint32_t bytes);
+void kept_put(struct shard *s, struct kept *k);
+/* Keeps it for retries; false: out of memory. */
+bool client_keep(struct shard *s, struct client *c, struct kept *k, bool replicated);
+
+/* request.c: what clients ask for */
+void on_batch(struct shard *s, uint32_t conn, const struct msg_batch *m);
+void on_client_open(struct shard *s, struct conn *c, const struct msg_client_open *m);
+void on_table_open(struct shard *s, struct conn *c, const struct msg_table_open *m);
+
+/* timer.c */
+void wheel_reset(struct shard *s);
+void wheel_arm(struct shard *s, struct table *t, uint8_t slot, uint32_t rec);
+void wheel_disarm(struct shard *s, struct table *t, uint8_t slot, uint32_t rec);
+void timers_run(struct shard *s);
+uint64_t timers_next_ms(const struct shard *s); /* driver's clock */
+void timers_promote(struct shard *s);
+
+/* view.c */
+void on_view(struct shard *s, const struct shard_view *v);
+bool node_same(const struct msg_node *a, const struct msg_node *b);
+int view_index(const struct shard_view *v, const struct msg_node *n);
+void propose(struct shard *s, const struct shard_view *want);
+void propose_without(struct shard *s, const struct msg_node *gone, const char *why);
+/* Out of the view; the data is kept, inert, until a snapshot begins. */
+void leave_view(struct shard *s, const char *why);
+
+/* peer.c */
+struct peer *peer_of_node(struct shard *s, const struct msg_node *n);
+struct peer *peer_add(struct shard *s, const struct msg_node *n);
+void peer_remove(struct shard *s, struct peer *p);
+void peers_adopt_view(struct shard *s);
+void peers_new_epoch(struct shard *s);
+void peers_we_were_away(struct shard *s, uint64_t ms);
+void peers_flush(struct shard *s);
+void peers_tick(struct shard *s);
+void peers_conn_closed(struct shard *s, uint32_t conn);
+uint64_t peers_next_ms(const struct shard *s);
+void on_ack(struct shard *s, struct conn *c, const struct msg_ack *m);
+void peer_send_view(struct shard *s, struct peer *p);
+
+/* client.c, for a slot whose snapshot begins anew */
+void slot_discard(struct shard *s, uint8_t slot);
+
+/* join.c */
+void on_join(struct shard *s, struct conn *c, const struct msg_join *m);
+void on_chunk_ack(struct shard *s, struct conn *c, const struct msg_chunk_ack *m);
+void join_run(struct shard *s, struct peer *p);
+void join_stop(struct peer *p);
+/* The last position that may be appended to the peer now. */
+uint64_t join_append_limit(const struct shard *s, const struct peer *p);
+
+/* snapshot.c: appends a slot's state to a growing buffer. */
+struct bytes { uint8_t *data; uint32_t used, room; };
+bool snapshot_slot(const struct shard *s, uint16_t slot, struct bytes *b);
+
+/* backup.c */
+void on_append(struct shard *s, const struct msg_append *m);
+void on_snap_begin(struct shard *s, const struct msg_snap_begin *m);
+void on_chunk(struct shard *s, const struct msg_chunk *m);
+void on_view_frame(struct shard *s, const struct msg_view *m);
+/* At the end of a step: ask to join, acknowledge. */
+void backup_tick(struct shard *s);
+uint64_t backup_next_ms(const struct shard *s);
+
+#endif

@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The primary's side of replication: a peer is a replica in the view, or in
+ * the view proposed, or one that joins.
+ *
+ * Entries are sent in order, up to a window; if no acknowledgement makes
+ * progress for resend_ms() the peer gets everything after its last one again
+ * (go-back-N: it ignores what it has). A heartbeat is an APPEND without
+ * entries. Silence for failure_timeout_ms, or a closed connection, makes the
+ * primary propose a view without the peer; until that is answered commit still
+ * needs it.
+ *
+ * An acknowledgement counts only from the incarnation and under the epoch of
+ * the view. After a promotion nothing is executed until every member told its
+ * position: one that is ahead of us has entries that are no part of history.
+ */
+#include "internal.h"
+
+struct peer *peer_of_node(struct shard *s, const struct msg_node *n)
+{
+    for (int i = 0; i < PEERS_MAX; i++)
+        if (s->peer[i].node.node && node_same(&s->peer[i].node, n))
+            return &s->peer[i];
+    return NULL;
+}
+
+struct peer *peer_add(struct shard *s, const struct msg_node *n)
+{
+    for (int i = 0; i < PEERS_MAX; i++) {
+        struct peer *p = &s->peer[i];
+        if (p->node.node)
+            continue;
+        *p = (struct peer){.node = *n, .heard_ms = s->now_ms, .progress_ms = s->now_ms,
+                           .acked = s->commit, .sent = s->commit};
+        return p;
+    }
+    return NULL;
+}
+
+void peer_remove(struct shard *s, struct peer *p)
+{
+    join_stop(p);
+    *p = (struct peer){0};
+}
+
+/* Compares the peers with the view, and with the one proposed. */
+void peers_adopt_view(struct shard *s)
+{
+    const struct shard_view *views[] = {&s->view, s->proposing ? &s->want : NULL};
+    for (int i = 0; i < PEERS_MAX; i++)
+        s->peer[i].in_view = false;
+    for (int v = 0; v < 2 && s->role == SHARD_PRIMARY; v++)
+        for (uint32_t i = 1; views[v] && i < views[v]->nmembers; i++) {
+            const struct msg_node *n = &views[v]->members[i];
+            struct peer *p = peer_of_node(s, n);
+            if (p || (p = peer_add(s, n)))
+                p->in_view = true;
+        }
+    for (int i = 0; i < PEERS_MAX; i++) {
+        struct peer *p = &s->peer[i];
+        if (!p->node.node)
+            continue;
+        if (view_index(&s->view, &p->node) >= 0)
+            join_stop(p);
+        else if (!p->in_view && (!p->join.state || s->role != SHARD_PRIMARY))
+            peer_remove(s, p);
+    }
+}
+
+static void collected(struct shard *s)
+{
+    for (uint32_t i = 1; i < s->view.nmembers; i++) {
+        const struct peer *p = peer_of_node(s, &s->view.members[i]);
+        if (!p || !p->confirmed)
+            return;
+    }
+    s->collecting = false;
+    shard_note(s, "every member told its position; serving");
+}
+
+void peers_new_epoch(struct shard *s)
+{
+    for (int i = 0; i < PEERS_MAX; i++) {
+        struct peer *p = &s->peer[i];
+        p->confirmed = false;
+        if (p->node.node && p->conn)
+            peer_send_view(s, p);
+    }
+    if (s->collecting)
+        collected(s);
+}
+
+void peers_we_were_away(struct shard *s, uint64_t ms)
+{
+    for (int i = 0; i < PEERS_MAX; i++)
+        s->peer[i].heard_ms += ms;
+}
+
+void peers_conn_closed(struct shard *s, uint32_t conn)
+{
+    for (int i = 0; i < PEERS_MAX; i++) {
+        struct peer *p = &s->peer[i];
+        if (!p->node.node || p->conn != conn)
+            continue;
+        p->conn = 0;
+        p->lost = true;
+        if (p->join.state && !p->in_view)
+            peer_remove(s, p);
+    }
+}
+
+void peer_send_view(struct shard *s, struct peer *p)
+{
+    struct msg_view m = {.nmembers = s->view.nmembers};
+    memcpy(m.members, s->view.members, sizeof m.members);
+    shard_send(s, p->conn, &m, MSG_VIEW, sizeof m);
+}
+
+/* --- sending the log ------------------------------------------------------------------ */
+
+/* One APPEND with entries sent + 1 .. at most limit; without any it is a
+ * heartbeat. */
+static void send_append(struct shard *s, struct peer *p, uint64_t limit)
+{
+    struct msg_append *m = (struct msg_append *)s->scratch;
+    uint8_t *body = (uint8_t *)(m + 1);
+    uint64_t position = p->sent;
+    uint32_t used = 0;
+    *m = (struct msg_append){.from = s->self, .first = p->sent + 1, .commit = s->commit,
+                             .shard_time_ms = s->time_ms};
+    while (position < limit) {
+        const struct entry *e = log_entry(s, position + 1);
+        if (used && used + e->bytes > APPEND_BODY_BYTES)
+            break;
+        memcpy(body + used, e, e->bytes);
+        used += e->bytes;
+        position++;
+        m->count++;
+    }
+    if (position == s->position) {
+        m->digest_position = position;
+        m->digest = s->digest;
+    }
+    m->body_bytes = used;
+    m->crc = crc32c(0, body, used);
+    p->sent = position;
+    p->told_ms = s->now_ms;
+    shard_send(s, p->conn, m, MSG_APPEND, (uint32_t)sizeof *m + used);
+}
+
+static uint64_t bytes_under_way(const struct shard *s, const struct peer *p)
+{
+    if (p->sent == p->acked)
+        return 0;
+    return s->log.at[p->sent & s->log.at_mask].offset -
+           s->log.at[(p->acked + 1) & s->log.at_mask].offset;
+}
+
+static void flush(struct shard *s, struct peer *p)
+{
+    if (p->join.state)
+        join_run(s, p);
+    uint64_t limit = join_append_limit(s, p);
+    while (p->sent < limit && bytes_under_way(s, p) < APPEND_WINDOW_BYTES)
+        send_append(s, p, limit);
+    if (s->now_ms >= p->told_ms + heartbeat_ms(s)) {
+        if (!p->confirmed)
+            peer_send_view(s, p);
+        send_append(s, p, p->sent);
+    }
+}
+
+void peers_flush(struct shard *s)
+{
+    for (int i = 0; i < PEERS_MAX; i++)
+        if (s->peer[i].node.node && s->peer[i].conn)
+            flush(s, &s->peer[i]);
+}
+
+/* --- suspecting, resending -------------------------------------------------------------- */
+
+/* A joiner must not make clients wait: it has to start again instead. */
+static bool holds_back_log(const struct shard *s, const struct peer *p)
+{
+    const struct log *l = &s->log;
+    return p->acked < s->commit && l->end - l->begin > l->room / 2;
+}
+
+static void tick(struct shard *s, struct peer *p)
+{
+    bool silent = s->now_ms > p->heard_ms + s->config.failure_timeout_ms;
+    if (p->sent > p->acked && s->now_ms >= p->progress_ms + resend_ms(s)) {
+        p->sent = p->acked;
+        p->progress_ms = s->now_ms;
+    }
+    if (view_index(&s->view, &p->node) > 0) {
+        if (p->lost || silent)
+            propose_without(s, &p->node, p->lost ? "its connection closed" : "it is silent");
+    } else if (!p->in_view && (s->now_ms > p->heard_ms + 4ull * s->config.failure_timeout_ms ||
+                               holds_back_log(s, p))) {
+        shard_note(s, "gave up the join of node %u: it does not keep up", p->node.node);
+        peer_remove(s, p);
+    }
+}
+
+void peers_tick(struct shard *s)
+{
+    for (int i = 0; i < PEERS_MAX; i++)
+        if (s->peer[i].node.node)
+            tick(s, &s->peer[i]);
+}
+
+uint64_t peers_next_ms(const struct shard *s)
+{
+    uint64_t least = UINT64_MAX;
+    if (s->role != SHARD_PRIMARY)
+        return least;
+    for (int i = 0; i < PEERS_MAX; i++) {
+        const struct peer *p = &s->peer[i];
+        uint64_t due = p->told_ms + heartbeat_ms(s);
+        if (!p->node.node)
+            continue;
+        if (!p->conn)
+            due = p->heard_ms + s->config.failure_timeout_ms + 1;
+        if (due <= s->now_ms)
+            due = s->now_ms + heartbeat_ms(s);
+        if (due < least)
+            least = due;
+    }
+    return least;
+}
+
+/* --- acknowledgements ---------------------------------------------------------------------- */
+
+static void compare_digest(struct shard *s, struct peer *p, const struct msg_ack *m)
+{
+    bool differs = m->digest_position == s->position && m->digest_position &&
+                   m->digest != s->digest;
+    if ((!differs && !m->drifted) || p->drifted)
+        return;
+    p->drifted = true;
+    s->count.drifts++;
+    shard_note(s, "DRIFT: node %u has another digest at position %lu", p->node.node,
+               (unsigned long)m->digest_position);
+}
+
+void on_ack(struct shard *s, struct conn *c, const struct msg_ack *m)
+{
+    struct peer *p = peer_of_node(s, &m->self);
+    if (s->role != SHARD_PRIMARY || !p || p->conn != c->id ||
+        m->head.view_epoch != s->view.epoch)
+        return;
+    p->heard_ms = s->now_ms;
+    if (m->position > s->position) {
+        propose_without(s, &p->node, "it has entries that are no part of this log");
+        return;
+    }
+    if (p->join.state && !p->join.begun)
+        return;
+    p->confirmed = true;
+    if (m->position > p->acked) {
+        p->acked = m->position;
+        p->progress_ms = s->now_ms;
+        if (p->sent < p->acked)
+            p->sent = p->acked;
+    }
+    compare_digest(s, p, m);
+    if (s->collecting)
+        collected(s);
+    commit_update(s);
+    log_trim(s);
+}

@@ -1,0 +1,429 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The working set: what a txn is about to change.
+ *
+ * Nothing of the state changes while a txn runs. An op that writes gets a
+ * working copy of the entry; later ops of the same txn see it. If all guards
+ * hold, the working set becomes the effects of one log entry, which is then
+ * applied by the code that backups use; if one fails the set is dropped, which
+ * is all the undo there is.
+ *
+ * Memory for the insertions is reserved before the entry is made: from there
+ * on nothing can fail.
+ */
+#include <assert.h>
+
+#include "internal.h"
+
+void plan_begin(struct shard *s, uint8_t slot, uint8_t *result)
+{
+    struct exec *x = &s->x;
+    x->slot = slot;
+    x->sync = x->writes = x->changed = x->logged = false;
+    x->kept = NULL;
+    x->status = TXN_OK;
+    x->failed_op = x->nres = 0;
+    x->used = sizeof(struct txn_result_head);
+    x->result = result;
+    x->version = s->slot[slot].seq + 1;
+    if (x->version < s->version_floor)
+        x->version = s->version_floor;
+    x->nwork = x->ntouch = x->npromised = 0;
+}
+
+void plan_abandon(struct shard *s)
+{
+    for (int i = 0; i < s->x.npromised; i++)
+        pool_unpromise(s->x.promised[i]);
+    s->x.npromised = 0;
+}
+
+struct work *plan_find(struct shard *s, uint8_t table, const void *key)
+{
+    struct exec *x = &s->x;
+    uint32_t len = s->table[table]->schema.key_size;
+    for (int i = 0; i < x->nwork; i++)
+        if (x->work[i].table == table && memcmp(x->work[i].key, key, len) == 0)
+            return &x->work[i];
+    return NULL;
+}
+
+static void load_record(struct work *w, const struct table *t, uint8_t slot)
+{
+    const struct record *r = record_at(t, slot, w->rec);
+    const struct meta *m = meta_at(t, slot, w->rec);
+    record_value(t, r, w->value);
+    w->version = r->version;
+    w->deadline_ms = r->deadline_ms;
+    w->timeout_ms = m->timeout_ms;
+    w->children = m->children;
+    w->has_parent = m->parent_rec != REC_NONE;
+    w->parent_rec = m->parent_rec;
+    w->parent_table = m->parent_table;
+}
+
+struct work *plan_load(struct shard *s, struct table *t, const void *key, uint64_t hash,
+                       uint32_t rec)
+{
+    struct exec *x = &s->x;
+    if (x->nwork == WORK_MAX)
+        return NULL;
+    struct work *w = &x->work[x->nwork++];
+    memset(w, 0, offsetof(struct work, key));
+    w->table = t->id;
+    w->parent = -1;
+    w->rec = rec;
+    w->hash = hash;
+    memcpy(w->key, key, t->schema.key_size);
+    memset(w->delta, 0, t->schema.value_size);
+    w->existed = w->exists = rec != REC_NONE;
+    if (w->existed)
+        load_record(w, t, x->slot);
+    else
+        memset(w->value, 0, t->schema.value_size);
+    return w;
+}
+
+/* The working copy of record `rec`. */
+static struct work *load_rec(struct shard *s, struct table *t, uint32_t rec)
+{
+    const uint8_t *key = record_at(t, s->x.slot, rec)->payload;
+    struct work *w = plan_find(s, t->id, key);
+    return w ? w : plan_load(s, t, key, meta_at(t, s->x.slot, rec)->hash, rec);
+}
+
+struct work *plan_parent(struct shard *s, struct work *w)
+{
+    if (w->parent < 0) {
+        struct work *p = load_rec(s, s->table[w->parent_table], w->parent_rec);
+        if (!p)
+            return NULL;
+        w->parent = (int16_t)(p - s->x.work);
+    }
+    return &s->x.work[w->parent];
+}
+
+/* --- deletes and reactions --------------------------------------------------------- */
+
+static bool react_free(struct shard *s, const struct work *w, const struct table_reaction *r,
+                       struct table *pool, int depth)
+{
+    uint32_t index;
+    uint64_t version;
+    memcpy(&index, w->value + r->off, sizeof index);
+    if (index >= pool->schema.max_entries || slot_of_index(index) != s->x.slot)
+        return true;
+    struct work *p = plan_find(s, pool->id, &index);
+    if (!p) {
+        uint32_t rec = pool_find(pool, s->x.slot, index);
+        if (rec == REC_NONE)
+            return true;
+        if (!(p = plan_load(s, pool, &index, 0, rec)))
+            return false;
+    }
+    version = p->version;
+    if (r->len == sizeof index + sizeof version)
+        memcpy(&version, w->value + r->off + sizeof index, sizeof version);
+    if (!p->exists || p->version != version)
+        return true;
+    return plan_delete(s, p, depth);
+}
+
+static bool all_zero(const uint8_t *value, uint32_t len)
+{
+    for (uint32_t i = 0; i < len; i++)
+        if (value[i])
+            return false;
+    return true;
+}
+
+static bool react_sub(struct shard *s, const struct work *w, const struct table_reaction *r,
+                      struct table *counters, int depth)
+{
+    const uint8_t *key = w->key + r->off;
+    int64_t deltas[TXN_VALUE_MAX / 8] = {-1}, field;
+    if (r->len != counters->schema.key_size ||
+        slot_of(key + counters->schema.part_off, counters->schema.part_len) != s->x.slot)
+        return true;
+    struct work *c = plan_find(s, counters->id, key);
+    if (!c) {
+        uint64_t hash = table_hash(counters, key, r->len);
+        uint32_t rec = part_find(counters, s->x.slot, key, hash);
+        if (rec == REC_NONE)
+            return true;
+        if (!(c = plan_load(s, counters, key, hash, rec)))
+            return false;
+    }
+    if (!c->exists)
+        return true;
+    plan_add(s, c, (const uint8_t *)deltas);
+    memcpy(&field, c->value, sizeof field);
+    if (field == 0 && all_zero(c->value, counters->schema.value_size))
+        return plan_delete(s, c, depth);
+    return true;
+}
+
+static bool react(struct shard *s, struct work *w, int depth)
+{
+    const struct table *t = s->table[w->table];
+    for (int i = 0; i < TABLE_REACTIONS; i++) {
+        if (t->reaction_table[i] < 0)
+            continue;
+        const struct table_reaction *r = &t->schema.reactions[i];
+        struct table *target = s->table[t->reaction_table[i]];
+        if (!(r->kind == REACT_FREE ? react_free : react_sub)(s, w, r, target, depth))
+            return false;
+    }
+    return true;
+}
+
+bool plan_delete(struct shard *s, struct work *w, int depth)
+{
+    const struct table_schema *schema = &s->table[w->table]->schema;
+    uint32_t rest_ms = SHARD_BUG(BUG_QUARANTINE_SKIPPED) ? 0 : schema->quarantine_ms;
+    struct work *p = NULL;
+    if (depth > REACTION_DEPTH_MAX)
+        return true;
+    if (w->has_parent && !(p = plan_parent(s, w)))
+        return false;
+    w->replaced |= w->existed;
+    w->exists = w->written = w->meta = w->has_parent = false;
+    w->release_ms = s->time_ms + rest_ms;
+    memset(w->delta, 0, schema->value_size);
+    s->x.changed = true;
+    if (!react(s, w, depth + 1))
+        return false;
+    if (!p || !p->exists)
+        return true;
+    p->meta = true;
+    return --p->children || !s->table[p->table]->schema.parent_dies || plan_delete(s, p, depth);
+}
+
+bool plan_add(struct shard *s, struct work *w, const uint8_t *deltas)
+{
+    const struct table *t = s->table[w->table];
+    for (uint32_t i = 0; i < t->schema.value_size; i += 8) {
+        uint64_t d, sum, v;
+        memcpy(&d, deltas + i, 8);
+        memcpy(&sum, w->delta + i, 8);
+        memcpy(&v, w->value + i, 8);
+        sum += d, v += d;
+        memcpy(w->delta + i, &sum, 8);
+        memcpy(w->value + i, &v, 8);
+    }
+    w->exists = w->written = true;
+    w->version = s->x.version;
+    s->x.changed = true;
+    return true;
+}
+
+/* --- touches ------------------------------------------------------------------------- */
+
+static void touch_one(struct shard *s, struct table *t, uint32_t rec, uint64_t deadline_ms)
+{
+    const struct record *r = record_at(t, s->x.slot, rec);
+    const struct meta *m = meta_at(t, s->x.slot, rec);
+    struct work *w = s->x.nwork ? plan_find(s, t->id, r->payload) : NULL;
+    bool log = deadline_ms > m->replicated_ms + touch_slack_ms(m->timeout_ms) &&
+               !SHARD_BUG(BUG_TOUCH_NOT_LOGGED);
+    if (r->deadline_ms >= deadline_ms || !m->timeout_ms)
+        return;
+    if (!w && log && (w = load_rec(s, t, rec)))
+        w->meta = true;
+    if (w) {
+        w->deadline_ms = w->deadline_ms > deadline_ms ? w->deadline_ms : deadline_ms;
+        w->meta |= log;
+    }
+    if (s->x.ntouch < TOUCHES_MAX)
+        s->x.touches[s->x.ntouch++] = (struct touch){t->id, rec, deadline_ms};
+}
+
+void plan_touch(struct shard *s, struct table *t, uint32_t rec)
+{
+    const struct meta *m = meta_at(t, s->x.slot, rec);
+    uint64_t mine = m->timeout_ms ? s->time_ms + m->timeout_ms : 0;
+    touch_one(s, t, rec, mine);
+    if (m->parent_rec == REC_NONE)
+        return;
+    struct table *pt = s->table[m->parent_table];
+    uint64_t its = s->time_ms + meta_at(pt, s->x.slot, m->parent_rec)->timeout_ms;
+    touch_one(s, pt, m->parent_rec, its > mine ? its : mine);
+}
+
+void plan_extend_parent(struct shard *s, struct work *child)
+{
+    struct table *pt = s->table[child->parent_table];
+    uint64_t deadline = child->deadline_ms;
+    if (!child->has_parent)
+        return;
+    if (child->parent < 0) {
+        uint64_t its = s->time_ms + meta_at(pt, s->x.slot, child->parent_rec)->timeout_ms;
+        touch_one(s, pt, child->parent_rec, its > deadline ? its : deadline);
+        return;
+    }
+    struct work *p = &s->x.work[child->parent];
+    if (!p->timeout_ms)
+        return;
+    if (deadline < s->time_ms + p->timeout_ms)
+        deadline = s->time_ms + p->timeout_ms;
+    if (p->deadline_ms < deadline)
+        p->deadline_ms = deadline;
+}
+
+/* Before the effects: an effect on the same record says more. */
+static void apply_touches(struct shard *s)
+{
+    struct exec *x = &s->x;
+    for (int i = 0; i < x->ntouch; i++) {
+        const struct touch *t = &x->touches[i];
+        struct record *r = record_at(s->table[t->table], x->slot, t->rec);
+        if (r->deadline_ms < t->deadline_ms)
+            r->deadline_ms = t->deadline_ms;
+    }
+}
+
+/* --- the working set becomes a log entry ---------------------------------------------- */
+
+static bool is_logged(const struct work *w)
+{
+    return w->replaced || (w->exists && (w->written || w->meta));
+}
+
+static uint32_t work_bytes(const struct shard *s, const struct work *w)
+{
+    const struct table_schema *t = &s->table[w->table]->schema;
+    uint32_t parent = w->has_parent ? s->table[w->parent_table]->schema.key_size : 0;
+    return is_logged(w) ? effect_size(t->key_size, parent, t->value_size) +
+                              effect_size(t->key_size, 0, 0)
+                        : 0;
+}
+
+/* Passes: deletes; entries that may be parents; children; the rest. So that
+ * whatever an effect refers to is there when it is applied. */
+enum pass { PASS_DELETE, PASS_PUT, PASS_PUT_CHILD, PASS_META, PASSES };
+
+static bool in_pass(const struct work *w, enum pass pass)
+{
+    switch (pass) {
+    case PASS_DELETE: return w->replaced;
+    case PASS_PUT: return w->exists && w->written && !w->has_parent;
+    case PASS_PUT_CHILD: return w->exists && w->written && w->has_parent;
+    case PASS_META: return w->exists && !w->written && w->meta;
+    case PASSES: break;
+    }
+    return false;
+}
+
+static uint8_t *write_work(struct shard *s, const struct work *w, enum pass pass, uint8_t *at)
+{
+    const struct table_schema *t = &s->table[w->table]->schema;
+    struct effect e = {.table = w->table, .key_len = t->key_size, .version = w->version,
+                       .rec = w->existed ? w->rec : REC_NONE, .deadline_ms = w->deadline_ms,
+                       .timeout_ms = w->timeout_ms, .children = w->children};
+    const uint8_t *parent_key = NULL, *value = NULL;
+    if (pass == PASS_DELETE) {
+        e.code = EFFECT_DEL;
+        e.deadline_ms = w->release_ms;
+    } else if (pass == PASS_META) {
+        e.code = EFFECT_META;
+    } else {
+        bool counters = t->kind == TABLE_COUNTERS;
+        e.code = counters ? EFFECT_ADD : EFFECT_PUT;
+        value = counters ? w->delta : w->value;
+        e.value_len = (uint16_t)t->value_size;
+        e.rec = w->replaced ? REC_NONE : e.rec;
+        if (w->has_parent && (!w->existed || w->replaced)) {
+            e.parent_table = w->parent_table;
+            e.parent_key_len = s->table[w->parent_table]->schema.key_size;
+            parent_key = s->x.work[w->parent].key;
+        }
+    }
+    struct effect *done = effect_write(at, &e, w->key, parent_key, value);
+    return (uint8_t *)done + done->bytes;
+}
+
+static uint8_t *write_effects(struct shard *s, struct entry *e)
+{
+    uint8_t *at = (uint8_t *)(e + 1);
+    for (int pass = 0; pass < PASSES; pass++)
+        for (int i = 0; i < s->x.nwork; i++)
+            if (in_pass(&s->x.work[i], pass)) {
+                at = write_work(s, &s->x.work[i], pass, at);
+                e->effects++;
+            }
+    return at;
+}
+
+/* Insertions must not fail once the entry is written. */
+static bool reserve(struct shard *s)
+{
+    uint32_t more[TABLES_MAX] = {0};
+    uint64_t cost = 0;
+    for (int i = 0; i < s->x.nwork; i++) {
+        const struct work *w = &s->x.work[i];
+        bool inserts = w->exists && w->written && (!w->existed || w->replaced);
+        more[w->table] += inserts;
+        s->x.sync |= is_logged(w) && s->table[w->table]->schema.durability == DURABLE_SYNC;
+    }
+    for (uint32_t i = 0; i < s->tables; i++) {
+        const struct table *t = s->table[i];
+        if (!more[i])
+            continue;
+        if (t->schema.kind != TABLE_POOL && t->schema.max_entries &&
+            t->entries + more[i] > t->schema.max_entries)
+            return false;
+        cost += part_reserve_cost(t, s->x.slot, more[i]);
+    }
+    if (cost && s->config.memory_bytes && s->memory_bytes + cost > s->config.memory_bytes)
+        return false;
+    for (uint32_t i = 0; i < s->tables; i++)
+        if (more[i] && !part_reserve(s->table[i], s->x.slot, more[i]))
+            return false;
+    return true;
+}
+
+static void log_plan(struct shard *s, struct entry *e, const struct client *client, uint64_t seq,
+                     const void *result, uint32_t result_bytes)
+{
+    *e = (struct entry){.slot = s->x.slot, .position = s->position + 1,
+                        .slot_seq = s->x.version, .time_ms = s->time_ms,
+                        .sync = s->x.sync};
+    uint8_t *at = write_effects(s, e);
+    e->effects_bytes = (uint32_t)(at - (uint8_t *)(e + 1));
+    if (client) {
+        e->client = client->id;
+        e->seq = seq;
+        e->ack = client->seen_ack;
+        if (s->x.changed && result_bytes) {
+            memcpy(at, result, result_bytes);
+            at += result_bytes;
+            e->result_bytes = result_bytes;
+        }
+    }
+    e->bytes = (uint32_t)(at - (uint8_t *)e);
+    assert(e->bytes % 8 == 0);
+    log_push(s, e);
+    apply_entry(s, e, APPLY_OWN | APPLY_SLOT | APPLY_CLIENT);
+}
+
+enum txn_status plan_commit(struct shard *s, const struct client *client, uint64_t seq,
+                            const void *result, uint32_t result_bytes)
+{
+    uint32_t room = sizeof(struct entry) + result_bytes, effects = 0;
+    for (int i = 0; i < s->x.nwork; i++)
+        effects += work_bytes(s, &s->x.work[i]);
+    if (!effects) {
+        apply_touches(s);
+        return TXN_OK;
+    }
+    if (room + effects > LOG_ENTRY_MAX || !reserve(s))
+        return TXN_NO_MEMORY;
+    struct entry *e = log_next(s, room + effects);
+    if (!e)
+        return TXN_BUSY;
+    apply_touches(s);
+    plan_abandon(s); /* what was promised is taken now, by its number */
+    log_plan(s, e, client, seq, result, result_bytes);
+    commit_update(s);
+    return TXN_OK;
+}

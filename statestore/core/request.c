@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What clients ask for: BATCH, CLIENT_OPEN, TABLE_OPEN. See client.c for the
+ * rules of exactly-once that a BATCH is held to.
+ */
+#include <errno.h>
+#include <stdio.h>
+
+#include "internal.h"
+
+enum { ACK_LAG_MAX = MSG_CLIENT_WINDOW / 4, PREFETCH_MAX = 64 };
+
+/* --- BATCH ------------------------------------------------------------------------ */
+
+static void refuse(struct shard *s, uint32_t conn, uint64_t client, uint64_t seq,
+                   enum txn_status status)
+{
+    results_push(s, txn_refuse(results_room(s, conn, client), seq, status));
+}
+
+/* The kept result once more, when its position is committed. */
+static void answer_again(struct shard *s, uint32_t conn, struct kept *k)
+{
+    struct reply *r;
+    s->count.duplicates++;
+    if (k->position <= s->commit && !s->proposing) {
+        memcpy(results_room(s, conn, k->client), k->result, k->bytes);
+        results_push(s, k->bytes);
+    } else if ((r = reply_new(s, conn, REPLY_RESULT))) {
+        r->kept = k;
+        k->refs++;
+        reply_wait(s, r, k->position);
+    }
+}
+
+/* The log position a reply waits for. */
+static uint64_t waits_for(const struct shard *s, const struct exec *x)
+{
+    uint64_t last = s->slot[x->slot].last_position;
+    if (!x->sync)
+        return 0;
+    if (!x->logged && x->nres && (SHARD_BUG(BUG_READ_NOT_HELD) || SHARD_BUG(BUG_MISS_NOT_HELD))) {
+        const struct txn_result *r = (const void *)(x->result + sizeof(struct txn_result_head));
+        bool hit = r->res == RES_HIT;
+        if (hit == SHARD_BUG(BUG_READ_NOT_HELD))
+            return 0;
+    }
+    return last;
+}
+
+/* Puts a result aside until commit reaches `position`. If there is no memory
+ * for that the client will ask again. */
+static void hold(struct shard *s, uint32_t conn, uint64_t client, const struct txn_head *t,
+                 uint32_t bytes, uint64_t position)
+{
+    struct exec *x = &s->x;
+    struct kept *k = x->kept;
+    if (k)
+        k->refs++;
+    else if (!(k = kept_new(s, client, t->seq, t->slot, x->result, bytes)))
+        return;
+    struct reply *r = reply_new(s, conn, REPLY_RESULT);
+    if (!r) {
+        kept_put(s, k);
+        return;
+    }
+    r->kept = k;
+    reply_wait(s, r, position);
+}
+
+static void run(struct shard *s, uint32_t conn, struct client *c, const struct txn_head *t)
+{
+    struct exec *x = &s->x;
+    uint8_t *out = results_room(s, conn, c->id);
+    uint32_t bytes = txn_execute(s, t, c, out);
+    uint64_t position = waits_for(s, x);
+    if (x->kept) {
+        x->kept->position = position;
+        /* Busy means: was not done, ask again. */
+        if (x->status != TXN_BUSY)
+            client_keep(s, c, x->kept, x->logged && x->changed);
+    }
+    if (!x->sync || (position <= s->commit && !s->proposing))
+        results_push(s, bytes);
+    else
+        hold(s, conn, c->id, t, bytes, position);
+    if (x->kept)
+        kept_put(s, x->kept);
+}
+
+static void on_txn(struct shard *s, uint32_t conn, struct client *c, const struct txn_head *t)
+{
+    struct kept *k = client_result(c, t->seq);
+    if (!shard_owns(s, t->slot))
+        refuse(s, conn, c->id, t->seq, TXN_BAD_REQUEST);
+    else if (k)
+        answer_again(s, conn, k);
+    else if (t->seq <= c->seen_ack)
+        refuse(s, conn, c->id, t->seq, TXN_FORGOTTEN);
+    else if (t->seq > c->ack + MSG_CLIENT_WINDOW || s->replies >= REPLIES_MAX)
+        refuse(s, conn, c->id, t->seq, TXN_BUSY);
+    else
+        run(s, conn, c, t);
+}
+
+static const struct txn_head *txn_after(const struct txn_head *t)
+{
+    return (const struct txn_head *)((const uint8_t *)t + t->bytes);
+}
+
+/* First the buckets, then the records, of the first key of each txn. */
+struct hint { const uint8_t *key; uint64_t hash; struct table *t; uint8_t slot; };
+
+static void prefetch(const struct shard *s, const struct txn_head *t, struct hint *hints,
+                     uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++, t = txn_after(t)) {
+        const struct txn_op *op = txn_first(t);
+        struct table *table = op->table < s->tables ? s->table[op->table] : NULL;
+        hints[i].key = NULL;
+        if (!table || table->schema.kind == TABLE_POOL || op->npatch ||
+            op->key_len != table->schema.key_size)
+            continue;
+        hints[i] = (struct hint){txn_key(op), table_hash(table, txn_key(op), op->key_len), table,
+                                 t->slot};
+        part_prefetch_bucket(table, t->slot, hints[i].hash);
+    }
+    for (uint32_t i = 0; i < n; i++)
+        if (hints[i].key)
+            part_prefetch_record(hints[i].t, hints[i].slot, hints[i].hash);
+}
+
+static enum txn_status why_not(const struct shard *s, const struct client *c)
+{
+    if (s->role == SHARD_LOST)
+        return TXN_LOST;
+    if (s->role != SHARD_PRIMARY || s->collecting)
+        return TXN_NOT_PRIMARY;
+    return c ? TXN_OK : TXN_STALE_CLIENT;
+}
+
+void on_batch(struct shard *s, uint32_t conn, const struct msg_batch *m)
+{
+    struct hint hints[PREFETCH_MAX];
+    const struct txn_head *t = (const struct txn_head *)(m + 1);
+    struct client *c = client_find(s, m->client);
+    enum txn_status refused = why_not(s, c);
+    if (refused == TXN_OK) {
+        client_renew(s, c);
+        if (c->seen_ack < m->ack)
+            c->seen_ack = m->ack;
+        if (c->seen_ack > c->ack + ACK_LAG_MAX)
+            log_base(s, NULL, NULL, c);
+    }
+    for (uint32_t i = 0; i < m->ntxn; i++, t = txn_after(t)) {
+        if (refused != TXN_OK) {
+            refuse(s, conn, m->client, t->seq, refused);
+            continue;
+        }
+        uint32_t at = i % PREFETCH_MAX, left = m->ntxn - i;
+        if (at == 0)
+            prefetch(s, t, hints, left < PREFETCH_MAX ? left : PREFETCH_MAX);
+        s->hint_key = hints[at].key;
+        s->hint_hash = hints[at].hash;
+        on_txn(s, conn, c, t);
+    }
+    s->hint_key = NULL;
+}
+
+/* --- CLIENT_OPEN --------------------------------------------------------------------- */
+
+static bool open_client(struct shard *s, struct conn *c, uint64_t nonce)
+{
+    uint64_t id = (uint64_t)(s->config.shard + 1) << 48 | (s->client_counter + 1);
+    struct effect open = {.code = EFFECT_CLIENT_OPEN, .version = id};
+    if (s->role != SHARD_PRIMARY || s->collecting || s->clients >= CLIENTS_MAX ||
+        !log_base(s, &open, NULL, NULL))
+        return false;
+    if (!client_find(s, id))
+        return false;
+    c->nonce = nonce;
+    c->client = id;
+    c->open_position = s->position;
+    return true;
+}
+
+void on_client_open(struct shard *s, struct conn *c, const struct msg_client_open *m)
+{
+    struct reply *r = reply_new(s, c->id, REPLY_CLIENT);
+    if (!r)
+        return;
+    r->opened.nonce = m->nonce;
+    bool again = c->client && c->nonce == m->nonce && client_find(s, c->client);
+    if (again || open_client(s, c, m->nonce)) {
+        r->opened.client = c->client;
+        reply_wait(s, r, c->open_position);
+    } else {
+        r->opened.client = 0;
+        reply_ready(s, r);
+    }
+}
+
+/* --- TABLE_OPEN ------------------------------------------------------------------------ */
+
+static void refuse_table(struct shard *s, uint32_t conn, const struct table_schema *schema,
+                         int err, const char *why)
+{
+    struct msg_table m = {.id = err};
+    memcpy(m.name, schema->name, sizeof m.name);
+    snprintf(m.text, sizeof m.text, "%s", why);
+    shard_send(s, conn, &m, MSG_TABLE, sizeof m);
+}
+
+static const char *reactions_wrong(const struct shard *s, const struct table_schema *schema)
+{
+    for (int i = 0; i < TABLE_REACTIONS; i++) {
+        const struct table_reaction *r = &schema->reactions[i];
+        const struct table *t = r->kind ? table_by_name(s, r->table) : NULL;
+        if (t && t->schema.kind != (r->kind == REACT_FREE ? TABLE_POOL : TABLE_COUNTERS))
+            return "a reaction names a table of the wrong kind";
+    }
+    return NULL;
+}
+
+static int open_table(struct shard *s, const struct table_schema *schema, const char **why)
+{
+    struct effect e = {.code = EFFECT_TABLE, .table = (uint8_t)s->tables,
+                       .value_len = sizeof *schema};
+    if ((*why = schema_validate(schema)) || (*why = reactions_wrong(s, schema)))
+        return -EINVAL;
+    *why = "this shard has as many tables as it can have";
+    if (s->tables == TABLES_MAX)
+        return -ENOSPC;
+    *why = "the memory limit of the shard is reached";
+    if (s->config.memory_bytes &&
+        s->memory_bytes + sizeof(struct table) > s->config.memory_bytes)
+        return -ENOMEM;
+    *why = "the log is full; try again";
+    uint32_t id = s->tables;
+    if (!log_base(s, &e, schema, NULL))
+        return -EAGAIN;
+    *why = "out of memory";
+    if (s->tables == id)
+        return -ENOMEM;
+    s->table[id]->position = s->position;
+    return 0;
+}
+
+void on_table_open(struct shard *s, struct conn *c, const struct msg_table_open *m)
+{
+    char differs[200] = "this replica does not serve the shard";
+    const char *why = differs;
+    struct client *client = client_find(s, m->client);
+    struct table *t = NULL;
+    int err = -EAGAIN;
+    if (s->role == SHARD_PRIMARY && !s->collecting) {
+        if (client)
+            client_renew(s, client);
+        t = table_by_name(s, m->schema.name);
+        if (!t && !(err = open_table(s, &m->schema, &why)))
+            t = table_by_name(s, m->schema.name);
+        else if (t && schema_compare(&t->schema, &m->schema, differs, sizeof differs))
+            t = NULL, err = -EEXIST;
+    }
+    struct reply *r = t ? reply_new(s, c->id, REPLY_TABLE) : NULL;
+    if (!r) {
+        refuse_table(s, c->id, &m->schema, t ? -EAGAIN : err, why);
+        return;
+    }
+    r->table = t->id;
+    reply_wait(s, r, t->position);
+}

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * One hash slot's state, or the shard's own, as effects in a growing buffer.
+ * Parents come before children, and a slot's sequence before all.
+ */
+#include <stdlib.h>
+
+#include "internal.h"
+
+static bool room_for(struct bytes *b, uint32_t more)
+{
+    uint32_t room = b->room ? b->room : 65536;
+    while (room - b->used < more)
+        room *= 2;
+    if (room == b->room)
+        return true;
+    uint8_t *data = realloc(b->data, room);
+    if (!data)
+        return false;
+    b->data = data;
+    b->room = room;
+    return true;
+}
+
+static bool put(struct bytes *b, const struct effect *head, const void *key,
+                const void *parent_key, const void *value)
+{
+    if (!room_for(b, effect_size(head->key_len, head->parent_key_len, head->value_len)))
+        return false;
+    b->used += effect_write(b->data + b->used, head, key, parent_key, value)->bytes;
+    return true;
+}
+
+static bool put_record(const struct shard *s, struct bytes *b, const struct table *t, uint8_t slot,
+                       uint32_t rec)
+{
+    const struct record *r = record_at(t, slot, rec);
+    const struct meta *m = meta_at(t, slot, rec);
+    uint8_t value[TXN_VALUE_MAX];
+    const uint8_t *parent_key = NULL;
+    struct effect e = {.code = EFFECT_PUT, .table = t->id, .key_len = t->schema.key_size,
+                       .value_len = (uint16_t)t->schema.value_size, .rec = REC_NONE,
+                       .version = r->version, .deadline_ms = m->replicated_ms,
+                       .timeout_ms = m->timeout_ms, .children = m->children};
+    if (m->parent_rec != REC_NONE) {
+        const struct table *pt = s->table[m->parent_table];
+        e.parent_table = pt->id;
+        e.parent_key_len = pt->schema.key_size;
+        parent_key = record_at(pt, slot, m->parent_rec)->payload;
+    }
+    record_value(t, r, value);
+    return put(b, &e, r->payload, parent_key, value);
+}
+
+static bool put_records(const struct shard *s, struct bytes *b, const struct table *t,
+                        uint8_t slot, bool children)
+{
+    for (uint32_t rec = 0; rec < t->part[slot].high; rec++) {
+        if (record_at(t, slot, rec)->state == RECORD_FREE)
+            continue;
+        bool child = meta_at(t, slot, rec)->parent_rec != REC_NONE;
+        if (child == children && !put_record(s, b, t, slot, rec))
+            return false;
+    }
+    return true;
+}
+
+static bool put_rests(struct bytes *b, const struct table *t, uint8_t slot)
+{
+    const struct pool_part *p = t->part[slot].pool;
+    for (uint64_t i = p ? p->logged : 0; p && i < p->end; i++) {
+        const struct resting *r = &p->rest[i % p->count];
+        uint32_t index = pool_index(slot, r->dense);
+        struct effect e = {.code = EFFECT_REST, .table = t->id, .key_len = sizeof index,
+                           .deadline_ms = r->release_ms};
+        if (!put(b, &e, &index, NULL, NULL))
+            return false;
+    }
+    return true;
+}
+
+static bool put_results(struct bytes *b, const struct kept *k)
+{
+    for (; k; k = k->slot_next) {
+        struct effect e = {.code = EFFECT_RESULT, .version = k->client, .deadline_ms = k->seq,
+                           .value_len = k->bytes};
+        if (!SHARD_BUG(BUG_RESULTS_NOT_REPLICATED) && !put(b, &e, NULL, NULL, k->result))
+            return false;
+    }
+    return true;
+}
+
+static bool snapshot_base(const struct shard *s, struct bytes *b)
+{
+    struct effect counter = {.code = EFFECT_CLIENT_COUNTER, .version = s->client_counter};
+    bool ok = put(b, &counter, NULL, NULL, NULL);
+    for (uint32_t i = 0; i < s->tables && ok; i++) {
+        struct effect e = {.code = EFFECT_TABLE, .table = s->table[i]->id,
+                           .value_len = sizeof(struct table_schema)};
+        ok = put(b, &e, NULL, NULL, &s->table[i]->schema);
+    }
+    for (uint32_t i = 0; i < s->client_room && ok; i++) {
+        struct effect e = {.code = EFFECT_CLIENT, .version = s->client[i].id,
+                           .deadline_ms = s->client[i].ack};
+        ok = !e.version || put(b, &e, NULL, NULL, NULL);
+    }
+    return ok;
+}
+
+bool snapshot_slot(const struct shard *s, uint16_t slot, struct bytes *b)
+{
+    if (slot == SLOT_BASE)
+        return snapshot_base(s, b);
+    struct effect seq = {.code = EFFECT_SLOT, .version = s->slot[slot].seq};
+    bool ok = put(b, &seq, NULL, NULL, NULL);
+    for (int children = 0; children < 2; children++)
+        for (uint32_t i = 0; i < s->tables && ok; i++)
+            ok = (children || put_rests(b, s->table[i], (uint8_t)slot)) &&
+                 put_records(s, b, s->table[i], (uint8_t)slot, children);
+    return ok && put_results(b, s->slot[slot].results);
+}

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Tables: where entries are kept. Internal to the core.
+ *
+ * A table has one *part* per hash slot, with its own index and its own slab, so
+ * that a hash slot is what is snapshot and moved as a whole.
+ *
+ *   index   64-byte buckets of 8 x (16-bit fingerprint, 32-bit record number);
+ *           a key has two buckets to be in, and the first one has an overflow
+ *           chain. It grows by a rehash of this one part.
+ *   slab    records of whole 64-byte lines, in chunks that double; a record is
+ *           never moved, its number never changes while it lives.
+ *   meta    what readers of a record do not need: group, time-outs, wheel.
+ *
+ * Record: payload = key || value || CRC32C(version, key, value), cut over
+ * line 0 (40 bytes) and further lines (56 bytes), each of which repeats the
+ * version: a reader that copies the lines without asking can tell a torn copy.
+ *
+ * A pool has no index: its indexes are dense in the part, see pool.c.
+ *
+ * Thread: the shard's. Errors: part_reserve and table_create are the only
+ * functions that allocate and can fail; after a successful reserve the
+ * insertions reserved for cannot fail.
+ */
+#ifndef STATESTORE_CORE_TABLE_H
+#define STATESTORE_CORE_TABLE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "common/wire/schema.h"
+#include "common/wire/txn.h"
+
+enum {
+    LINE_BYTES = 64,
+    LINE0_PAYLOAD = 40,
+    LINE_PAYLOAD = 56,
+    BUCKET_WAYS = 8,
+    CHUNKS_MAX = 26,          /* chunk c holds CHUNK_FIRST << c records */
+    CHUNK_FIRST_BITS = 4,
+    CHUNK_FIRST = 1 << CHUNK_FIRST_BITS,
+};
+#define REC_NONE UINT32_MAX
+
+enum record_state { RECORD_FREE = 0, RECORD_PENDING, RECORD_COMMITTED };
+
+struct record {               /* line 0 of a record */
+    uint64_t version;
+    uint32_t incarnation;     /* of this record number; counts its owners */
+    uint8_t state, flags;
+    uint16_t key_len;
+    uint64_t deadline_ms;     /* local: touches that are not logged move it */
+    uint8_t payload[LINE0_PAYLOAD];
+};
+struct record_line {
+    uint64_t version;
+    uint8_t payload[LINE_PAYLOAD];
+};
+
+/* A place in the shard: table << 40 | slot << 32 | record; see timer.c for the
+ * values with the top bit set. */
+typedef uint64_t rec_ref;
+
+struct meta {                 /* 64 bytes */
+    uint64_t replicated_ms;   /* the deadline that every replica knows; 0: never */
+    uint64_t digest;          /* this record's share in the shard's digest */
+    rec_ref next, prev;       /* timing wheel; next also chains free records */
+    uint64_t hash;            /* of the key */
+    uint32_t timeout_ms, children;
+    uint32_t parent_rec;      /* REC_NONE: no parent */
+    uint32_t parent_mix;      /* CRC32C of the parent's key: replica-independent */
+    uint8_t parent_table, armed, zero[6];
+};
+
+struct bucket {
+    uint16_t print[BUCKET_WAYS]; /* fingerprint, 0: free */
+    uint32_t rec[BUCKET_WAYS];
+    uint32_t overflow;        /* next bucket of the chain; 0: none */
+    uint32_t zero[3];
+} __attribute__((aligned(64)));
+
+struct index {
+    struct bucket *buckets;   /* mask + 1 of them, then the overflow buckets */
+    uint32_t mask, entries;
+    uint32_t overflow_used, overflow_room;
+};
+
+struct resting { uint64_t release_ms; uint32_t dense, zero; };
+
+/* One slot's share of a pool. `dense` numbers its indexes 0..count - 1. */
+struct pool_part {
+    uint32_t count, free_count, reserved;
+    uint32_t *free;           /* dense numbers; the last `reserved` of them are promised */
+    uint32_t *pos;            /* dense -> position in free, or REC_NONE */
+    uint32_t *rec;            /* dense -> record, or REC_NONE */
+    struct resting *rest;     /* quarantine, a ring of `count` */
+    /* Ring positions, ever growing: [logged, ready) are free again on this
+     * replica but the log has not said so yet; [ready, end) still rest. */
+    uint64_t logged, ready, end;
+};
+
+struct part {
+    struct index index;
+    uint8_t *lines[CHUNKS_MAX];
+    struct meta *metas[CHUNKS_MAX];
+    uint32_t high;            /* record numbers below it were in use once */
+    uint32_t room;            /* record numbers that have memory */
+    uint32_t free_head, free_count;
+    uint32_t entries;
+    struct pool_part *pool;   /* made at first use */
+};
+
+struct table {
+    struct table_schema schema;
+    uint8_t id;
+    uint8_t record_lines;
+    int8_t reaction_table[TABLE_REACTIONS]; /* -1: not open (yet) */
+    uint64_t seed;
+    uint64_t position;        /* log position of its opening */
+    uint64_t entries;
+    uint64_t *memory_bytes;   /* the shard's account */
+    struct part part[LETHE_SLOTS];
+};
+
+struct table *table_create(const struct table_schema *schema, uint8_t id, uint64_t seed,
+                           uint64_t *memory_bytes);
+void table_destroy(struct table *t);
+/* Throws away one slot's entries. */
+void part_clear(struct table *t, uint8_t slot);
+/* Makes room for `more` insertions. False: out of memory, nothing changed
+ * that anyone can see. */
+bool part_reserve(struct table *t, uint8_t slot, uint32_t more);
+/* What part_reserve would allocate now, in bytes. */
+uint64_t part_reserve_cost(const struct table *t, uint8_t slot, uint32_t more);
+
+/* A seeded hash of a key (a folded-multiply chain). */
+uint64_t table_hash(const struct table *t, const void *key, uint32_t len);
+/* The record of a key, or REC_NONE. Not for pools. */
+uint32_t part_find(const struct table *t, uint8_t slot, const void *key, uint64_t hash);
+void part_prefetch_bucket(const struct table *t, uint8_t slot, uint64_t hash);
+void part_prefetch_record(const struct table *t, uint8_t slot, uint64_t hash);
+
+/* A new record for the key (not there before), entered in the index; the
+ * caller writes it. Room was reserved. */
+uint32_t part_insert(struct table *t, uint8_t slot, const void *key, uint64_t hash);
+void part_remove(struct table *t, uint8_t slot, uint32_t rec);
+
+static inline uint32_t chunk_of(uint32_t rec, uint32_t *in_chunk)
+{
+    uint32_t n = rec + CHUNK_FIRST;
+    uint32_t c = 31u - (uint32_t)__builtin_clz(n) - CHUNK_FIRST_BITS;
+    *in_chunk = n - ((uint32_t)CHUNK_FIRST << c);
+    return c;
+}
+static inline struct record *record_at(const struct table *t, uint8_t slot, uint32_t rec)
+{
+    uint32_t i, c = chunk_of(rec, &i);
+    return (struct record *)(t->part[slot].lines[c] + (size_t)i * t->record_lines * LINE_BYTES);
+}
+static inline struct meta *meta_at(const struct table *t, uint8_t slot, uint32_t rec)
+{
+    uint32_t i, c = chunk_of(rec, &i);
+    return &t->part[slot].metas[c][i];
+}
+static inline rec_ref ref_make(uint8_t table, uint8_t slot, uint32_t rec)
+{
+    return (uint64_t)table << 40 | (uint64_t)slot << 32 | rec;
+}
+
+/* Writes version, key and value over all lines of a record and closes it with
+ * its CRC; returns the CRC. */
+uint32_t record_write(const struct table *t, struct record *r, uint64_t version, const void *key,
+                      const void *value);
+void record_value(const struct table *t, const struct record *r, void *value);
+/* The CRC as stored, and as it should be. */
+uint32_t record_crc(const struct table *t, const struct record *r);
+uint32_t record_crc_slow(const struct table *t, const struct record *r);
+
+/* --- index.c, for table.c only ------------------------------------------------ */
+
+void index_destroy(struct table *t, struct index *ix);
+bool index_reserve(struct table *t, uint8_t slot, uint32_t more);
+uint64_t index_reserve_cost(const struct table *t, uint8_t slot, uint32_t more);
+void index_put(struct index *ix, uint64_t hash, uint32_t rec);
+void index_drop(struct index *ix, uint64_t hash, uint32_t rec);
+
+/* --- pool.c ----------------------------------------------------------------- */
+
+/* Number of indexes of a pool of `indexes` that belong to the slot. */
+uint32_t pool_share(uint32_t indexes, uint8_t slot);
+static inline uint32_t pool_dense(uint32_t index)
+{
+    return index / POOL_BLOCK / LETHE_SLOTS * POOL_BLOCK + index % POOL_BLOCK;
+}
+static inline uint32_t pool_index(uint8_t slot, uint32_t dense)
+{
+    return (dense / POOL_BLOCK * LETHE_SLOTS + slot) * POOL_BLOCK + dense % POOL_BLOCK;
+}
+/* Makes the slot's share if it is not there yet. False: no memory. */
+bool pool_open(struct table *t, uint8_t slot);
+void pool_close(struct table *t, uint8_t slot);
+uint32_t pool_find(const struct table *t, uint8_t slot, uint32_t index);
+/* Lets indexes whose rest is over be promised again. */
+void pool_mature(struct pool_part *p, uint64_t now_ms);
+/* Promises a random free index: false if there is none. pool_unpromise takes
+ * all promises back; pool_take makes a free index used. */
+bool pool_promise(struct pool_part *p, uint64_t random, uint32_t *dense);
+void pool_unpromise(struct pool_part *p);
+void pool_take(struct pool_part *p, uint32_t dense, uint32_t rec);
+/* The index rests until release_ms. */
+void pool_rest(struct pool_part *p, uint32_t dense, uint64_t release_ms);
+
+#endif
