@@ -20,7 +20,8 @@ struct site_node {
     char *listen;               /* "host:port" of shard 0; shard i at port + i */
 };
 
-struct site_side {              /* one side of the site's NFs */
+/* One side of the site's NFs. All NULL if the file has no `steering:`. */
+struct site_side {
     char *address;              /* steering's own address on it, "10.0.0.1" */
     char *next_hop;             /* where packets leaving by this side go */
     char **serves;              /* addresses and prefixes that steering answers ARP for */
@@ -68,6 +69,10 @@ int site_load(const char *path, const struct cyaml_schema_field *nf_fields, uint
 int site_parse(const uint8_t *text, uint32_t bytes, const struct cyaml_schema_field *nf_fields,
                uint32_t nf_size, struct site **site, void **nf_config, char *err,
                uint32_t err_len);
+/* For errors found later, in what the values mean: the line of `key`
+ * ("nfs.nat44.external[0]") in the file, or of the nearest key that holds it; 0
+ * if the file cannot be read any more. */
+uint32_t site_line(const char *path, const char *key);
 void site_free(struct site *site, const struct cyaml_schema_field *nf_fields, uint32_t nf_size,
                void *nf_config);
 

@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Defaults and limits of site.yaml. Numbers are a table; the rest is one small
+ * function a section. Every message says what to write instead. The limits of
+ * other folders (bursts, workers, the table's size) are repeated here because
+ * nothing below may depend on those folders; their own code checks them again.
+ */
+#include "common/config/schema.h"
+
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log/log.h"
+#include "common/wire/address.h"
+
+enum {
+    SHARDS_MAX = 16,
+    RUN_DIR_MAX = 64,          /* with "/<instance>.sock" behind it, a socket's path has 107 */
+    INSTANCE_MAX = 31,
+    SHORT_TIMEOUT_MS = 100,
+    LEASE_TIMEOUTS = 10,       /* a client lease is at least that many failure time-outs */
+};
+
+static const struct number {
+    const char *key;
+    size_t at;
+    unsigned least, most, absent;
+} numbers[] = {
+    {"failure_timeout_ms", offsetof(struct site, failure_timeout_ms), 50, 10000, 500},
+    {"store.shards", offsetof(struct site, store.shards), 1, SHARDS_MAX, 2},
+    {"store.memory_mb", offsetof(struct site, store.memory_mb), 0, 1 << 20, 0},
+    {"store.client_lease_ms", offsetof(struct site, store.client_lease_ms), 0, 86400000, 0},
+    {"steering.workers_max", offsetof(struct site, steering.workers_max), 1, 64, 16},
+    {"steering.maglev_size", offsetof(struct site, steering.maglev_size), 251, 1048573, 65537},
+    {"worker.window_bursts", offsetof(struct site, worker.window_bursts), 1, 256, 64},
+    {"worker.max_hold_ms", offsetof(struct site, worker.max_hold_ms), 10, 60000, 1000},
+    {"worker.packets_in_flight", offsetof(struct site, worker.packets_in_flight), 64, 16384, 1024},
+    {"worker.mbufs", offsetof(struct site, worker.mbufs), 1024, 1 << 20, 8192},
+};
+enum { NUMBERS = sizeof numbers / sizeof numbers[0] };
+
+int complain(const struct complaint *c, const char *key, const char *format, ...)
+{
+    char what[600];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(what, sizeof what, format, args);
+    va_end(args);
+    snprintf(c->err, c->err_len, "%s:%u: %s%s%s", c->file, places_line(c->places, key), key,
+             *key ? ": " : "", what);
+    return -EINVAL;
+}
+
+const char *number_hint(const char *key, char *to, uint32_t room)
+{
+    for (int i = 0; i < NUMBERS; i++)
+        if (strcmp(numbers[i].key, key) == 0) {
+            snprintf(to, room, "a number from %u to %u", numbers[i].least, numbers[i].most);
+            return to;
+        }
+    return NULL;
+}
+
+static int check_numbers(struct site *s, const struct complaint *c)
+{
+    for (int i = 0; i < NUMBERS; i++) {
+        const struct number *n = &numbers[i];
+        unsigned *value = (unsigned *)((char *)s + n->at);
+        if (!places_find(c->places, n->key))
+            *value = n->absent;
+        else if (*value < n->least || *value > n->most)
+            return complain(c, n->key, "%u is too %s; write a number from %u to %u", *value,
+                            *value < n->least ? "few" : "many", n->least, n->most);
+    }
+    return 0;
+}
+
+static bool is_prime(unsigned n)
+{
+    for (unsigned d = 2; d * d <= n; d++)
+        if (n % d == 0)
+            return false;
+    return n > 1;
+}
+
+/* Letters, digits, '_' and '-': names become file and socket names. */
+static bool is_instance_name(const char *name)
+{
+    size_t len = strlen(name);
+    return len > 0 && len <= INSTANCE_MAX &&
+           strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == len;
+}
+
+/* --- store ---------------------------------------------------------------------- */
+
+struct listen_at { char host[ADDRESS_HOST_MAX]; uint16_t port; };
+
+static int check_node(const struct site *s, unsigned i, struct listen_at *l,
+                      const struct complaint *c)
+{
+    const struct site_node *n = &s->store.nodes[i];
+    char key[64], why[400];
+    snprintf(key, sizeof key, "store.nodes[%u].name", i);
+    if (!is_instance_name(n->name))
+        return complain(c, key, "'%s' is no name; write up to %d letters, digits, '_' or '-'",
+                        n->name, INSTANCE_MAX);
+    for (unsigned j = 0; j < i; j++)
+        if (strcmp(s->store.nodes[j].name, n->name) == 0)
+            return complain(c, key, "'%s' is the name of two nodes; give each its own", n->name);
+    snprintf(key, sizeof key, "store.nodes[%u].listen", i);
+    if (address_split(n->listen, l->host, &l->port, why, sizeof why) != 0)
+        return complain(c, key, "%s", why);
+    if (l->port == 0 || l->port + s->store.shards - 1 > 65535)
+        return complain(c, key, "port %u cannot be: shard i listens at port + i; write a port from "
+                        "1 to %u", l->port, 65536 - s->store.shards);
+    return 0;
+}
+
+static int check_store(struct site *s, const struct complaint *c)
+{
+    struct listen_at at[3];
+    struct site_store *st = &s->store;
+    if (st->nodes_count == 0)
+        return complain(c, "store.nodes", "no node; write at least one, such as "
+                        "- {name: store-a, listen: \"127.0.0.1:7400\"}");
+    for (unsigned i = 0; i < st->nodes_count; i++) {
+        int bad = check_node(s, i, &at[i], c);
+        for (unsigned j = 0; !bad && j < i; j++) {
+            unsigned apart = (unsigned)abs(at[i].port - at[j].port);
+            char key[64];
+            snprintf(key, sizeof key, "store.nodes[%u].listen", i);
+            if (apart < st->shards && strcmp(at[i].host, at[j].host) == 0)
+                bad = complain(c, key, "overlaps the ports of node %s (%u to %u, one a shard); "
+                               "choose another", st->nodes[j].name, at[j].port,
+                               at[j].port + st->shards - 1);
+        }
+        if (bad)
+            return bad;
+    }
+    if (st->client_lease_ms == 0)
+        st->client_lease_ms = 100 * s->failure_timeout_ms;
+    if (st->client_lease_ms < LEASE_TIMEOUTS * s->failure_timeout_ms)
+        return complain(c, "store.client_lease_ms", "%u is too short for a failure_timeout_ms of "
+                        "%u; write at least %u", st->client_lease_ms, s->failure_timeout_ms,
+                        LEASE_TIMEOUTS * s->failure_timeout_ms);
+    return 0;
+}
+
+/* --- steering ---------------------------------------------------------------------- */
+
+static int check_address(const char *section, const char *name, const char *value,
+                         const struct complaint *c)
+{
+    struct in_addr a;
+    char key[64];
+    snprintf(key, sizeof key, "steering.%s.%s", section, name);
+    if (!value)
+        return complain(c, key, "is missing; write an IPv4 address, such as 10.0.0.1");
+    if (inet_pton(AF_INET, value, &a) != 1)
+        return complain(c, key, "'%s' is no IPv4 address; write one, such as 10.0.0.1", value);
+    return 0;
+}
+
+static int check_prefix(const char *key, const char *text, const struct complaint *c)
+{
+    struct in_addr a;
+    char address[64], trailing;
+    unsigned length = 32;
+    const char *slash = strchr(text, '/');
+    size_t n = slash ? (size_t)(slash - text) : strlen(text);
+    bool good = n < sizeof address;
+    if (good) {
+        memcpy(address, text, n);
+        address[n] = 0;
+        good = inet_pton(AF_INET, address, &a) == 1 &&
+               (!slash || (isdigit((unsigned char)slash[1]) &&
+                           sscanf(slash, "/%u%c", &length, &trailing) == 1 && length <= 32));
+    }
+    if (!good)
+        return complain(c, key, "'%s' is no IPv4 address or prefix; write one, such as 203.0.113.1 "
+                        "or 203.0.113.0/28", text);
+    uint32_t mask = length ? ~0u << (32 - length) : 0, bits = ntohl(a.s_addr);
+    if (bits & ~mask) {
+        a.s_addr = htonl(bits & mask);
+        inet_ntop(AF_INET, &a, address, sizeof address);
+        return complain(c, key, "'%s' has bits set behind its prefix length; write %s/%u", text,
+                        address, length);
+    }
+    return 0;
+}
+
+static int check_side(const char *name, const struct site_side *side, const struct complaint *c)
+{
+    char key[64];
+    int bad = check_address(name, "address", side->address, c);
+    if (!bad)
+        bad = check_address(name, "next_hop", side->next_hop, c);
+    for (unsigned i = 0; !bad && i < side->serves_count; i++) {
+        snprintf(key, sizeof key, "steering.%s.serves[%u]", name, i);
+        bad = check_prefix(key, side->serves[i], c);
+    }
+    snprintf(key, sizeof key, "steering.%s.port", name);
+    if (!bad && !side->port)
+        bad = complain(c, key, "is missing; write a DPDK device, such as "
+                       "net_af_packet0,iface=eth0");
+    return bad;
+}
+
+static int check_steering(struct site *s, const struct complaint *c)
+{
+    if (!is_prime(s->steering.maglev_size))
+        return complain(c, "steering.maglev_size", "%u is not prime; write a prime such as 65537",
+                        s->steering.maglev_size);
+    if (s->steering.maglev_size < 10 * s->steering.workers_max)
+        return complain(c, "steering.maglev_size", "%u is too small for %u workers; write a prime "
+                        "of 100 times as many, such as 65537", s->steering.maglev_size,
+                        s->steering.workers_max);
+    if (!places_find(c->places, "steering"))
+        return 0; /* a site of the store alone */
+    int bad = check_side("inside", &s->steering.inside, c);
+    return bad ? bad : check_side("outside", &s->steering.outside, c);
+}
+
+/* --- the rest ------------------------------------------------------------------------ */
+
+static int check_worker(struct site *s, const struct complaint *c)
+{
+    if (strcmp(s->worker.ipv6, "pass") != 0 && strcmp(s->worker.ipv6, "drop") != 0)
+        return complain(c, "worker.ipv6", "'%s' is neither; write pass or drop", s->worker.ipv6);
+    /* Everything in flight, one full receive ring and one burst being filled. */
+    if (s->worker.mbufs < s->worker.packets_in_flight + 512)
+        return complain(c, "worker.mbufs", "%u do not hold %u packets_in_flight and the rings; "
+                        "write at least %u", s->worker.mbufs, s->worker.packets_in_flight,
+                        s->worker.packets_in_flight + 512);
+    for (unsigned i = 0; i < s->chain_count; i++)
+        for (unsigned j = 0; j < i; j++)
+            if (strcmp(s->chain[i], s->chain[j]) == 0) {
+                char key[32];
+                snprintf(key, sizeof key, "chain[%u]", i);
+                return complain(c, key, "'%s' is in the chain twice; its tables would be the same",
+                                s->chain[i]);
+            }
+    return 0;
+}
+
+/* Gives *text a value if it has none. */
+static bool text_default(char **text, const char *format, const char *detail)
+{
+    if (*text)
+        return true;
+    size_t room = strlen(format) + strlen(detail) + 1;
+    *text = malloc(room);
+    if (*text)
+        snprintf(*text, room, format, detail);
+    return *text != NULL;
+}
+
+static int fill_texts(struct site *s, const struct complaint *c)
+{
+    bool ok = text_default(&s->run_dir, "%s", "/run/lethe") &&
+              text_default(&s->steering.control, "%s/steer.sock", s->run_dir) &&
+              text_default(&s->steering.memif_dir, "%s", s->run_dir) &&
+              text_default(&s->steering.probe_key_file, "%s/probe.key", s->run_dir) &&
+              text_default(&s->worker.ipv6, "%s", "drop");
+    return ok ? 0 : complain(c, "", "out of memory");
+}
+
+int site_check(struct loaded *l, const struct complaint *c)
+{
+    struct site *s = &l->site;
+    int bad = check_numbers(s, c);
+    if (!bad)
+        bad = fill_texts(s, c);
+    if (!bad && strlen(s->run_dir) > RUN_DIR_MAX)
+        bad = complain(c, "run_dir", "is too long for the paths of sockets; write at most %d bytes",
+                       RUN_DIR_MAX);
+    if (!bad)
+        bad = check_store(s, c);
+    if (!bad)
+        bad = check_steering(s, c);
+    if (!bad)
+        bad = check_worker(s, c);
+    if (!bad && s->failure_timeout_ms < SHORT_TIMEOUT_MS)
+        log_warn("failure time-out is short",
+                 "%s:%u failure_timeout_ms=%u; below %d a busy host looks dead", c->file,
+                 places_line(c->places, "failure_timeout_ms"), s->failure_timeout_ms,
+                 SHORT_TIMEOUT_MS);
+    return bad;
+}

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Loading site.yaml (site.h), in three steps over the same text:
+ *   places.c   libyaml events: syntax, and where each key stands
+ *   here       libcyaml: the schema below into struct site; its log becomes
+ *              a sentence in explain.c
+ *   check.c    defaults, ranges, and what the keys mean together
+ * Runs at start-up, on one thread; allocates.
+ */
+#include "common/config/site.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/config/schema.h"
+
+enum { FILE_BYTES_MAX = 256 * 1024, TEXT_MAX = 255 };
+
+#define NUMBER(name, type, member) CYAML_FIELD_UINT(name, CYAML_FLAG_OPTIONAL, type, member)
+#define TEXT(name, flags, type, member)                                                            \
+    CYAML_FIELD_STRING_PTR(name, CYAML_FLAG_POINTER | (flags), type, member, 1, TEXT_MAX)
+#define LIST(name, type, member, entry, most)                                                      \
+    CYAML_FIELD_SEQUENCE(name, CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, type, member, entry, 0,   \
+                         most)
+#define SECTION(name, type, member, fields)                                                        \
+    CYAML_FIELD_MAPPING(name, CYAML_FLAG_OPTIONAL, type, member, fields)
+
+static const cyaml_schema_value_t text_entry = {
+    CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 1, TEXT_MAX)};
+
+static const cyaml_schema_field_t node_fields[] = {
+    TEXT("name", 0, struct site_node, name),
+    TEXT("listen", 0, struct site_node, listen),
+    CYAML_FIELD_END};
+static const cyaml_schema_value_t node_entry = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct site_node, node_fields)};
+
+static const cyaml_schema_field_t store_fields[] = {
+    NUMBER("shards", struct site_store, shards),
+    LIST("nodes", struct site_store, nodes, &node_entry, 3),
+    NUMBER("memory_mb", struct site_store, memory_mb),
+    NUMBER("client_lease_ms", struct site_store, client_lease_ms),
+    CYAML_FIELD_END};
+
+static const cyaml_schema_field_t side_fields[] = {
+    TEXT("address", CYAML_FLAG_OPTIONAL, struct site_side, address),
+    TEXT("next_hop", CYAML_FLAG_OPTIONAL, struct site_side, next_hop),
+    LIST("serves", struct site_side, serves, &text_entry, 64),
+    TEXT("port", CYAML_FLAG_OPTIONAL, struct site_side, port),
+    CYAML_FIELD_END};
+
+static const cyaml_schema_field_t steering_fields[] = {
+    SECTION("inside", struct site_steering, inside, side_fields),
+    SECTION("outside", struct site_steering, outside, side_fields),
+    TEXT("control", CYAML_FLAG_OPTIONAL, struct site_steering, control),
+    TEXT("memif_dir", CYAML_FLAG_OPTIONAL, struct site_steering, memif_dir),
+    TEXT("probe_key_file", CYAML_FLAG_OPTIONAL, struct site_steering, probe_key_file),
+    NUMBER("workers_max", struct site_steering, workers_max),
+    NUMBER("maglev_size", struct site_steering, maglev_size),
+    CYAML_FIELD_END};
+
+static const cyaml_schema_field_t worker_fields[] = {
+    NUMBER("window_bursts", struct site_worker, window_bursts),
+    NUMBER("max_hold_ms", struct site_worker, max_hold_ms),
+    NUMBER("packets_in_flight", struct site_worker, packets_in_flight),
+    NUMBER("mbufs", struct site_worker, mbufs),
+    TEXT("ipv6", CYAML_FLAG_OPTIONAL, struct site_worker, ipv6),
+    CYAML_FIELD_END};
+
+/* The last but one is `nfs`, completed by set_up with whoever's fields. */
+static const cyaml_schema_field_t site_fields[] = {
+    NUMBER("failure_timeout_ms", struct loaded, site.failure_timeout_ms),
+    TEXT("run_dir", CYAML_FLAG_OPTIONAL, struct loaded, site.run_dir),
+    SECTION("store", struct loaded, site.store, store_fields),
+    SECTION("steering", struct loaded, site.steering, steering_fields),
+    SECTION("worker", struct loaded, site.worker, worker_fields),
+    CYAML_FIELD_SEQUENCE_COUNT("chain", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct loaded,
+                               site.chain, site.chain_count, &text_entry, 0, 8),
+    CYAML_FIELD_IGNORE("nfs", CYAML_FLAG_OPTIONAL),
+    CYAML_FIELD_END};
+enum { SITE_FIELDS = sizeof site_fields / sizeof site_fields[0], NFS = SITE_FIELDS - 2 };
+
+/* A load's or a free's view of the schema: its `nfs` is the caller's. */
+struct setup {
+    cyaml_schema_field_t fields[SITE_FIELDS];
+    cyaml_schema_value_t top;
+    cyaml_config_t config;
+    struct cyaml_words words;
+};
+
+static void set_up(struct setup *u, const struct cyaml_schema_field *nf_fields, uint32_t nf_size)
+{
+    static const cyaml_schema_value_t top = {
+        CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct loaded, site_fields)};
+    memset(u, 0, sizeof *u);
+    memcpy(u->fields, site_fields, sizeof u->fields);
+    if (nf_fields) {
+        u->fields[NFS].data_offset = offsetof(struct loaded, nf_config);
+        u->fields[NFS].value = (cyaml_schema_value_t){
+            .type = CYAML_MAPPING, .flags = CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL,
+            .data_size = nf_size, .mapping = {.fields = nf_fields}};
+    }
+    u->top = top;
+    u->top.mapping.fields = u->fields;
+    u->config = (cyaml_config_t){.log_fn = cyaml_words_log, .log_ctx = &u->words,
+                                 .log_level = CYAML_LOG_ERROR, .mem_fn = cyaml_mem,
+                                 .flags = CYAML_CFG_NO_ALIAS};
+}
+
+void site_free(struct site *site, const struct cyaml_schema_field *nf_fields, uint32_t nf_size,
+               void *nf_config)
+{
+    struct setup u;
+    if (!site)
+        return;
+    /* nf_config is what the load left in the struct behind the site */
+    set_up(&u, nf_fields, nf_size);
+    cyaml_free(&u.config, &u.top, site, 0);
+}
+
+static int load(const uint8_t *text, uint32_t bytes, const struct cyaml_schema_field *nf_fields,
+                uint32_t nf_size, struct loaded **out, const struct complaint *c)
+{
+    struct setup u;
+    struct loaded *l = NULL;
+    set_up(&u, nf_fields, nf_size);
+    cyaml_err_t bad = cyaml_load_data(text, bytes, &u.config, &u.top, (cyaml_data_t **)&l, NULL);
+    if (bad == CYAML_OK && !l)
+        return complain(c, "store.nodes", "the file is empty; write at least one node");
+    if (bad != CYAML_OK) {
+        if (!*u.words.message)
+            snprintf(u.words.message, sizeof u.words.message, "%s", cyaml_strerror(bad));
+        return explain(c, &u.words, &u.top);
+    }
+    if (site_check(l, c) != 0) {
+        site_free(&l->site, nf_fields, nf_size, l->nf_config);
+        return -EINVAL;
+    }
+    *out = l;
+    return 0;
+}
+
+static int parse(const char *file, const uint8_t *text, uint32_t bytes,
+                 const struct cyaml_schema_field *nf_fields, uint32_t nf_size, struct site **site,
+                 void **nf_config, char *err, uint32_t err_len)
+{
+    struct places places;
+    struct loaded *l = NULL;
+    struct complaint c = {.file = file, .places = &places, .err = err, .err_len = err_len};
+    int bad = places_read(&places, text, bytes);
+    if (bad == -EINVAL)
+        snprintf(err, err_len, "%s:%u: %s%s%s", file, places.bad_line, places.bad_key,
+                 *places.bad_key ? ": " : "", places.bad);
+    else if (bad)
+        snprintf(err, err_len, "%s: out of memory", file);
+    else
+        bad = load(text, bytes, nf_fields, nf_size, &l, &c);
+    places_free(&places);
+    if (bad)
+        return bad;
+    *site = &l->site;
+    if (nf_config)
+        *nf_config = l->nf_config;
+    return 0;
+}
+
+int site_parse(const uint8_t *text, uint32_t bytes, const struct cyaml_schema_field *nf_fields,
+               uint32_t nf_size, struct site **site, void **nf_config, char *err,
+               uint32_t err_len)
+{
+    return parse("site.yaml", text, bytes, nf_fields, nf_size, site, nf_config, err, err_len);
+}
+
+/* The whole file, malloced; NULL and a sentence. */
+static uint8_t *read_file(const char *path, uint32_t *bytes, char *err, uint32_t err_len)
+{
+    uint8_t *text = malloc(FILE_BYTES_MAX + 1);
+    FILE *f = text ? fopen(path, "rb") : NULL;
+    size_t n = f ? fread(text, 1, FILE_BYTES_MAX + 1, f) : 0;
+    int error = errno;
+    if (f && !ferror(f) && n <= FILE_BYTES_MAX) {
+        fclose(f);
+        *bytes = (uint32_t)n;
+        return text;
+    }
+    if (n > FILE_BYTES_MAX)
+        snprintf(err, err_len, "%s: is longer than %d bytes; is this a site.yaml?", path,
+                 FILE_BYTES_MAX);
+    else
+        snprintf(err, err_len, "%s: cannot be read: %s; name the site's file with -c", path,
+                 strerror(error));
+    if (f)
+        fclose(f);
+    free(text);
+    errno = error;
+    return NULL;
+}
+
+int site_load(const char *path, const struct cyaml_schema_field *nf_fields, uint32_t nf_size,
+              struct site **site, void **nf_config, char *err, uint32_t err_len)
+{
+    uint32_t bytes;
+    uint8_t *text = read_file(path, &bytes, err, err_len);
+    if (!text)
+        return errno == ENOENT ? -ENOENT : -EIO;
+    int bad = parse(path, text, bytes, nf_fields, nf_size, site, nf_config, err, err_len);
+    free(text);
+    return bad;
+}
+
+uint32_t site_line(const char *path, const char *key)
+{
+    char err[200];
+    uint32_t bytes, line = 0;
+    uint8_t *text = read_file(path, &bytes, err, sizeof err);
+    struct places places;
+    if (!text)
+        return 0;
+    if (places_read(&places, text, bytes) == 0)
+        line = places_line(&places, key);
+    places_free(&places);
+    free(text);
+    return line;
+}

@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * site.yaml: the sample in the root loads, with the defaults it names; each
+ * row below is a broken text and the whole sentence that it is answered with.
+ */
+#include "tests/check.h"
+
+#include <cyaml/cyaml.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "common/config/site.h"
+#include "common/log/log.h"
+
+/* A network function's configuration, as lethe-nf composes it. */
+struct nat { char **external; unsigned external_count; unsigned udp_s; };
+struct nfs { struct nat *nat44; };
+static const cyaml_schema_value_t text = {CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 1, 64)};
+static const cyaml_schema_field_t nat_fields[] = {
+    CYAML_FIELD_SEQUENCE("external", CYAML_FLAG_POINTER, struct nat, external, &text, 1, 4),
+    CYAML_FIELD_UINT("udp_s", CYAML_FLAG_OPTIONAL, struct nat, udp_s), CYAML_FIELD_END};
+static const cyaml_schema_field_t nf_fields[] = {
+    CYAML_FIELD_MAPPING_PTR("nat44", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct nfs, nat44,
+                            nat_fields),
+    CYAML_FIELD_END};
+
+#define NODE "store:\n  nodes:\n    - {name: a, listen: \"127.0.0.1:7400\"}\n" /* 3 lines */
+#define SIDES                                                                                      \
+    "steering:\n"                                                                                  \
+    "  inside: {address: 10.0.0.1, next_hop: 10.0.0.2, port: p}\n"                                 \
+    "  outside: {address: 10.9.0.1, next_hop: 10.9.0.2, port: q}\n" /* 3 lines */
+
+static const struct row { const char *text, *error; } rows[] = {
+    /* syntax */
+    {"", "site.yaml:1: store.nodes: the file is empty; write at least one node"},
+    {"store: [", "site.yaml:2: this is not YAML: did not find expected node content"},
+    {NODE "\tchain: [a]\n", "site.yaml:4: this is not YAML: found character that cannot start any "
+                            "token"},
+    {NODE "chain: \"a\n", "site.yaml:5: this is not YAML: found unexpected end of stream"},
+    {NODE "run_dir: \xff\n", "site.yaml:1: this is not YAML: invalid leading UTF-8 octet"},
+    {NODE "run_dir: a\nchain: []\nrun_dir: b\n",
+     "site.yaml:6: run_dir: is there twice, first in line 4; remove one"},
+    {NODE "chain: &c [a]\nrun_dir: *c\n", "site.yaml:5: run_dir: aliases (*name) are not known "
+                                           "here; write the value itself"},
+    {NODE "---\nchain: []\n", "site.yaml:4: ---: a second document; a site is one"},
+    {"? [a, b]\n: 1\n", "site.yaml:1: a key must be a plain word"},
+    {NODE "nfs: [[[[[[[[[[[[[[1]]]]]]]]]]]]]]\n",
+     "site.yaml:4: nfs[0][0][0][0][0][0][0][0][0][0][0]: too many levels of nesting"},
+    /* structure */
+    {"- a\n", "site.yaml:1: needs keys with values, one a line and indented"},
+    {"stor:\n  shards: 1\n", "site.yaml:1: stor: is no key here; known are: failure_timeout_ms, "
+                            "run_dir, store, steering, worker, chain, nfs"},
+    {NODE "worker:\n  mbufs: 2000\n  mbuf: 1\n",
+     "site.yaml:6: worker.mbuf: is no key here; known are: window_bursts, max_hold_ms, "
+     "packets_in_flight, mbufs, ipv6"},
+    {"store:\n  nodes:\n    - name: a\n      listen: \"1:1\"\n    - name: b\n      port: 3\n",
+     "site.yaml:6: store.nodes[1].port: is no key here; known are: name, listen"},
+    {"store:\n  nodes:\n    - name: a\n      listen: \"127.0.0.1:1\"\n    - name: b\n",
+     "site.yaml:5: store.nodes[1].listen: is missing; write it"},
+    {"store:\n  nodes:\n    - listen: \"127.0.0.1:1\"\n",
+     "site.yaml:3: store.nodes[0].name: is missing; write it"},
+    {"store:\n  nodes: 7\n",
+     "site.yaml:2: store.nodes: needs a list: [a, b], or lines that begin with '- '"},
+    {"store:\n  nodes: [a]\n",
+     "site.yaml:2: store.nodes[0]: needs keys with values, one a line and indented"},
+    {"store: 3\n", "site.yaml:1: store: needs keys with values, one a line and indented"},
+    {NODE "run_dir: {a: b}\n", "site.yaml:4: run_dir: needs one text"},
+    {NODE "run_dir:\n", "site.yaml:4: run_dir: is empty; write its value, or leave the key out"},
+    {NODE "chain: [1, 2, 3, 4, 5, 6, 7, 8, 9]\n",
+     "site.yaml:4: chain[8]: has too many entries; write at most 8"},
+    {NODE "chain: [a, [b]]\n", "site.yaml:4: chain[1]: needs one text"},
+    /* numbers */
+    {NODE "  shards: 99\n", "site.yaml:4: store.shards: 99 is too many; write a number from 1 to 16"},
+    {NODE "  shards: 0\n", "site.yaml:4: store.shards: 0 is too few; write a number from 1 to 16"},
+    {NODE "  shards: two\n",
+     "site.yaml:4: store.shards: 'two' is no number here; write a number from 1 to 16"},
+    {NODE "  shards: -1\n",
+     "site.yaml:4: store.shards: '-1' is no number here; write a number from 1 to 16"},
+    {NODE "  shards: [1]\n", "site.yaml:4: store.shards: needs a number"},
+    {NODE "  shards:\n", "site.yaml:4: store.shards: '' is no number here; write a number from 1 to "
+                         "16"},
+    {NODE "  memory_mb: 99999999999\n", "site.yaml:4: store.memory_mb: '99999999999' is no number "
+                                        "here; write a number from 0 to 1048576"},
+    {"failure_timeout_ms: 49\n" NODE,
+     "site.yaml:1: failure_timeout_ms: 49 is too few; write a number from 50 to 10000"},
+    {"failure_timeout_ms: 10001\n" NODE,
+     "site.yaml:1: failure_timeout_ms: 10001 is too many; write a number from 50 to 10000"},
+    {NODE "  client_lease_ms: 4999\n",
+     "site.yaml:4: store.client_lease_ms: 4999 is too short for a failure_timeout_ms of 500; write "
+     "at least 5000"},
+    /* store */
+    {"chain: []\n", "site.yaml:1: store.nodes: no node; write at least one, such as - {name: "
+                    "store-a, listen: \"127.0.0.1:7400\"}"},
+    {"\nstore:\n  nodes: []\n", "site.yaml:3: store.nodes: no node; write at least one, such as - "
+                                "{name: store-a, listen: \"127.0.0.1:7400\"}"},
+    {"store:\n  nodes:\n    - {name: a/b, listen: \"127.0.0.1:7400\"}\n",
+     "site.yaml:3: store.nodes[0].name: 'a/b' is no name; write up to 31 letters, digits, '_' or "
+     "'-'"},
+    {NODE "    - {name: a, listen: \"127.0.0.2:7400\"}\n",
+     "site.yaml:4: store.nodes[1].name: 'a' is the name of two nodes; give each its own"},
+    {NODE "    - {name: b, listen: \"127.0.0.1:7401\"}\n",
+     "site.yaml:4: store.nodes[1].listen: overlaps the ports of node a (7400 to 7401, one a "
+     "shard); choose another"},
+    {NODE "    - {name: b, listen: 127.0.0.1}\n",
+     "site.yaml:4: store.nodes[1].listen: '127.0.0.1' is not an address; write host:port, such as "
+     "127.0.0.1:7400 or [::1]:7400"},
+    {NODE "    - {name: b, listen: \"::1:7400\"}\n",
+     "site.yaml:4: store.nodes[1].listen: '::1:7400' is not an address; write host:port, such as "
+     "127.0.0.1:7400 or [::1]:7400"},
+    {NODE "    - {name: b, listen: \"[::1]:65535\"}\n",
+     "site.yaml:4: store.nodes[1].listen: port 65535 cannot be: shard i listens at port + i; write "
+     "a port from 1 to 65534"},
+    {NODE "    - {name: b, listen: \"b:1\"}\n    - {name: c, listen: \"c:1\"}\n    - {name: d, "
+          "listen: \"d:1\"}\n",
+     "site.yaml:6: store.nodes[3]: has too many entries; write at most 3"},
+    /* steering */
+    {NODE "steering:\n  inside: {next_hop: 10.0.0.2, port: p}\n",
+     "site.yaml:5: steering.inside.address: is missing; write an IPv4 address, such as 10.0.0.1"},
+    {NODE "steering:\n  inside: {address: 10.0.0.256, next_hop: 10.0.0.2, port: p}\n",
+     "site.yaml:5: steering.inside.address: '10.0.0.256' is no IPv4 address; write one, such as "
+     "10.0.0.1"},
+    {NODE "steering:\n  inside:\n    address: 10.0.0.1\n    port: p\n    next_hop: gateway\n",
+     "site.yaml:8: steering.inside.next_hop: 'gateway' is no IPv4 address; write one, such as "
+     "10.0.0.1"},
+    {NODE "steering:\n  inside: {address: 10.0.0.1, next_hop: 10.0.0.2}\n",
+     "site.yaml:5: steering.inside.port: is missing; write a DPDK device, such as "
+     "net_af_packet0,iface=eth0"},
+    {NODE "steering:\n  inside: {address: 10.0.0.1, next_hop: 10.0.0.2, port: p}\n",
+     "site.yaml:4: steering.outside.address: is missing; write an IPv4 address, such as 10.0.0.1"},
+    {NODE "steering:\n  inside:\n    address: 10.0.0.1\n    next_hop: 10.0.0.2\n    port: p\n"
+          "    serves:\n      - 10.1.0.1\n      - 10.1.0.0/33\n",
+     "site.yaml:11: steering.inside.serves[1]: '10.1.0.0/33' is no IPv4 address or prefix; write "
+     "one, such as 203.0.113.1 or 203.0.113.0/28"},
+    {NODE "steering:\n  inside: {address: 10.0.0.1, next_hop: 10.0.0.2, port: p, serves: "
+          "[10.1.0.9/28]}\n",
+     "site.yaml:5: steering.inside.serves[0]: '10.1.0.9/28' has bits set behind its prefix length; "
+     "write 10.1.0.0/28"},
+    {NODE SIDES "  maglev_size: 65536\n",
+     "site.yaml:7: steering.maglev_size: 65536 is not prime; write a prime such as 65537"},
+    {NODE SIDES "  maglev_size: 257\n  workers_max: 64\n",
+     "site.yaml:7: steering.maglev_size: 257 is too small for 64 workers; write a prime of 100 "
+     "times as many, such as 65537"},
+    /* worker, chain, nfs */
+    {NODE "worker:\n  ipv6: tunnel\n",
+     "site.yaml:5: worker.ipv6: 'tunnel' is neither; write pass or drop"},
+    {NODE "worker:\n  mbufs: 1500\n",
+     "site.yaml:5: worker.mbufs: 1500 do not hold 1024 packets_in_flight and the rings; write at "
+     "least 1536"},
+    {NODE "chain: [nat44, monitor, nat44]\n",
+     "site.yaml:4: chain[2]: 'nat44' is in the chain twice; its tables would be the same"},
+    {NODE "run_dir: /0123456789012345678901234567890123456789012345678901234567890123456789\n",
+     "site.yaml:4: run_dir: is too long for the paths of sockets; write at most 64 bytes"},
+    {NODE "nfs:\n  nat44:\n    external: [a]\n    udp: 3\n",
+     "site.yaml:7: nfs.nat44.udp: is no key here; known are: external, udp_s"},
+    {NODE "nfs:\n  nat44:\n    udp_s: 3\n",
+     "site.yaml:5: nfs.nat44.external: is missing; write it"},
+    {NODE "nfs:\n  nat44:\n    external: []\n",
+     "site.yaml:6: nfs.nat44.external: has too few entries; write at least one"},
+    {NODE "nfs:\n  nat44:\n    external: [a]\n    udp_s: soon\n",
+     "site.yaml:7: nfs.nat44.udp_s: 'soon' is no number here; write a whole number"},
+    {NODE "nfs:\n  nat66: {}\n", "site.yaml:5: nfs.nat66: is no key here; known are: nat44"},
+};
+
+static int parse(const char *yaml, bool as_worker, struct site **site, struct nfs **nfs, char *err)
+{
+    void *config = NULL;
+    int bad = site_parse((const uint8_t *)yaml, (uint32_t)strlen(yaml),
+                         as_worker ? nf_fields : NULL, as_worker ? sizeof(struct nfs) : 0, site,
+                         &config, err, 500);
+    *nfs = config;
+    return bad;
+}
+
+static void broken_texts_get_their_sentences(void **state)
+{
+    int wrong = 0;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct site *site = NULL;
+        struct nfs *nfs;
+        char err[500] = "";
+        int bad = parse(rows[i].text, true, &site, &nfs, err);
+        CHECK(bad == -EINVAL, "row %zu was taken:\n%s", i, rows[i].text);
+        CHECK(!site, "row %zu touched the out-pointer", i);
+        if (strcmp(err, rows[i].error) != 0 && ++wrong)
+            print_error("row %zu:\n%s\nsays   %s\nwanted %s\n", i, rows[i].text, err,
+                        rows[i].error);
+    }
+    CHECK(wrong == 0, "%d rows", wrong);
+}
+
+static void smallest_site_has_all_defaults(void **state)
+{
+    struct site *s = NULL;
+    struct nfs *nfs;
+    char err[500] = "";
+    CHECK(parse(NODE, true, &s, &nfs, err) == 0, "%s", err);
+    assert_null(nfs);
+    assert_int_equal(s->failure_timeout_ms, 500);
+    assert_string_equal(s->run_dir, "/run/lethe");
+    assert_int_equal(s->store.shards, 2);
+    assert_int_equal(s->store.nodes_count, 1);
+    assert_int_equal(s->store.memory_mb, 0);
+    assert_int_equal(s->store.client_lease_ms, 50000);
+    assert_string_equal(s->steering.control, "/run/lethe/steer.sock");
+    assert_string_equal(s->steering.memif_dir, "/run/lethe");
+    assert_string_equal(s->steering.probe_key_file, "/run/lethe/probe.key");
+    assert_int_equal(s->steering.workers_max, 16);
+    assert_int_equal(s->steering.maglev_size, 65537);
+    assert_null(s->steering.inside.address);
+    assert_int_equal(s->worker.window_bursts, 64);
+    assert_int_equal(s->worker.max_hold_ms, 1000);
+    assert_int_equal(s->worker.packets_in_flight, 1024);
+    assert_int_equal(s->worker.mbufs, 8192);
+    assert_string_equal(s->worker.ipv6, "drop");
+    assert_int_equal(s->chain_count, 0);
+    site_free(s, nf_fields, sizeof(struct nfs), nfs);
+}
+
+static void network_functions_are_for_the_worker_alone(void **state)
+{
+    const char *yaml = NODE "nfs:\n  nat44: {external: [203.0.113.1, 203.0.113.2], udp_s: 3}\n";
+    struct site *s = NULL;
+    struct nfs *nfs;
+    char err[500] = "";
+    CHECK(parse(yaml, true, &s, &nfs, err) == 0, "%s", err);
+    assert_int_equal(nfs->nat44->external_count, 2);
+    assert_string_equal(nfs->nat44->external[1], "203.0.113.2");
+    assert_int_equal(nfs->nat44->udp_s, 3);
+    site_free(s, nf_fields, sizeof(struct nfs), nfs);
+
+    const char *unknown = NODE "nfs:\n  whatever: [{a: 1}, 2]\n";
+    CHECK(parse(unknown, false, &s, &nfs, err) == 0, "%s", err);
+    assert_null(nfs);
+    site_free(s, NULL, 0, NULL);
+}
+
+static void sample_is_valid_and_names_its_defaults(void **state)
+{
+    struct site *s = NULL;
+    char err[500] = "";
+    CHECK(site_load(LETHE_SAMPLE_SITE, NULL, 0, &s, NULL, err, sizeof err) == 0, "%s", err);
+    assert_int_equal(s->store.nodes_count, 2);
+    assert_int_equal(s->chain_count, 2);
+    assert_string_equal(s->steering.outside.serves[0], "203.0.113.0/28");
+    site_free(s, NULL, 0, NULL);
+    assert_true(site_line(LETHE_SAMPLE_SITE, "nfs.nat44.external[0]") > 50);
+    assert_int_equal(site_line("/nonexistent/site.yaml", "nfs"), 0);
+}
+
+/* The sample with every commented key taken in must be valid, too, and change
+ * nothing: what it shows are the defaults. */
+static void commented_defaults_are_the_defaults(void **state)
+{
+    char line[300], *full = calloc(1, 65536), err[500] = "";
+    FILE *f = fopen(LETHE_SAMPLE_SITE, "r");
+    int taken = 0;
+    assert_non_null(f);
+    while (fgets(line, sizeof line, f)) {
+        size_t indent = strspn(line, " "), word = strspn(line + indent + 2, "abcdefghijklmnopqrstuvwxyz_");
+        if (strncmp(line + indent, "# ", 2) == 0 && word > 0 && line[indent + 2 + word] == ':' &&
+            line[indent + 3 + word] == ' ') {
+            memmove(line + indent, line + indent + 2, strlen(line + indent + 2) + 1);
+            taken++;
+        }
+        strcat(full, line);
+    }
+    fclose(f);
+    CHECK(taken >= 16, "only %d keys are commented", taken);
+    struct site *a = NULL, *b = NULL;
+    CHECK(site_load(LETHE_SAMPLE_SITE, NULL, 0, &a, NULL, err, sizeof err) == 0, "%s", err);
+    CHECK(site_parse((uint8_t *)full, (uint32_t)strlen(full), NULL, 0, &b, NULL, err, sizeof err) == 0,
+          "%s", err);
+    assert_int_equal(a->failure_timeout_ms, b->failure_timeout_ms);
+    assert_string_equal(a->run_dir, b->run_dir);
+    assert_int_equal(a->store.shards, b->store.shards);
+    assert_int_equal(a->store.memory_mb, b->store.memory_mb);
+    assert_int_equal(a->store.client_lease_ms, b->store.client_lease_ms);
+    assert_string_equal(a->steering.control, b->steering.control);
+    assert_string_equal(a->steering.memif_dir, b->steering.memif_dir);
+    assert_string_equal(a->steering.probe_key_file, b->steering.probe_key_file);
+    assert_int_equal(a->steering.workers_max, b->steering.workers_max);
+    assert_int_equal(a->steering.maglev_size, b->steering.maglev_size);
+    assert_int_equal(a->worker.window_bursts, b->worker.window_bursts);
+    assert_int_equal(a->worker.max_hold_ms, b->worker.max_hold_ms);
+    assert_int_equal(a->worker.packets_in_flight, b->worker.packets_in_flight);
+    assert_int_equal(a->worker.mbufs, b->worker.mbufs);
+    site_free(a, NULL, 0, NULL);
+    site_free(b, NULL, 0, NULL);
+    free(full);
+}
+
+static void files_are_named_in_errors(void **state)
+{
+    struct site *s = NULL;
+    char err[500], path[] = "/tmp/site_test_XXXXXX", want[200];
+    assert_int_equal(site_load("/nonexistent/site.yaml", NULL, 0, &s, NULL, err, sizeof err), -ENOENT);
+    assert_string_equal(err, "/nonexistent/site.yaml: cannot be read: No such file or directory; "
+                             "name the site's file with -c");
+    assert_true(site_load("/", NULL, 0, &s, NULL, err, sizeof err) < 0);
+    int fd = mkstemp(path);
+    assert_int_equal(write(fd, "x: 1\n", 5), 5);
+    close(fd);
+    assert_int_equal(site_load(path, NULL, 0, &s, NULL, err, sizeof err), -EINVAL);
+    snprintf(want, sizeof want, "%s:1: x: is no key here", path);
+    CHECK(strncmp(err, want, strlen(want)) == 0, "%s", err);
+    assert_int_equal(truncate(path, 300000), 0);
+    assert_int_equal(site_load(path, NULL, 0, &s, NULL, err, sizeof err), -EIO);
+    assert_non_null(strstr(err, "is longer than"));
+    unlink(path);
+}
+
+static void short_timeout_is_taken_with_a_warning(void **state)
+{
+    struct site *s = NULL;
+    struct nfs *nfs;
+    char err[500] = "";
+    log_init("site_test", NULL, LOG_LEVEL_ERROR);
+    CHECK(parse("failure_timeout_ms: 50\n" NODE, false, &s, &nfs, err) == 0, "%s", err);
+    assert_int_equal(s->failure_timeout_ms, 50);
+    site_free(s, NULL, 0, NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(broken_texts_get_their_sentences),
+        cmocka_unit_test(smallest_site_has_all_defaults),
+        cmocka_unit_test(network_functions_are_for_the_worker_alone),
+        cmocka_unit_test(sample_is_valid_and_names_its_defaults),
+        cmocka_unit_test(commented_defaults_are_the_defaults),
+        cmocka_unit_test(files_are_named_in_errors),
+        cmocka_unit_test(short_timeout_is_taken_with_a_warning),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
