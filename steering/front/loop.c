@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The datapath's loop.
+ *
+ * A round: packets from the edges -> workers' rings; packets and probe replies
+ * from the workers -> edges; then, each TICK_US, time: links, silence, probes,
+ * ARP, one order of the control thread. Replies are read before silence is
+ * judged, and run time (health.h) advances by little however long we were away.
+ *
+ * Idle: IDLE_ROUNDS empty rounds with sched_yield, then arm the doorbell, poll
+ * once more, and sleep on it and the edges' sockets.
+ */
+#include "steering/front/steer.h"
+
+#include <sched.h>
+#include <time.h>
+
+#include "common/packet/dpdk_port.h"
+
+uint64_t monotonic_us(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+static void take_table(struct steer *s)
+{
+    const struct table *table = table_current(s->tables);
+    if (table == s->table)
+        return;
+    s->table = table;
+    count_add(s, COUNT_TABLES, 1);
+    metric_set(s->counts.gauge[GAUGE_TABLE_US], table->build_us);
+    note_put(s, &(struct note){.kind = NOTE_TABLE, .worker = s->member_n, .a = table->members,
+                               .b = table->build_us});
+}
+
+static void tick(struct steer *s)
+{
+    if (s->now_us - s->tick_us < TICK_US)
+        return;
+    s->tick_us = s->now_us;
+    for (unsigned i = 0; i < s->workers_max; i++)
+        worker_tick(s, &s->worker[i]);
+    edge_tick(s, SIDE_INSIDE);
+    edge_tick(s, SIDE_OUTSIDE);
+    if (s->now_us - s->window_us >= BUSY_WINDOW_US) {
+        metric_set(s->counts.gauge[GAUGE_BUSY], s->busy_us * 1000 / (s->now_us - s->window_us));
+        s->window_us = s->now_us;
+        s->busy_us = 0;
+    }
+}
+
+static void ring_workers(struct steer *s)
+{
+    for (unsigned i = 0; i < s->workers_max; i++) {
+        struct worker *w = &s->worker[i];
+        if (!w->ring)
+            continue;
+        w->ring = false;
+        if (w->bell != NULL)
+            doorbell_ring(w->bell);
+    }
+}
+
+static void advance_clocks(struct steer *s, bool was_busy)
+{
+    uint64_t now_us = monotonic_us();
+    if (was_busy)
+        s->busy_us += now_us - s->now_us;
+    if (now_us - s->now_us > HEALTH_STEP_US)
+        count_add(s, COUNT_PAUSES, 1);
+    s->now_us = now_us;
+    s->run_us = health_clock_advance(&s->clock, now_us);
+}
+
+static uint32_t one_round(struct steer *s, bool was_busy)
+{
+    uint32_t n = 0;
+    dpdk_poll_begin();
+    advance_clocks(s, was_busy);
+    take_table(s);
+    n += edge_receive(s, SIDE_INSIDE);
+    n += edge_receive(s, SIDE_OUTSIDE);
+    for (unsigned i = 0; i < s->workers_max; i++)
+        spread_flush(s, &s->worker[i]);
+    for (unsigned i = 0; i < s->workers_max; i++)
+        n += worker_receive(s, &s->worker[i]);
+    tick(s);
+    edge_flush(s, SIDE_INSIDE);
+    edge_flush(s, SIDE_OUTSIDE);
+    verbs_serve(s);
+    dpdk_poll_end();
+    ring_workers(s);
+    return n;
+}
+
+/* Until the next probe, SLEEP_MAX_MS at most. */
+static int sleep_ms(const struct steer *s)
+{
+    uint64_t due_us = s->run_us + SLEEP_MAX_MS * 1000;
+    for (unsigned i = 0; i < s->workers_max; i++) {
+        const struct worker *w = &s->worker[i];
+        if (w->link && w->health.next_probe_us < due_us)
+            due_us = w->health.next_probe_us;
+    }
+    int ms = due_us <= s->run_us ? 1 : (int)((due_us - s->run_us + 999) / 1000);
+    if (s->edge[0].fd < 0 || s->edge[1].fd < 0)
+        ms = ms < SLEEP_BLIND_MS ? ms : SLEEP_BLIND_MS;
+    return ms;
+}
+
+static void sleep_a_while(struct steer *s)
+{
+    struct pollfd fds[2];
+    int n = 0;
+    for (int side = 0; side < 2; side++)
+        if (s->edge[side].fd >= 0)
+            fds[n++] = (struct pollfd){.fd = s->edge[side].fd, .events = POLLIN};
+    count_add(s, COUNT_SLEEPS, 1);
+    doorbell_sleep(s->bell, fds, n, sleep_ms(s));
+}
+
+void loop_run(struct steer *s, const volatile int *stop)
+{
+    uint32_t empty = 0;
+    bool busy = false;
+    s->now_us = s->window_us = monotonic_us();
+    while (!*stop) {
+        busy = one_round(s, busy) > 0;
+        empty = busy ? 0 : empty + 1;
+        if (busy)
+            continue;
+        if (empty < IDLE_ROUNDS) {
+            sched_yield();
+            continue;
+        }
+        doorbell_arm(s->bell);
+        busy = one_round(s, false) > 0; /* what came before the ringers saw the flag */
+        if (busy) {
+            doorbell_disarm(s->bell);
+            empty = 0;
+            continue;
+        }
+        sleep_a_while(s);
+    }
+}

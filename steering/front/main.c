@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * lethe-steer: options, start, stop.
+ *
+ * Start: site, checks, doorbell, aide, control socket (which also makes sure
+ * that we are the only one), DPDK, edges, loop. Stop (SIGTERM, SIGINT): the
+ * mirror of it. Exit status: 0, 1 cannot start, 2 wrong option.
+ */
+#include "steering/front/steer.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <rte_eal.h>
+#include <rte_mbuf.h>
+
+#include "common/log/log.h"
+#include "common/packet/dpdk_port.h"
+#include "steering/maglev.h"
+
+static volatile int stop;
+
+static const char help[] =
+"lethe-steer: spreads packets over the workers of a site\n"
+"\n"
+"  lethe-steer -c site.yaml [--name steer] [--spray] [--check]\n"
+"\n"
+"  -c, --config FILE   the site (needed)\n"
+"  -n, --name NAME     of this instance; its doorbell is <run_dir>/NAME.bell  [steer]\n"
+"      --spray         every packet to a random worker instead of its flow's\n"
+"      --check         look at the site and at the interfaces, say what is wrong, and end\n"
+"  -v, --verbose       log more (what DPDK says, too)\n"
+"  -h, --help          this text\n"
+"      --version       the version\n"
+"\n"
+"What it does. A packet that comes in by an edge (steering.inside.port, steering.outside.port)\n"
+"is hashed by its flow, both directions alike; a Maglev table of the healthy workers says who\n"
+"gets it. What a worker sends leaves by the edge of the same side, to the side's next_hop.\n"
+"Workers are asked four times per failure_timeout_ms whether they live; who does not answer\n"
+"for that long, or closes its connection, is taken out, but never the last one.\n"
+"\n"
+"Prepare the edges (they carry no address of the kernel's):\n"
+"  ip link set dev EDGE up\n"
+"  ethtool -K EDGE tx off gro off      # and at the other end of a veth pair: tx off\n"
+"\n"
+"Ask it, and give it orders (one line, one line of JSON back), on steering.control:\n"
+"  echo workers | nc -U -N <control>                 who is there, how healthy, how busy\n"
+"  echo where tcp 10.0.0.5 4000 192.0.2.1 80 | ...   which worker a flow goes to\n"
+"  echo spray on | ...       echo leave nf-1 | ...       echo stats | ...\n"
+"steering/README.md describes the join of a worker.\n";
+
+static int usage(const char *what)
+{
+    fprintf(stderr, "lethe-steer: %s; see lethe-steer --help\n", what);
+    return 2;
+}
+
+static int fail(const char *sentence)
+{
+    log_error("cannot start", "%s", sentence);
+    return 1;
+}
+
+static void on_signal(int number)
+{
+    stop = 1;
+}
+
+static void catch_signals(void)
+{
+    struct sigaction sa;
+    memset(&sa, 0, sizeof(sa));
+    sa.sa_handler = on_signal;
+    sigaction(SIGTERM, &sa, NULL);
+    sigaction(SIGINT, &sa, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+struct options {
+    const char *config, *name;
+    bool spray, check, verbose, done;
+};
+
+/* 0, or the exit status; done: there is nothing to do. */
+static int read_options(int argc, char **argv, struct options *o)
+{
+    static const struct option known[] = {
+        {"config", required_argument, NULL, 'c'}, {"name", required_argument, NULL, 'n'},
+        {"spray", no_argument, NULL, 's'},        {"check", no_argument, NULL, 'k'},
+        {"verbose", no_argument, NULL, 'v'},      {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},      {NULL, 0, NULL, 0}};
+    int c;
+    while ((c = getopt_long(argc, argv, "c:n:vh", known, NULL)) >= 0) {
+        switch (c) {
+        case 'c': o->config = optarg; break;
+        case 'n': o->name = optarg; break;
+        case 's': o->spray = true; break;
+        case 'k': o->check = true; break;
+        case 'v': o->verbose = true; break;
+        case 'h': fputs(help, stdout); o->done = true; return 0;
+        case 'V': puts("lethe-steer " LETHE_VERSION); o->done = true; return 0;
+        default: return usage("wrong option");
+        }
+    }
+    if (optind < argc)
+        return usage("there are words that are no option");
+    return o->config == NULL ? usage("no site given: -c site.yaml") : 0;
+}
+
+/* --- start and stop ------------------------------------------------------------------- */
+
+static int prepare(struct steer *s, char *err, uint32_t err_len)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_REALTIME, &ts);
+    s->incarnation = (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+    s->rng = s->incarnation | 1;
+    s->timeout_us = (uint64_t)s->site->failure_timeout_ms * 1000;
+    s->workers_max = s->site->steering.workers_max != 0 ? s->site->steering.workers_max
+                                                        : WORKERS_DEFAULT;
+    s->edge[0].port = s->edge[1].port = s->edge[0].fd = s->edge[1].fd = -1;
+    int rc = check_site(s, err, err_len);
+    return rc < 0 ? rc : check_edges(s, err, err_len);
+}
+
+static int allocate(struct steer *s)
+{
+    const struct site_steering *cfg = &s->site->steering;
+    s->worker = calloc(s->workers_max, sizeof(*s->worker));
+    if (s->worker == NULL)
+        return -ENOMEM;
+    for (unsigned i = 0; i < s->workers_max; i++) {
+        s->worker[i].number = i;
+        s->worker[i].port[0] = s->worker[i].port[1] = -1;
+    }
+    int rc = tables_create(cfg->maglev_size != 0 ? cfg->maglev_size : MAGLEV_SIZE_DEFAULT,
+                           &s->tables);
+    if (rc == 0)
+        rc = counts_create(s);
+    if (rc == 0)
+        rc = verbs_create(s);
+    if (rc < 0)
+        return rc;
+    s->table = table_current(s->tables);
+    return aide_start(s);
+}
+
+/* Sockets of a steering that was killed; the control socket says we are alone. */
+static void remove_stale_sockets(const char *folder)
+{
+    struct dirent *entry;
+    DIR *dir = opendir(folder);
+    if (dir == NULL)
+        return;
+    while ((entry = readdir(dir)) != NULL) {
+        const char *dot = strrchr(entry->d_name, '.');
+        if (dot != NULL && strcmp(dot, ".memif") == 0)
+            unlinkat(dirfd(dir), entry->d_name, 0);
+    }
+    closedir(dir);
+}
+
+static int start_dpdk(struct steer *s, char *err, uint32_t err_len)
+{
+    uint32_t buffers_mb = (uint32_t)(((uint64_t)MBUFS * (s->room + 512)) >> 20);
+    uint32_t memory_mb = MEMORY_MB > 2 * buffers_mb ? MEMORY_MB : 2 * buffers_mb;
+    int rc = dpdk_start("lethe-steer", NULL, memory_mb, err, err_len);
+    if (rc < 0)
+        return rc;
+    s->pool = rte_pktmbuf_pool_create("packets", MBUFS, MBUF_CACHE, 0,
+                                      (uint16_t)(s->room + RTE_PKTMBUF_HEADROOM), SOCKET_ID_ANY);
+    if (s->pool == NULL) {
+        snprintf(err, err_len, "no memory for %d packet buffers of %u bytes (%u MB were asked for)",
+                 MBUFS, s->room, memory_mb);
+        return -ENOMEM;
+    }
+    return edges_open(s, err, err_len);
+}
+
+static void close_ports(struct steer *s)
+{
+    for (unsigned i = 0; s->worker != NULL && i < s->workers_max; i++)
+        for (int side = 0; side < 2; side++)
+            if (s->worker[i].port[side] >= 0)
+                dpdk_port_remove((uint16_t)s->worker[i].port[side]);
+    for (int side = 0; side < 2; side++)
+        if (s->edge[side].port >= 0)
+            dpdk_port_remove((uint16_t)s->edge[side].port);
+}
+
+static int run(struct steer *s)
+{
+    char err[ERR_BYTES] = "";
+    struct control *control = NULL;
+    int status = 1;
+    if (allocate(s) < 0)
+        return fail("out of memory");
+    if (control_start(&control, s->site->steering.control, s->metrics, verbs_handle, s, err,
+                      sizeof(err)) < 0) {
+        fail(err);
+    } else if (remove_stale_sockets(s->site->steering.memif_dir),
+               start_dpdk(s, err, sizeof(err)) < 0) {
+        fail(err);
+    } else {
+        log_info("steering runs", "inside=%s outside=%s mtu=%u workers_max=%u spray=%d",
+                 s->edge[0].iface, s->edge[1].iface, s->mtu, s->workers_max, s->spray);
+        metric_set(s->counts.gauge[GAUGE_SPRAY], s->spray);
+        loop_run(s, &stop);
+        log_info("steering ends", "on a signal");
+        status = 0;
+    }
+    verbs_close(s);
+    if (control != NULL)
+        control_stop(control);
+    dpdk_poll_begin();
+    close_ports(s);
+    dpdk_poll_end();
+    aide_stop(s);
+    return status;
+}
+
+static void release(struct steer *s)
+{
+    for (unsigned i = 0; s->worker != NULL && i < s->workers_max; i++)
+        doorbell_close(s->worker[i].bell);
+    verbs_destroy(s);
+    tables_destroy(s->tables);
+    metrics_destroy(s->metrics);
+    doorbell_close(s->bell);
+    free(s->worker);
+}
+
+int main(int argc, char **argv)
+{
+    static struct steer s;
+    struct options o = {.name = "steer"};
+    struct site *site = NULL;
+    char err[ERR_BYTES] = "";
+    int status = read_options(argc, argv, &o);
+    if (status != 0 || o.done)
+        return status;
+    log_init("lethe-steer", o.name, o.verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
+    if (site_load(o.config, NULL, 0, &site, NULL, err, sizeof(err)) < 0)
+        return fail(err);
+    s.site = site;
+    s.name = o.name;
+    s.spray = o.spray;
+    snprintf(s.bell_path, sizeof(s.bell_path), "%s/%s.bell", site->run_dir, o.name);
+    if (prepare(&s, err, sizeof(err)) < 0) {
+        status = fail(err);
+    } else if (o.check) {
+        puts("lethe-steer: the site and its edges are fit");
+    } else {
+        catch_signals();
+        status = doorbell_create(s.bell_path, &s.bell, err, sizeof(err)) < 0 ? fail(err) : run(&s);
+        release(&s);
+    }
+    site_free(site, NULL, 0, NULL);
+    return status;
+}

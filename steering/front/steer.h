@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * lethe-steer's own header: what its files share.
+ *
+ *   main.c     options, start, stop          loop.c     rounds, back-off, timers
+ *   check.c    what must hold at the start   edge.c     edge ports, ARP, next hop
+ *   verbs.c    control socket, hand-over     worker.c   join, leave, links, probes
+ *   notes.c    log lines from the datapath   spread.c   hash -> worker -> ring
+ *   counts.c   metrics
+ *
+ * Threads: the *datapath* (main) owns everything in struct steer but for what
+ * is said otherwise. The *control* thread (control.h) hands orders over one at
+ * a time (struct order) and reads metrics. The *aide* builds tables and writes
+ * log lines. EAL's interrupt thread connects and tears down memif rings, and
+ * takes turns with the datapath (dpdk_poll_begin).
+ */
+#ifndef LETHE_STEERING_FRONT_STEER_H
+#define LETHE_STEERING_FRONT_STEER_H
+
+#include <semaphore.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/config/site.h"
+#include "common/metrics/control.h"
+#include "common/packet/doorbell.h"
+#include "common/packet/packet.h"
+#include "common/packet/probe.h"
+#include "steering/arp.h"
+#include "steering/health.h"
+#include "steering/table.h"
+
+struct rte_mbuf;
+struct rte_mempool;
+
+/* All bounds of the datapath. */
+enum {
+    BURST = 64,                /* packets per burst and queue */
+    MBUFS = 2047, MBUF_CACHE = 256,
+    MEMORY_MB = 32,            /* of DPDK, with packet buffers of 2 KiB */
+    EDGE_DESCS = 1024, MEMIF_DESCS = 2048, MEMIF_RING_LOG2 = 11,
+    HELD_MAX = 32,             /* packets that wait for the next hop's MAC, per side */
+    HELD_MAX_US = 1000000,
+    WORKERS_DEFAULT = 16,
+    IDLE_ROUNDS = 20,          /* empty rounds with sched_yield before sleeping */
+    SLEEP_MAX_MS = 10, SLEEP_BLIND_MS = 1, /* blind: an edge without descriptor */
+    TICK_US = 1000,            /* timers are looked at this often */
+    BUSY_WINDOW_US = 1000000,
+    NOTES_MAX = 256, ORDER_WAIT_MS = 5000,
+    PATH_BYTES = 108, ERR_BYTES = 512,
+};
+
+/* --- metrics (counts.c) -------------------------------------------------------- */
+
+#define DROPS(X)                                                               \
+    X(DROP_NO_WORKER, "no_worker")                                             \
+    X(DROP_RING_FULL, "worker_ring_full")                                      \
+    X(DROP_WORKER_GONE, "worker_gone")                                         \
+    X(DROP_NOT_FOR_US, "not_for_us")                                           \
+    X(DROP_NOT_IP, "not_ip")                                                   \
+    X(DROP_OVERSIZED, "oversized")                                             \
+    X(DROP_TRUNCATED, "truncated")                                             \
+    X(DROP_BAD_HEADER, "bad_header")                                           \
+    X(DROP_BAD_CHECKSUM, "bad_ip_checksum")                                    \
+    X(DROP_BAD_LENGTH, "bad_length")                                           \
+    X(DROP_UNRESOLVED, "next_hop_unresolved")                                  \
+    X(DROP_EDGE_FULL, "edge_full")                                             \
+    X(DROP_NO_BUFFER, "no_buffer")
+enum drop {
+#define X(name, text) name,
+    DROPS(X)
+#undef X
+        DROP_END
+};
+
+#define COUNTS(X)                                                              \
+    X(COUNT_RX, "lethe_steer_rx_packets_total", "packets from the edges")      \
+    X(COUNT_TX, "lethe_steer_tx_packets_total", "packets to the edges")        \
+    X(COUNT_RX_BYTES, "lethe_steer_rx_bytes_total", "bytes from the edges")    \
+    X(COUNT_TX_BYTES, "lethe_steer_tx_bytes_total", "bytes to the edges")      \
+    X(COUNT_PARTIAL, "lethe_steer_partial_checksums_total",                    \
+      "packets with a checksum left to an offload: run ethtool -K <if> tx off")\
+    X(COUNT_RESTEERED, "lethe_steer_resteered_total",                          \
+      "packets sent to another worker than the table's, which was lost")       \
+    X(COUNT_PROBES, "lethe_steer_probes_total", "probes sent")                 \
+    X(COUNT_REPLIES, "lethe_steer_probe_replies_total", "fresh genuine replies")\
+    X(COUNT_FORGED, "lethe_steer_probes_forged_total", "probe frames with a wrong tag or sender")\
+    X(COUNT_STALE, "lethe_steer_probes_stale_total", "replies that were old or repeated")\
+    X(COUNT_REMOVALS, "lethe_steer_removals_total", "workers taken out of the table")\
+    X(COUNT_RETURNS, "lethe_steer_returns_total", "workers put into the table") \
+    X(COUNT_KEPT, "lethe_steer_last_worker_kept_total",                        \
+      "times that no worker was healthy and the last ones stayed in the table")\
+    X(COUNT_RESTARTS, "lethe_steer_worker_restarts_total", "new incarnations seen")\
+    X(COUNT_TABLES, "lethe_steer_tables_total", "tables taken into use")       \
+    X(COUNT_ARP_ANSWERED, "lethe_steer_arp_answered_total", "ARP requests answered")\
+    X(COUNT_ARP_LEARNED, "lethe_steer_arp_learned_total", "next hop's MAC heard")\
+    X(COUNT_ARP_ASKED, "lethe_steer_arp_asked_total", "ARP requests sent")     \
+    X(COUNT_ARP_CONFLICT, "lethe_steer_arp_conflicts_total",                   \
+      "ARP frames of somebody else who uses our address")                      \
+    X(COUNT_ARP_MALFORMED, "lethe_steer_arp_malformed_total", "ARP frames refused")\
+    X(COUNT_SLEEPS, "lethe_steer_sleeps_total", "times the loop slept")        \
+    X(COUNT_PAUSES, "lethe_steer_pauses_total",                                \
+      "rounds later than 25 ms, of which health counts 25 ms only")            \
+    X(COUNT_NOTES_LOST, "lethe_steer_log_lines_lost_total", "log lines lost to a full ring")
+enum count {
+#define X(id, name, help) id,
+    COUNTS(X)
+#undef X
+        COUNT_END
+};
+
+#define GAUGES(X)                                                              \
+    X(GAUGE_MEMBERS, "lethe_steer_workers_in_table", "members of the table")   \
+    X(GAUGE_WORKERS, "lethe_steer_workers", "workers that have joined")        \
+    X(GAUGE_BUSY, "lethe_steer_busy_permille", "share of time with packets at hand")\
+    X(GAUGE_TABLE_US, "lethe_steer_table_build_us", "time the last table took to build")\
+    X(GAUGE_STALL_US, "lethe_steer_join_stall_us",                             \
+      "longest time a join or removal kept packets waiting")                   \
+    X(GAUGE_RESOLVED_IN, "lethe_steer_next_hop_resolved{side=\"inside\"}",     \
+      "1: the next hop's MAC is known")                                        \
+    X(GAUGE_RESOLVED_OUT, "lethe_steer_next_hop_resolved{side=\"outside\"}",   \
+      "1: the next hop's MAC is known")                                        \
+    X(GAUGE_SPRAY, "lethe_steer_spray", "1: every packet goes to a random worker")
+enum gauge {
+#define X(id, name, help) id,
+    GAUGES(X)
+#undef X
+        GAUGE_END
+};
+
+/* Per worker; `side` and direction are in the name. */
+#define WORKER_COUNTS(X)                                                       \
+    X(W_TO_INSIDE, "packets_total", "side=\"inside\",direction=\"to\"")        \
+    X(W_TO_OUTSIDE, "packets_total", "side=\"outside\",direction=\"to\"")      \
+    X(W_FROM_INSIDE, "packets_total", "side=\"inside\",direction=\"from\"")    \
+    X(W_FROM_OUTSIDE, "packets_total", "side=\"outside\",direction=\"from\"")  \
+    X(W_BYTES_TO_INSIDE, "bytes_total", "side=\"inside\",direction=\"to\"")    \
+    X(W_BYTES_TO_OUTSIDE, "bytes_total", "side=\"outside\",direction=\"to\"")  \
+    X(W_BYTES_FROM_INSIDE, "bytes_total", "side=\"inside\",direction=\"from\"")\
+    X(W_BYTES_FROM_OUTSIDE, "bytes_total", "side=\"outside\",direction=\"from\"")\
+    X(W_RING_FULL, "drops_total", "reason=\"worker_ring_full\"")               \
+    X(W_GONE, "drops_total", "reason=\"worker_gone\"")                         \
+    X(W_STATE, "state", "")                                                    \
+    X(W_RTT_US, "probe_rtt_us", "")                                            \
+    X(W_BUSY, "busy_permille", "")                                             \
+    X(W_IN_FLIGHT, "in_flight", "")
+enum worker_count {
+#define X(id, name, labels) id,
+    WORKER_COUNTS(X)
+#undef X
+        W_END
+};
+
+struct counts {
+    struct metric *drop[DROP_END], *count[COUNT_END], *gauge[GAUGE_END];
+};
+
+/* --- state ------------------------------------------------------------------------ */
+
+struct queue {                 /* packets of this round on their way to a port */
+    uint16_t n;
+    struct rte_mbuf *m[BURST];
+};
+
+struct edge {
+    int port;
+    int fd;                    /* to sleep on; -1: none */
+    uint8_t mac[6];
+    char iface[32];            /* "": not a kernel interface */
+    struct arp arp;
+    struct queue out;
+    struct rte_mbuf *held[HELD_MAX]; /* for the next hop, while it is unresolved */
+    uint16_t held_n;
+    uint64_t held_us;          /* when the first was */
+};
+
+struct worker {
+    char name[TABLE_NAME_BYTES];
+    unsigned number;
+    struct health health;
+    int port[2];               /* by side; -1: none */
+    bool link, asked_early;    /* asked_early: packets since the last probe */
+    uint8_t mac[2][6];
+    struct queue out[2];
+    struct doorbell *bell;     /* the worker's; NULL: not there yet */
+    bool ring;                 /* something was put into its rings this round */
+    struct metric *count[W_END];
+    struct metric unregistered[W_END]; /* for what the registry has no room for */
+};
+
+struct note {
+    uint8_t kind, worker, state, event, before;
+    char name[TABLE_NAME_BYTES];
+    uint64_t a, b;
+};
+
+struct aide;
+struct order;
+
+struct steer {
+    const struct site *site;
+    const char *name;          /* of this instance */
+    char bell_path[PATH_BYTES];
+    uint8_t probe_key[PROBE_KEY_BYTES];
+    uint64_t incarnation, timeout_us;
+    uint32_t mtu, room;        /* IP bytes of a packet; data bytes of a buffer */
+    struct rte_mempool *pool;
+    struct doorbell *bell;
+    struct edge edge[2];       /* by side */
+    struct worker *worker;     /* workers_max of them */
+    unsigned workers_max;
+    uint64_t members;          /* bits: who gets packets now */
+    uint8_t member[TABLE_WORKERS_MAX], member_n; /* the same as a list */
+    struct tables *tables;
+    const struct table *table;
+    bool spray, kept;
+    uint64_t rng, now_us, run_us, tick_us, busy_us, window_us;
+    struct health_clock clock;
+    struct aide *aide;
+    struct order *order;
+    struct metrics *metrics;
+    struct counts counts;
+};
+
+static inline void drop_count(struct steer *s, enum drop why, uint64_t n)
+{
+    metric_add(s->counts.drop[why], n);
+}
+static inline void count_add(struct steer *s, enum count what, uint64_t n)
+{
+    metric_add(s->counts.count[what], n);
+}
+
+int counts_create(struct steer *s);
+/* At its first join. */
+void counts_worker(struct steer *s, struct worker *w);
+
+/* --- check.c: 0 or -errno and a sentence ------------------------------------------ */
+int check_site(struct steer *s, char *err, uint32_t err_len);
+int check_edges(struct steer *s, char *err, uint32_t err_len);
+
+/* --- edge.c -------------------------------------------------------------------------- */
+int edges_open(struct steer *s, char *err, uint32_t err_len);
+uint32_t edge_receive(struct steer *s, enum packet_side side);
+void edge_send(struct steer *s, enum packet_side side, struct rte_mbuf *m);
+void edge_flush(struct steer *s, enum packet_side side);
+void edge_tick(struct steer *s, enum packet_side side);
+
+/* --- spread.c ------------------------------------------------------------------------ */
+/* The worker of a hash value; -1: there is none. */
+int spread_pick(struct steer *s, uint64_t hash);
+void spread(struct steer *s, enum packet_side side, struct rte_mbuf *m, uint64_t hash);
+void spread_flush(struct steer *s, struct worker *w);
+
+/* --- worker.c ------------------------------------------------------------------------ */
+int worker_join(struct steer *s, const char *name, unsigned *number, char *err, uint32_t err_len);
+int worker_leave(struct steer *s, const char *name, unsigned *number, bool *last, char *err,
+                 uint32_t err_len);
+uint32_t worker_receive(struct steer *s, struct worker *w);
+void worker_tick(struct steer *s, struct worker *w);
+/* Asks the driver now; true: the link is there. */
+bool worker_look_at_link(struct steer *s, struct worker *w);
+void worker_memif(const struct steer *s, const struct worker *w, enum packet_side side,
+                  char path[PATH_BYTES], uint8_t mac[6]);
+static inline bool worker_present(const struct worker *w)
+{
+    return w->health.state != HEALTH_ABSENT;
+}
+
+/* --- loop.c -------------------------------------------------------------------------- */
+uint64_t monotonic_us(void);
+/* Until *stop is set. */
+void loop_run(struct steer *s, const volatile int *stop);
+
+/* --- notes.c: the aide ---------------------------------------------------------------- */
+enum note_kind { NOTE_STATE, NOTE_JOIN, NOTE_LEAVE, NOTE_TABLE, NOTE_KEPT, NOTE_RESTARTED,
+                 NOTE_RESOLVED, NOTE_CONFLICT, NOTE_SPRAY };
+int aide_start(struct steer *s);
+void aide_stop(struct steer *s);
+void aide_wake(struct steer *s);
+void note_put(struct steer *s, const struct note *n);
+void note_worker(struct steer *s, enum note_kind kind, const struct worker *w, uint64_t a,
+                 uint64_t b);
+
+/* --- verbs.c -------------------------------------------------------------------------- */
+int verbs_create(struct steer *s);
+void verbs_destroy(struct steer *s);
+/* Datapath: carries out the order that waits, if one does. */
+void verbs_serve(struct steer *s);
+/* The loop ends: whoever waits is told so. */
+void verbs_close(struct steer *s);
+void verbs_handle(void *ctx, int argc, char **argv, char *reply, uint32_t room);
+
+#endif

@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Workers: their memif ports, links, probes, joining and leaving, and what
+ * they send. Datapath thread only; ports are made and removed here too, between
+ * two rounds, and the time that takes is measured (GAUGE_STALL_US).
+ */
+#include "steering/front/steer.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <rte_ethdev.h>
+#include <rte_mbuf.h>
+
+#include "common/packet/dpdk_port.h"
+
+enum { ETHER_BYTES = 14 };
+
+static const char *const side_text[2] = {"inside", "outside"};
+
+/* --- who gets packets ----------------------------------------------------------- */
+
+/* After any change of a state or a link. */
+static void review_members(struct steer *s)
+{
+    uint64_t healthy = 0, present = 0, linked = 0;
+    unsigned workers = 0;
+    bool kept;
+    for (unsigned i = 0; i < s->workers_max; i++) {
+        const struct worker *w = &s->worker[i];
+        healthy |= (uint64_t)(w->health.state == HEALTH_HEALTHY) << i;
+        present |= (uint64_t)worker_present(w) << i;
+        linked |= (uint64_t)w->link << i;
+        workers += worker_present(w);
+    }
+    uint64_t members = health_members(healthy, s->members, present, linked, &kept);
+    if (kept && !s->kept) {
+        count_add(s, COUNT_KEPT, 1);
+        note_put(s, &(struct note){.kind = NOTE_KEPT, .a = members});
+    }
+    s->kept = kept;
+    metric_set(s->counts.gauge[GAUGE_WORKERS], workers);
+    if (members == s->members)
+        return;
+    count_add(s, COUNT_REMOVALS, (uint64_t)__builtin_popcountll(s->members & ~members));
+    count_add(s, COUNT_RETURNS, (uint64_t)__builtin_popcountll(members & ~s->members));
+    s->members = members;
+    s->member_n = 0;
+    for (uint8_t i = 0; i < s->workers_max; i++)
+        if (members >> i & 1)
+            s->member[s->member_n++] = i;
+    metric_set(s->counts.gauge[GAUGE_MEMBERS], s->member_n);
+    table_want(s->tables, members);
+    aide_wake(s);
+}
+
+static void stalled_since(struct steer *s, uint64_t began_us)
+{
+    uint64_t us = monotonic_us() - began_us;
+    if (us > metric_get(s->counts.gauge[GAUGE_STALL_US]))
+        metric_set(s->counts.gauge[GAUGE_STALL_US], us);
+}
+
+static void remove_ports(struct steer *s, struct worker *w)
+{
+    uint64_t began_us = monotonic_us();
+    for (int side = 0; side < 2; side++) {
+        char path[PATH_BYTES];
+        uint8_t mac[6];
+        if (w->port[side] < 0)
+            continue;
+        assert(w->out[side].n == 0);
+        dpdk_port_remove((uint16_t)w->port[side]);
+        w->port[side] = -1;
+        worker_memif(s, w, (enum packet_side)side, path, mac);
+        unlink(path);
+    }
+    doorbell_close(w->bell);
+    w->bell = NULL;
+    w->link = false;
+    stalled_since(s, began_us);
+}
+
+static void apply(struct steer *s, struct worker *w, enum health_event e)
+{
+    enum health_state before = w->health.state;
+    if (e == HEALTH_NOTHING || !health_apply(&w->health, e, s->run_us))
+        return;
+    metric_set(w->count[W_STATE], w->health.state);
+    struct note n = {.kind = NOTE_STATE, .worker = (uint8_t)w->number, .event = (uint8_t)e,
+                     .before = (uint8_t)before, .state = (uint8_t)w->health.state};
+    memcpy(n.name, w->name, sizeof(n.name));
+    note_put(s, &n);
+    review_members(s);
+}
+
+/* --- ports ------------------------------------------------------------------------ */
+
+void worker_memif(const struct steer *s, const struct worker *w, enum packet_side side,
+                  char path[PATH_BYTES], uint8_t mac[6])
+{
+    snprintf(path, PATH_BYTES, "%s/%s.%s.memif", s->site->steering.memif_dir, w->name,
+             side_text[side]);
+    const uint8_t made[6] = {0x02, 'L', 'e', 0, (uint8_t)w->number, (uint8_t)side};
+    memcpy(mac, made, sizeof(made)); /* locally administered; the link has two ends only */
+}
+
+static int add_port(struct steer *s, struct worker *w, enum packet_side side, char *err,
+                    uint32_t err_len)
+{
+    char name[32], args[256], path[PATH_BYTES];
+    const uint8_t *mac = s->edge[side].mac;
+    worker_memif(s, w, side, path, w->mac[side]);
+    unlink(path); /* of a steering that was killed */
+    snprintf(name, sizeof(name), "net_memif%u", 2 * w->number + side);
+    snprintf(args, sizeof(args),
+             "role=server,id=%u,bsize=%u,rsize=%d,socket-abstract=no,socket=%s,"
+             "mac=%02x:%02x:%02x:%02x:%02x:%02x",
+             2 * w->number + side, s->room, MEMIF_RING_LOG2, path, mac[0], mac[1], mac[2], mac[3],
+             mac[4], mac[5]);
+    int port = dpdk_port_add(name, args, s->pool, MEMIF_DESCS, MEMIF_DESCS, err, err_len);
+    if (port < 0)
+        return port;
+    w->port[side] = port;
+    return 0;
+}
+
+static void open_bell(struct steer *s, struct worker *w)
+{
+    char path[256], err[ERR_BYTES];
+    snprintf(path, sizeof(path), "%s/%s.bell", s->site->run_dir, w->name);
+    doorbell_close(w->bell);
+    w->bell = NULL;
+    doorbell_open(path, &w->bell, err, sizeof(err)); /* not there yet: looked for again */
+}
+
+/* --- join, leave -------------------------------------------------------------------- */
+
+static struct worker *find(struct steer *s, const char *name)
+{
+    for (unsigned i = 0; i < s->workers_max; i++)
+        if (worker_present(&s->worker[i]) && strcmp(s->worker[i].name, name) == 0)
+            return &s->worker[i];
+    return NULL;
+}
+
+static bool name_is_good(const char *name)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+    size_t n = strlen(name);
+    return n > 0 && n < TABLE_NAME_BYTES && strchr(letters, name[0]) != NULL &&
+           strspn(name + 1, "._-abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") ==
+               n - 1;
+}
+
+static struct worker *free_place(struct steer *s)
+{
+    for (unsigned i = 0; i < s->workers_max; i++)
+        if (!worker_present(&s->worker[i]))
+            return &s->worker[i];
+    return NULL;
+}
+
+static int make_worker(struct steer *s, struct worker *w, const char *name, char *err,
+                       uint32_t err_len)
+{
+    uint64_t began_us = monotonic_us();
+    snprintf(w->name, sizeof(w->name), "%s", name);
+    int rc = add_port(s, w, SIDE_INSIDE, err, err_len);
+    if (rc == 0)
+        rc = add_port(s, w, SIDE_OUTSIDE, err, err_len);
+    if (rc < 0) {
+        remove_ports(s, w);
+        return rc;
+    }
+    /* Starting from the clock, a probe of an earlier steering is never fresh. */
+    health_init(&w->health, s->timeout_us, s->incarnation + s->now_us);
+    table_name(s->tables, w->number, w->name);
+    counts_worker(s, w);
+    stalled_since(s, began_us);
+    return 0;
+}
+
+int worker_join(struct steer *s, const char *name, unsigned *number, char *err, uint32_t err_len)
+{
+    if (!name_is_good(name)) {
+        snprintf(err, err_len, "'%s' is no worker's name: 1 to %d characters of a-z A-Z 0-9 . _ -, "
+                 "the first a letter or digit", name, TABLE_NAME_BYTES - 1);
+        return -EINVAL;
+    }
+    struct worker *w = find(s, name);
+    if (w == NULL) {
+        w = free_place(s);
+        if (w == NULL) {
+            snprintf(err, err_len, "there are %u workers already, as many as "
+                     "steering.workers_max allows", s->workers_max);
+            return -ENOSPC;
+        }
+        int rc = make_worker(s, w, name, err, err_len);
+        if (rc < 0)
+            return rc;
+    }
+    apply(s, w, HEALTH_JOINED);
+    open_bell(s, w);
+    note_worker(s, NOTE_JOIN, w, 0, 0);
+    *number = w->number;
+    return 0;
+}
+
+int worker_leave(struct steer *s, const char *name, unsigned *number, bool *last, char *err,
+                 uint32_t err_len)
+{
+    struct worker *w = find(s, name);
+    if (w == NULL) {
+        snprintf(err, err_len, "no worker of the name '%s' has joined", name);
+        return -ENOENT;
+    }
+    *number = w->number;
+    apply(s, w, HEALTH_LEAVE);
+    *last = (s->members >> w->number & 1) != 0;
+    note_worker(s, NOTE_LEAVE, w, *last, 0);
+    if (!w->link) {
+        apply(s, w, HEALTH_LINK_DOWN);
+        remove_ports(s, w);
+    }
+    return 0;
+}
+
+/* --- links, probes -------------------------------------------------------------------- */
+
+static bool link_of(int port)
+{
+    struct rte_eth_link link;
+    return port >= 0 && rte_eth_link_get_nowait((uint16_t)port, &link) == 0 &&
+           link.link_status == RTE_ETH_LINK_UP;
+}
+
+bool worker_look_at_link(struct steer *s, struct worker *w)
+{
+    bool link = link_of(w->port[0]) && link_of(w->port[1]);
+    if (link && !w->link) {
+        open_bell(s, w); /* a clean restart made new files */
+        w->health.next_probe_us = s->run_us;
+    }
+    bool lost = w->link && !link;
+    w->link = link;
+    if (lost)
+        apply(s, w, HEALTH_LINK_DOWN);
+    return link;
+}
+
+static void send_probe(struct steer *s, struct worker *w)
+{
+    uint64_t seq = health_probe_sent(&w->health, s->run_us);
+    struct probe p = {.magic = PROBE_MAGIC, .kind = PROBE_REQUEST, .version = 1,
+                      .worker = (uint16_t)w->number, .seq = seq, .sent_us = monotonic_us()};
+    struct rte_mbuf *m = rte_pktmbuf_alloc(s->pool);
+    uint8_t *frame = m != NULL ? (uint8_t *)rte_pktmbuf_append(m, PROBE_FRAME_BYTES) : NULL;
+    w->asked_early = false;
+    if (frame == NULL) {
+        drop_count(s, DROP_NO_BUFFER, 1);
+        rte_pktmbuf_free(m);
+        return;
+    }
+    probe_sign(&p, s->probe_key);
+    memset(frame, 0, PROBE_FRAME_BYTES);
+    memcpy(frame, w->mac[SIDE_INSIDE], 6);
+    memcpy(frame + 6, s->edge[SIDE_INSIDE].mac, 6);
+    frame[12] = PROBE_ETHERTYPE >> 8;
+    frame[13] = PROBE_ETHERTYPE & 0xff;
+    memcpy(frame + ETHER_BYTES, &p, sizeof(p));
+    if (rte_eth_tx_burst((uint16_t)w->port[SIDE_INSIDE], 0, &m, 1) == 1) {
+        count_add(s, COUNT_PROBES, 1);
+        w->ring = true;
+    } else {
+        rte_pktmbuf_free(m); /* a full ring is no answer either */
+    }
+}
+
+static void receive_probe(struct steer *s, struct worker *w, const uint8_t *frame, uint32_t len)
+{
+    struct probe p;
+    if (len < ETHER_BYTES + sizeof(p)) {
+        count_add(s, COUNT_FORGED, 1);
+        return;
+    }
+    memcpy(&p, frame + ETHER_BYTES, sizeof(p));
+    if (!probe_verify(&p, s->probe_key) || p.kind != PROBE_REPLY || p.worker != w->number) {
+        count_add(s, COUNT_FORGED, 1);
+        return;
+    }
+    enum health_event e = health_judge(&w->health, p.seq, p.incarnation, s->run_us);
+    if (e == HEALTH_NOTHING) {
+        count_add(s, COUNT_STALE, 1);
+        return;
+    }
+    count_add(s, COUNT_REPLIES, 1);
+    uint64_t now_us = monotonic_us();
+    metric_set(w->count[W_RTT_US], now_us > p.sent_us ? now_us - p.sent_us : 0);
+    metric_set(w->count[W_BUSY], p.busy_permille);
+    metric_set(w->count[W_IN_FLIGHT], p.in_flight);
+    if (e == HEALTH_RESTARTED) {
+        count_add(s, COUNT_RESTARTS, 1);
+        note_worker(s, NOTE_RESTARTED, w, p.incarnation, 0);
+    }
+    apply(s, w, e);
+}
+
+void worker_tick(struct steer *s, struct worker *w)
+{
+    if (!worker_present(w))
+        return;
+    worker_look_at_link(s, w);
+    apply(s, w, health_tick(&w->health, s->run_us));
+    if (!worker_present(w)) {
+        remove_ports(s, w);
+        return;
+    }
+    if (w->link && health_probe_due(&w->health, w->asked_early, s->run_us)) {
+        if (w->bell == NULL)
+            open_bell(s, w);
+        send_probe(s, w);
+    }
+}
+
+/* --- what it sends ----------------------------------------------------------------------- */
+
+static uint32_t receive_side(struct steer *s, struct worker *w, enum packet_side side)
+{
+    struct rte_mbuf *m[BURST];
+    uint64_t bytes = 0, packets = 0;
+    uint16_t n = rte_eth_rx_burst((uint16_t)w->port[side], 0, m, BURST);
+    for (uint16_t i = 0; i < n; i++) {
+        const uint8_t *frame = rte_pktmbuf_mtod(m[i], uint8_t *);
+        if (m[i]->data_len < ETHER_BYTES) {
+            drop_count(s, DROP_TRUNCATED, 1);
+            rte_pktmbuf_free(m[i]);
+        } else if ((frame[12] << 8 | frame[13]) == PROBE_ETHERTYPE) {
+            receive_probe(s, w, frame, m[i]->data_len);
+            rte_pktmbuf_free(m[i]);
+        } else {
+            packets++;
+            bytes += m[i]->pkt_len;
+            edge_send(s, side, m[i]);
+        }
+    }
+    metric_add(w->count[W_FROM_INSIDE + side], packets);
+    metric_add(w->count[W_BYTES_FROM_INSIDE + side], bytes);
+    return n;
+}
+
+uint32_t worker_receive(struct steer *s, struct worker *w)
+{
+    if (!w->link)
+        return 0;
+    return receive_side(s, w, SIDE_INSIDE) + receive_side(s, w, SIDE_OUTSIDE);
+}
