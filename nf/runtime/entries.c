@@ -25,15 +25,15 @@ static enum nf_found found_of(uint8_t code, uint8_t res, bool applied)
     return code == TXN_INSERT || code == TXN_ALLOC ? NF_CREATED : NF_HIT;
 }
 
-/* Applies op's patches to the entry's key and value. */
+/* Applies op's patches to the entry's key and, if `value`, to its value. */
 static void patch_entry(struct nf_entry *e, const struct txn_op *op,
-                        const struct txn_result_head *h)
+                        const struct txn_result_head *h, bool value)
 {
     const struct txn_patch *p = txn_patches(op);
     for (int i = 0; i < op->npatch; i++, p++) {
         const struct txn_result *from = txn_result_of(h, p->op);
         uint8_t *into = p->into == PATCH_KEY ? e->key : e->value;
-        if (!from || p->into == PATCH_PARENT)
+        if (!from || p->into == PATCH_PARENT || (p->into == PATCH_INTO_VALUE && !value))
             continue;
         const uint8_t *src = p->from == PATCH_INDEX     ? (const uint8_t *)&from->index
                              : p->from == PATCH_VERSION ? (const uint8_t *)&from->version
@@ -62,14 +62,15 @@ static void fill(struct work *w, const struct chain_nf *nf, const struct txn_op 
     e->timeout_ms = w->timeout_was = r ? r->timeout_ms : 0;
     memset(e->key, 0, sizeof e->key);
     memcpy(e->key, txn_key(op), op->key_len);
-    if (r && r->value_len && r->value_len <= NF_VALUE_MAX) {
+    bool returned = r && r->value_len && r->value_len <= NF_VALUE_MAX;
+    if (returned)
         memcpy(e->value, txn_result_value(r), r->value_len);
-    } else if (op->value_len) {
+    else if (op->value_len)
         memcpy(e->value, txn_value(op), op->value_len);
-        patch_entry(e, op, h);
-    } else {
+    else
         memset(e->value, 0, s->value_size);
-    }
+    /* A get may have taken its key from an earlier op, too. */
+    patch_entry(e, op, h, !returned);
     if (op->code == TXN_ALLOC)
         memcpy(e->key, &e->index, sizeof e->index);
 }
