@@ -39,10 +39,23 @@ static __thread bool gate_held;
 int __real_epoll_wait(int fd, struct epoll_event *events, int max, int timeout_ms);
 int __wrap_epoll_wait(int fd, struct epoll_event *events, int max, int timeout_ms);
 
-/* Only EAL's archive is linked statically, so only its interrupt thread comes
- * here: it holds the gate while it handles what it woke up for. */
+static bool is_interrupt_thread(void)
+{
+    static __thread int known; /* 0: not asked yet */
+    char name[16] = "";
+    if (!known) {
+        pthread_getname_np(pthread_self(), name, sizeof name);
+        known = strncmp(name, "eal-intr-thread", sizeof name) == 0 ? 1 : -1;
+    }
+    return known > 0;
+}
+
+/* EAL's interrupt thread holds the gate while it handles what it woke up for.
+ * Other threads of a program come here, too, and just wait. */
 int __wrap_epoll_wait(int fd, struct epoll_event *events, int max, int timeout_ms)
 {
+    if (!is_interrupt_thread())
+        return __real_epoll_wait(fd, events, max, timeout_ms);
     if (gate_held) {
         gate_held = false;
         pthread_mutex_unlock(&gate);
