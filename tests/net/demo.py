@@ -240,7 +240,7 @@ def play(lab, args):
     try:
         try:
             demo.run()
-        except NetError as e:
+        except (NetError, OSError) as e:
             demo.verdict.add("the demo", False, str(e), lab.logs)
         demo.finish_lines()
         demo.judge_kills()

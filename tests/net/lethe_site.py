@@ -116,27 +116,25 @@ class Site:
         self.run_dir = tempfile.mkdtemp(prefix="lethe-")  # short: a socket's path has 107 bytes
         lab.ledger.note_folder(self.run_dir)
         self.spray = spray
-        self.failure_timeout_ms = failure_timeout_ms
         self.instances = {}
         self.config = os.path.join(lab.folder, "site.yaml")
         with open(os.path.join(self.run_dir, "probe.key"), "w") as f:
             os.fchmod(f.fileno(), 0o600)
             f.write(secrets.token_hex(16) + "\n")
-        nodes = "\n".join("    - {name: %s, listen: \"%s:7400\"}" % item
-                          for item in network.STORES.items())
-        self.write_config(self.config, nodes=nodes, shards=shards, chain=chain,
-                          external=", ".join(network.EXTERNAL_ADDRESSES[:external]))
-
-    def write_config(self, path, **keys):
-        """site.yaml; what is not given is as in this site's own."""
-        self.config_keys = dict(getattr(self, "config_keys", {}), **keys)
-        values = dict(
-            run_dir=self.run_dir, failure_timeout_ms=self.failure_timeout_ms,
+        self.keys = dict(
+            run_dir=self.run_dir, failure_timeout_ms=failure_timeout_ms, shards=shards, chain=chain,
+            nodes="\n".join("    - {name: %s, listen: \"%s:7400\"}" % item
+                            for item in network.STORES.items()),
             workers_max=network.WORKERS_MAX, inside_address=network.INSIDE_ADDRESS,
             inside_next_hop=network.INSIDE_NEXT_HOP, outside_address=network.OUTSIDE_ADDRESS,
-            outside_next_hop=network.OUTSIDE_NEXT_HOP, inside_prefix=network.INSIDE_PREFIX)
+            outside_next_hop=network.OUTSIDE_NEXT_HOP, inside_prefix=network.INSIDE_PREFIX,
+            external=", ".join(network.EXTERNAL_ADDRESSES[:external]))
+        self.write_config(self.config)
+
+    def write_config(self, path, **other):
+        """site.yaml, with some keys other than this site's own."""
         with open(path, "w") as f:
-            f.write(SITE_YAML.format(**dict(values, **self.config_keys)))
+            f.write(SITE_YAML.format(**dict(self.keys, **other)))
 
     def close(self):
         """Processes are the lab's to stop; this is the folder of sockets."""
@@ -204,7 +202,7 @@ class Site:
 
     def healthy(self):
         reply = self.ask("steer", "workers") or {}
-        return [w["name"] for w in reply.get("workers", []) if w.get("state") == "healthy"]
+        return [w["name"] for w in reply.get("workers", []) if w["in_table"] and w["link"]]
 
     def forwarded(self, name):
         """Packets this worker has sent on since its process started."""

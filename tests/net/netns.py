@@ -258,7 +258,8 @@ def _hold_new_namespace(starter):
 
 def run(argv, preexec_fn=None, check=True, **options):
     """A short command; its error output becomes the NetError's text."""
-    done = subprocess.run(argv, preexec_fn=preexec_fn, text=True, stdin=subprocess.DEVNULL,
+    done = subprocess.run(argv, preexec_fn=preexec_fn, text=True, errors="replace",
+                          stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
     if check and done.returncode != 0:
         raise NetError("%s: %s" % (" ".join(argv), (done.stderr or done.stdout).strip()))

@@ -70,7 +70,7 @@ def play(args, act, **site_options):
                 end(site, checks)
             finally:
                 site.close()
-    except NetError as e:
+    except (NetError, OSError) as e:
         checks.check("the test", False, str(e))
     except KeyboardInterrupt:
         sys.exit("stopped; everything is removed")
