@@ -150,7 +150,7 @@ static bool complete_sync(struct sweep *s, const struct hist_op *op)
         if (is_sync(s, a) && a->what == HIST_WRITE && a->version && !guard_holds(s, op, a))
             return false;
         if (is_sync(s, a) && a->what == HIST_SEE && !a->version &&
-            !absence_holds(s, op, a, floor > r.low ? floor : r.low))
+            !absence_holds(s, op, a, need > floor ? need : floor))
             return false;
     }
     if (r.low > s->floor[op->slot]) {
@@ -162,9 +162,10 @@ static bool complete_sync(struct sweep *s, const struct hist_op *op)
 
 static void bury(struct sweep *s, const struct hist_op *op)
 {
-    uint64_t stands = range_of(s, op).low;
-    if (s->op_floor[op->id] > stands)
-        stands = s->op_floor[op->id];
+    struct range r = range_of(s, op);
+    uint64_t stands = r.low > s->op_floor[op->id] ? r.low : s->op_floor[op->id];
+    if (stands >= r.write_low)
+        stands = r.write_low - 1; /* what it saw was before what it wrote */
     for (int i = 0; i < op->nacts; i++) {
         const struct hist_act *a = &hist_acts(s->h, op)[i];
         if (!is_sync(s, a))

@@ -161,7 +161,8 @@ static bool window_fill(struct search *s, const struct step *all, uint32_t n, ui
     return true;
 }
 
-/* Steps of every sync key in one pass: ops are in order of invocation. */
+/* Steps of every sync key in one pass: ops are in order of invocation. Pools
+ * and counters that reactions change have versions nobody asked for. */
 struct bucket {
     struct step *steps;
     uint32_t n, room;
@@ -198,7 +199,8 @@ static void buckets_fill(const struct index *x, struct bucket *all)
     for (uint32_t i = 0; i < h->nops; i++)
         for (int j = 0; j < h->ops[i].nacts; j++) {
             uint16_t key = hist_acts(h, &h->ops[i])[j].key;
-            bool counted = key != HIST_NO_KEY && h->keys[key].sync && !h->keys[key].pool;
+            bool counted = key != HIST_NO_KEY && h->keys[key].sync && !h->keys[key].pool &&
+                           (!h->keys[key].counter || h->keys[key].summed);
             struct step step;
             if (counted && step_of(h, &h->ops[i], key, &step) &&
                 (!all[key].n || all[key].steps[all[key].n - 1].op != i))

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * sim: runs seeds, finds planted bugs, replays one seed with a trace.
+ * Exit status: 0 all seeds clean (or all planted bugs found), 1 not, 2 usage.
+ */
+#include <getopt.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "world.h"
+
+enum { COUNTS_MATTER_FROM = 20, BUG_SEEDS_MAX = 400 };
+
+struct options {
+    uint64_t first, seeds;
+    bool one, trace, all_bugs, json;
+    enum shard_bug bug;
+    const char *seeds_file;
+    double minutes;
+};
+
+static const char *const bug_texts[SHARD_BUG_END] = {
+#define X(name, text) text,
+    SHARD_BUGS(X)
+#undef X
+};
+static const char *const bug_names[SHARD_BUG_END] = {
+#define X(name, text) #name,
+    SHARD_BUGS(X)
+#undef X
+};
+
+static const char usage[] =
+    "usage: sim [--seeds N] [--first S] [--file FILE]    run N seeds from S, and those of FILE\n"
+    "       sim --seed S [--trace]                       replay one\n"
+    "       sim --bug NAME [...]                         with a planted bug in the store\n"
+    "       sim --all-bugs                               find every planted bug\n"
+    "\n"
+    "  --seeds N      how many seeds (default 200)\n"
+    "  --first S      the first of them (default 1)\n"
+    "  --file FILE    seeds to run before them: a number per line, # begins a remark\n"
+    "  --seed S       just this one\n"
+    "  --trace        print every event: simulated time, who, what\n"
+    "  --bug NAME     one of the names below, or a part of it\n"
+    "  --all-bugs     seeds until each is found; exit 1 if one survives\n"
+    "  --minutes M    stop after M minutes of real time (default: no limit; --all-bugs: 5)\n"
+    "  -o json        the result as JSON\n"
+    "  -h, --help     this\n"
+    "\n"
+    "planted bugs:\n";
+
+static void print_usage(FILE *out)
+{
+    fputs(usage, out);
+    for (int i = 1; i < SHARD_BUG_END; i++)
+        fprintf(out, "  %-28s %s\n", bug_names[i], bug_texts[i]);
+}
+
+static double seconds_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* --- counts ------------------------------------------------------------------------- */
+
+static void counts_add(struct counts *to, const struct counts *more)
+{
+#define X(name, text) to->name += more->name;
+    SIM_COUNTS(X) SIM_NOTES(X)
+#undef X
+}
+
+static void counts_print(FILE *out, const struct counts *c)
+{
+#define X(name, text) fprintf(out, "  %12" PRIu64 "  %s\n", c->name, text);
+    SIM_COUNTS(X) SIM_NOTES(X)
+#undef X
+}
+
+static json_t *counts_json(const struct counts *c)
+{
+    json_t *o = json_object();
+#define X(name, text) json_object_set_new(o, #name, json_integer((json_int_t)c->name));
+    SIM_COUNTS(X) SIM_NOTES(X)
+#undef X
+    return o;
+}
+
+/* What never happened was never tested. */
+static int counts_missing(FILE *out, const struct counts *c)
+{
+    int zeros = 0;
+#define X(name, text)                                                                              \
+    if (!c->name && ++zeros)                                                                       \
+        fprintf(out, "FAILED: no %s in the whole run: nothing was shown about them\n", text);
+    SIM_COUNTS(X)
+#undef X
+    return zeros;
+}
+
+/* --- one seed ---------------------------------------------------------------------------- */
+
+static void print_failure(FILE *out, const struct world *w)
+{
+    fprintf(out, "seed %" PRIu64 " FAILED %s: %s\n", w->seed, w->verdict.check, w->verdict.text);
+    for (int i = 0; i < w->verdict.nops; i++)
+        hist_print_op(out, &w->history, w->verdict.ops[i]);
+    fprintf(out, "  replay: sim --seed %" PRIu64 " --trace", w->seed);
+    if (shard_bug)
+        fprintf(out, " --bug %s", bug_names[shard_bug]);
+    fprintf(out, "\n");
+}
+
+static bool run_one(struct world *w, uint64_t seed, const struct options *o, struct counts *total)
+{
+    bool good = run_seed(w, seed, o->trace);
+    counts_add(total, &w->counts);
+    return good;
+}
+
+/* --- many seeds ---------------------------------------------------------------------------- */
+
+struct tally {
+    struct counts counts;
+    uint64_t runs, failed;
+    json_t *failures;
+    double began;
+};
+
+static void tally_seed(struct tally *t, struct world *w, uint64_t seed, const struct options *o)
+{
+    t->runs++;
+    if (!run_one(w, seed, o, &t->counts)) {
+        t->failed++;
+        print_failure(o->json ? stderr : stdout, w);
+        json_array_append_new(t->failures,
+                              json_pack("{s:I, s:s, s:s}", "seed", (json_int_t)seed, "check",
+                                        w->verdict.check, "text", w->verdict.text));
+    }
+    if (o->one && !o->json)
+        counts_print(stdout, &w->counts);
+    run_clear(w);
+}
+
+static int tally_file(struct tally *t, struct world *w, const struct options *o)
+{
+    char line[400];
+    FILE *f = fopen(o->seeds_file, "r");
+    if (!f) {
+        fprintf(stderr, "sim: cannot read %s\n", o->seeds_file);
+        return 2;
+    }
+    while (fgets(line, sizeof line, f)) {
+        char *end;
+        uint64_t seed = strtoull(line, &end, 10);
+        if (end != line)
+            tally_seed(t, w, seed, o);
+    }
+    fclose(f);
+    return 0;
+}
+
+static int tally_print(struct tally *t, const struct options *o)
+{
+    double seconds = seconds_now() - t->began;
+    int missing = 0;
+    if (t->runs >= COUNTS_MATTER_FROM && !shard_bug)
+        missing = counts_missing(o->json ? stderr : stdout, &t->counts);
+    if (o->json) {
+        json_t *out = json_pack("{s:I, s:I, s:f, s:i, s:o, s:O}", "seeds", (json_int_t)t->runs,
+                                "failed", (json_int_t)t->failed, "seconds", seconds,
+                                "counts_at_zero", missing, "counts", counts_json(&t->counts),
+                                "failures", t->failures);
+        json_dumpf(out, stdout, JSON_INDENT(2));
+        printf("\n");
+        json_decref(out);
+    } else {
+        printf("%" PRIu64 " seeds, %" PRIu64 " failed, %.1f s\n", t->runs, t->failed, seconds);
+        if (!o->one)
+            counts_print(stdout, &t->counts);
+    }
+    return t->failed || missing ? 1 : 0;
+}
+
+static int run_many(struct world *w, const struct options *o)
+{
+    struct tally t = {.failures = json_array(), .began = seconds_now()};
+    int rc = o->seeds_file ? tally_file(&t, w, o) : 0;
+    for (uint64_t i = 0; !rc && i < o->seeds; i++) {
+        if (o->minutes > 0 && seconds_now() - t.began > o->minutes * 60)
+            break;
+        tally_seed(&t, w, o->first + i, o);
+    }
+    rc = rc ? rc : tally_print(&t, o);
+    json_decref(t.failures);
+    return rc;
+}
+
+/* --- planted bugs --------------------------------------------------------------------------- */
+
+/* Seeds until one fails; 0: it survived. */
+static uint64_t hunt(struct world *w, const struct options *o, double until, json_t *rows)
+{
+    double began = seconds_now();
+    struct counts unused = {0};
+    for (uint64_t i = 0; i < BUG_SEEDS_MAX && seconds_now() < until; i++) {
+        bool good = run_one(w, o->first + i, o, &unused);
+        if (!good) {
+            double seconds = seconds_now() - began;
+            json_array_append_new(
+                rows, json_pack("{s:s, s:I, s:I, s:s, s:s, s:f}", "bug", bug_names[shard_bug],
+                                "seeds", (json_int_t)(i + 1), "seed", (json_int_t)w->seed, "check",
+                                w->verdict.check, "text", w->verdict.text, "seconds", seconds));
+            if (!o->json)
+                printf("found     %-28s %4" PRIu64 " seeds %6.1f s  %s: %s\n",
+                       bug_names[shard_bug], i + 1, seconds, w->verdict.check, w->verdict.text);
+            fflush(stdout);
+            run_clear(w);
+            return i + 1;
+        }
+        run_clear(w);
+    }
+    if (!o->json)
+        printf("SURVIVED  %-28s %s\n", bug_names[shard_bug], bug_texts[shard_bug]);
+    return 0;
+}
+
+static int run_all_bugs(struct world *w, const struct options *o)
+{
+    double began = seconds_now();
+    double until = began + (o->minutes > 0 ? o->minutes : 5) * 60;
+    json_t *rows = json_array();
+    int survivors = 0;
+    for (int bug = 1; bug < SHARD_BUG_END; bug++) {
+        shard_bug = (enum shard_bug)bug;
+        survivors += !hunt(w, o, until, rows);
+    }
+    shard_bug = BUG_NONE;
+    double seconds = seconds_now() - began;
+    if (o->json) {
+        json_t *out = json_pack("{s:i, s:i, s:f, s:O}", "bugs", SHARD_BUG_END - 1, "survivors",
+                                survivors, "seconds", seconds, "found", rows);
+        json_dumpf(out, stdout, JSON_INDENT(2));
+        printf("\n");
+        json_decref(out);
+    } else {
+        printf("%d planted bugs, %d survived, %.1f s\n", SHARD_BUG_END - 1, survivors, seconds);
+    }
+    json_decref(rows);
+    return survivors ? 1 : 0;
+}
+
+/* --- options ------------------------------------------------------------------------------------ */
+
+static enum shard_bug bug_named(const char *text)
+{
+    for (int i = 0; i < SHARD_BUG_END; i++)
+        if (strcasestr(bug_names[i], text) || strcasestr(bug_texts[i], text))
+            return (enum shard_bug)i;
+    fprintf(stderr, "sim: no planted bug is called %s\n", text);
+    print_usage(stderr);
+    exit(2);
+}
+
+static uint64_t number(const char *text)
+{
+    char *end;
+    uint64_t n = strtoull(text, &end, 10);
+    if (!*text || *end) {
+        fprintf(stderr, "sim: %s is not a number\n", text);
+        exit(2);
+    }
+    return n;
+}
+
+static void parse(int argc, char **argv, struct options *o)
+{
+    static const struct option longs[] = {
+        {"seeds", required_argument, NULL, 'n'}, {"first", required_argument, NULL, 'f'},
+        {"seed", required_argument, NULL, 's'},  {"trace", no_argument, NULL, 't'},
+        {"bug", required_argument, NULL, 'b'},   {"all-bugs", no_argument, NULL, 'a'},
+        {"minutes", required_argument, NULL, 'm'}, {"file", required_argument, NULL, 'F'},
+        {"help", no_argument, NULL, 'h'},        {0},
+    };
+    for (int c; (c = getopt_long(argc, argv, "o:h", longs, NULL)) != -1;) {
+        switch (c) {
+        case 'n': o->seeds = number(optarg); break;
+        case 'f': o->first = number(optarg); break;
+        case 's': o->first = number(optarg), o->seeds = 1, o->one = true; break;
+        case 't': o->trace = true; break;
+        case 'b': o->bug = bug_named(optarg); break;
+        case 'a': o->all_bugs = true; break;
+        case 'm': o->minutes = atof(optarg); break;
+        case 'F': o->seeds_file = optarg; break;
+        case 'o': o->json = !strcmp(optarg, "json"); break;
+        case 'h': print_usage(stdout); exit(0);
+        default: print_usage(stderr); exit(2);
+        }
+    }
+    if (optind < argc) {
+        fprintf(stderr, "sim: what is %s?\n", argv[optind]);
+        exit(2);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    struct options o = {.first = 1, .seeds = 200};
+    struct world *w = malloc(sizeof *w);
+    if (!w)
+        return 1;
+    parse(argc, argv, &o);
+    shard_bug = o.bug;
+    int rc = o.all_bugs ? run_all_bugs(w, &o) : run_many(w, &o);
+    free(w);
+    return rc;
+}

@@ -1,0 +1,366 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The network. A connection carries frames between two processes. What sets a
+ * connection up (HELLO .. TABLE, ERROR) arrives in order and unharmed, as a
+ * channel promises; a loss of those is a connection reset. Everything else
+ * carries sequences or positions and is re-sent by its owner, so the network
+ * drops it, sends it twice and lets it overtake, each message by chance.
+ * Across a partition the former waits and the latter is lost.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "world.h"
+
+enum { DUPLICATE_PER_MILLE = 15, NO_ROOM_PER_MILLE = 3, INBOX_MAX = 256 };
+
+const char *net_type_name(uint8_t type)
+{
+    static const char *const names[MSG_TYPE_END] = {
+        [MSG_HELLO] = "HELLO", [MSG_WELCOME] = "WELCOME", [MSG_ERROR] = "ERROR",
+        [MSG_CLIENT_OPEN] = "CLIENT_OPEN", [MSG_CLIENT] = "CLIENT",
+        [MSG_TABLE_OPEN] = "TABLE_OPEN", [MSG_TABLE] = "TABLE", [MSG_BATCH] = "BATCH",
+        [MSG_RESULTS] = "RESULTS", [MSG_JOIN] = "JOIN", [MSG_VIEW] = "VIEW",
+        [MSG_SNAP_BEGIN] = "SNAP_BEGIN", [MSG_CHUNK] = "CHUNK", [MSG_CHUNK_ACK] = "CHUNK_ACK",
+        [MSG_SNAP_END] = "SNAP_END", [MSG_APPEND] = "APPEND", [MSG_ACK] = "ACK",
+        [MSG_STATUS] = "STATUS", [MSG_STATUS_IS] = "STATUS_IS",
+    };
+    return type < MSG_TYPE_END && names[type] ? names[type] : "?";
+}
+
+static bool in_order(uint8_t type)
+{
+    return type <= MSG_TABLE;
+}
+
+static void describe(char *to, size_t room, const struct msg_head *h)
+{
+    const struct msg_batch *b = (const void *)h;
+    const struct msg_results *r = (const void *)h;
+    const struct msg_append *a = (const void *)h;
+    const struct msg_ack *k = (const void *)h;
+    const struct msg_chunk *c = (const void *)h;
+    const struct msg_table *t = (const void *)h;
+    int n = snprintf(to, room, "%s e%" PRIu64, net_type_name(h->type), h->view_epoch);
+    to += n;
+    room -= (size_t)n;
+    if (h->type == MSG_BATCH)
+        snprintf(to, room, " client %" PRIu64 " ack %" PRIu64 " %u txns from seq %" PRIu64,
+                 b->client, b->ack, b->ntxn,
+                 b->ntxn ? ((const struct txn_head *)(b + 1))->seq : 0);
+    if (h->type == MSG_RESULTS)
+        snprintf(to, room, " client %" PRIu64 " %u results from seq %" PRIu64, r->client, r->nres,
+                 r->nres ? ((const struct txn_result_head *)(r + 1))->seq : 0);
+    if (h->type == MSG_APPEND)
+        snprintf(to, room, " %" PRIu64 "+%u commit %" PRIu64 " time %" PRIu64, a->first, a->count,
+                 a->commit, a->shard_time_ms);
+    if (h->type == MSG_ACK)
+        snprintf(to, room, " position %" PRIu64 "%s", k->position, k->drifted ? " DRIFTED" : "");
+    if (h->type == MSG_TABLE)
+        snprintf(to, room, " %s is %d %.60s", t->name, t->id, t->text);
+    if (h->type == MSG_CLIENT)
+        snprintf(to, room, " id %" PRIu64, ((const struct msg_client *)(const void *)h)->client);
+    if (h->type == MSG_CHUNK)
+        snprintf(to, room, " snapshot %" PRIu64 " slot %u at %" PRIu64, c->snapshot,
+                 c->slot_or_base, c->position);
+}
+
+/* --- delivery -------------------------------------------------------------------- */
+
+struct sim_channel {
+    struct channel base;
+    struct world *world;
+    uint32_t conn;
+    int proc;
+    struct parcel *inbox[INBOX_MAX];
+    uint32_t first, count;
+    struct parcel *lent;
+};
+
+struct parcel {
+    uint64_t bytes;
+    uint64_t frame[];   /* 8-byte aligned */
+};
+
+static struct conn *conn_of(struct world *w, uint32_t number)
+{
+    return &w->conns[number - 1];
+}
+
+static struct parcel *parcel_of(const void *frame, uint32_t bytes)
+{
+    struct parcel *p = malloc(sizeof *p + bytes);
+    if (!p)
+        abort();
+    p->bytes = bytes;
+    memcpy(p->frame, frame, bytes);
+    return p;
+}
+
+/* e->a: connection, e->b: receiving end, e->ptr: the parcel */
+static void deliver(struct world *w, const struct event *e)
+{
+    struct conn_end *end = &conn_of(w, (uint32_t)e->a)->end[e->b];
+    struct parcel *p = e->ptr;
+    if (!end->open || end->life != w->procs[end->proc].life)
+        return;
+    if (w->trace) {
+        char text[160];
+        describe(text, sizeof text, (const struct msg_head *)p->frame);
+        trace(w, end->proc, "<- #%u %s", (uint32_t)e->a, text);
+    }
+    if (end->proc < NODES) {
+        node_frame(w, end->proc, (uint32_t)e->a, p->frame, (uint32_t)p->bytes);
+        return;
+    }
+    struct sim_channel *c = end->channel;
+    if (c->count == INBOX_MAX)
+        return; /* the network may lose anything it may reorder */
+    c->inbox[(c->first + c->count++) % INBOX_MAX] = parcel_of(p->frame, (uint32_t)p->bytes);
+    peer_ready(w, end->proc - NODES);
+}
+
+static uint64_t delay_us(struct world *w)
+{
+    uint64_t us = 20 + rng_exp(&w->rng, 80);
+    if (rng_chance(&w->rng, 30))
+        us += rng_exp(&w->rng, 1500);
+    if (rng_chance(&w->rng, w->slow_per_mille))
+        us += rng_exp(&w->rng, 15000);
+    return us;
+}
+
+static void schedule(struct world *w, uint32_t number, int from, const void *frame, uint32_t bytes)
+{
+    struct conn *c = conn_of(w, number);
+    const struct msg_head *h = frame;
+    uint64_t at_us = w->now_us + delay_us(w);
+    if (at_us <= c->ordered_us[from])
+        at_us = c->ordered_us[from] + 1;
+    if (in_order(h->type)) {
+        if (at_us <= c->loose_us[from] && h->type == MSG_ERROR)
+            at_us = c->loose_us[from] + 1;
+        c->ordered_us[from] = at_us;
+    } else if (at_us < c->loose_us[from]) {
+        w->counts.reordered++;
+    } else {
+        c->loose_us[from] = at_us;
+    }
+    sched_at(w, at_us, c->end[!from].proc, deliver, number, (uint64_t)!from,
+             parcel_of(frame, bytes));
+}
+
+/* e->a: connection, e->b: sending end: what waited for a partition to heal */
+static void send_again(struct world *w, const struct event *e)
+{
+    struct parcel *p = e->ptr;
+    struct conn *c = conn_of(w, (uint32_t)e->a);
+    if (c->end[e->b].open)
+        net_send(w, (uint32_t)e->a, c->end[e->b].proc, p->frame, (uint32_t)p->bytes);
+}
+
+int net_send(struct world *w, uint32_t number, int proc, const void *frame, uint32_t bytes)
+{
+    struct conn *c = conn_of(w, number);
+    const struct msg_head *h = frame;
+    int from = c->end[1].proc == proc && c->end[1].life == w->procs[proc].life;
+    if (!c->end[from].open)
+        return -ENOTCONN;
+    if (msg_validate(frame, bytes))
+        run_fail(w, "wire", "%s sent an invalid %s: %s", w->procs[proc].name,
+                 net_type_name(h->type), msg_validate(frame, bytes));
+    bool cut = w->blocked[proc][c->end[!from].proc];
+    if (in_order(h->type)) {
+        if (cut)
+            sched_at(w, w->now_us + 10000, NOBODY, send_again, number, (uint64_t)from,
+                     parcel_of(frame, bytes));
+        else
+            schedule(w, number, from, frame, bytes);
+        return 0;
+    }
+    if (cut || rng_chance(&w->rng, w->drop_per_mille)) {
+        w->counts.dropped++;
+        if (w->trace) {
+            char text[160];
+            describe(text, sizeof text, h);
+            trace(w, proc, "-> #%u %s LOST", number, text);
+        }
+        return 0;
+    }
+    schedule(w, number, from, frame, bytes);
+    if (rng_chance(&w->rng, DUPLICATE_PER_MILLE)) {
+        w->counts.duplicated++;
+        schedule(w, number, from, frame, bytes);
+    }
+    return 0;
+}
+
+/* --- opening and closing ------------------------------------------------------------ */
+
+/* e->a: connection, e->b: the end that hears of it */
+static void hear_closed(struct world *w, const struct event *e)
+{
+    struct conn_end *end = &conn_of(w, (uint32_t)e->a)->end[e->b];
+    if (!end->open || end->life != w->procs[end->proc].life)
+        return;
+    end->open = false;
+    trace(w, end->proc, "#%u closed by the other side or the network", (uint32_t)e->a);
+    if (end->proc < NODES) {
+        node_closed(w, end->proc, (uint32_t)e->a);
+        return;
+    }
+    end->channel->base.open = false;
+    snprintf(end->channel->base.why, sizeof end->channel->base.why, "connection reset");
+    peer_ready(w, end->proc - NODES);
+}
+
+static void tell_closed(struct world *w, uint32_t number, int end, uint64_t after_us)
+{
+    struct conn *c = conn_of(w, number);
+    uint64_t at_us = w->now_us + after_us;
+    if (at_us <= c->ordered_us[!end])
+        at_us = c->ordered_us[!end] + 1;
+    if (c->end[end].open)
+        sched_at(w, at_us, c->end[end].proc, hear_closed, number, (uint64_t)end, NULL);
+}
+
+uint32_t net_dial(struct world *w, int from, int to)
+{
+    if (w->nconns == w->conns_room) {
+        w->conns_room = w->conns_room ? w->conns_room * 2 : 64;
+        w->conns = realloc(w->conns, w->conns_room * sizeof *w->conns);
+        if (!w->conns)
+            abort();
+    }
+    struct conn *c = &w->conns[w->nconns++];
+    memset(c, 0, sizeof *c);
+    c->end[0] = (struct conn_end){from, w->procs[from].life, true, NULL};
+    c->end[1] = (struct conn_end){to, w->procs[to].life, w->procs[to].alive, NULL};
+    trace(w, from, "#%u dials %s", w->nconns, w->procs[to].name);
+    if (!w->procs[to].alive)
+        tell_closed(w, w->nconns, 0, delay_us(w));
+    return w->nconns;
+}
+
+void net_close(struct world *w, uint32_t number, int proc, const char *why)
+{
+    struct conn *c = conn_of(w, number);
+    int end = c->end[1].proc == proc && c->end[1].life == w->procs[proc].life;
+    if (!c->end[end].open)
+        return;
+    trace(w, proc, "closes #%u: %s", number, why);
+    c->end[end].open = false;
+    tell_closed(w, number, !end, delay_us(w));
+}
+
+bool net_is_open(const struct world *w, uint32_t number, int proc)
+{
+    const struct conn *c = &w->conns[number - 1];
+    for (int i = 0; i < 2; i++)
+        if (c->end[i].proc == proc && c->end[i].life == w->procs[proc].life)
+            return c->end[i].open;
+    return false;
+}
+
+void net_reset(struct world *w, uint32_t number)
+{
+    tell_closed(w, number, 0, delay_us(w));
+    tell_closed(w, number, 1, delay_us(w));
+}
+
+/* Mostly the dead process's host says so at once; sometimes nobody does. */
+void net_crash(struct world *w, int proc)
+{
+    for (uint32_t i = 1; i <= w->nconns; i++)
+        for (int end = 0; end < 2; end++) {
+            struct conn_end *e = &conn_of(w, i)->end[end];
+            if (!e->open || e->proc != proc || e->life != w->procs[proc].life)
+                continue;
+            e->open = false;
+            bool silent = rng_chance(&w->rng, 150);
+            tell_closed(w, i, !end, delay_us(w) + (silent ? rng_below(&w->rng, 400000) : 0));
+        }
+}
+
+void net_clear(struct world *w)
+{
+    free(w->conns);
+    w->conns = NULL;
+    w->nconns = w->conns_room = 0;
+}
+
+/* --- a client's channel --------------------------------------------------------------- */
+
+static int channel_send_sim(struct channel *base, const void *frame, uint32_t bytes)
+{
+    struct sim_channel *c = (struct sim_channel *)base;
+    if (!base->open)
+        return -ENOTCONN;
+    if (rng_chance(&c->world->rng, NO_ROOM_PER_MILLE))
+        return -EAGAIN;
+    return net_send(c->world, c->conn, c->proc, frame, bytes);
+}
+
+static void channel_flush_sim(struct channel *base)
+{
+    (void)base;
+}
+
+static const void *channel_recv_sim(struct channel *base, uint32_t *bytes)
+{
+    struct sim_channel *c = (struct sim_channel *)base;
+    free(c->lent);
+    c->lent = NULL;
+    if (!c->count || !base->open)
+        return NULL;
+    c->lent = c->inbox[c->first];
+    c->first = (c->first + 1) % INBOX_MAX;
+    c->count--;
+    *bytes = (uint32_t)c->lent->bytes;
+    return c->lent->frame;
+}
+
+static int channel_fd_sim(struct channel *base, short *events)
+{
+    (void)base;
+    (void)events;
+    return -1;
+}
+
+static bool channel_arm_sim(struct channel *base)
+{
+    return ((struct sim_channel *)base)->count == 0;
+}
+
+static void channel_close_sim(struct channel *base)
+{
+    struct sim_channel *c = (struct sim_channel *)base;
+    struct conn_end *end = &conn_of(c->world, c->conn)->end[0];
+    net_close(c->world, c->conn, c->proc, "by the client");
+    end->channel = NULL;
+    for (; c->count; c->count--, c->first = (c->first + 1) % INBOX_MAX)
+        free(c->inbox[c->first]);
+    free(c->lent);
+    free(c);
+}
+
+struct channel *net_dial_channel(struct world *w, int from, int to)
+{
+    static const struct channel_ops ops = {
+        "simulated", channel_send_sim, channel_flush_sim, channel_recv_sim,
+        channel_fd_sim, channel_arm_sim, channel_close_sim,
+    };
+    struct sim_channel *c = calloc(1, sizeof *c);
+    if (!c)
+        abort();
+    c->base.ops = &ops;
+    c->base.open = true;
+    c->world = w;
+    c->proc = from;
+    c->conn = net_dial(w, from, to);
+    conn_of(w, c->conn)->end[0].channel = c;
+    return &c->base;
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The tables the simulated clients use, and their keys: a few hot ones in three
+ * hash slots, so that clients meet. A key has one number in the history.
+ */
+#ifndef SIM_TABLES_H
+#define SIM_TABLES_H
+
+#include "world.h"
+
+enum sim_table {
+    T_FLOWS = 0, /* sync hash, lives until deleted */
+    T_IDLE,      /* sync hash, idle time-out */
+    T_ALIVE,     /* sync hash, idle time-out, kept alive by the keeper */
+    T_CALM,      /* async hash, idle time-out */
+    T_SUMS,      /* sync counters */
+    T_HITS,      /* async counters */
+    T_CAPS,      /* sync counters, limit per partition */
+    T_PORTS,     /* pool with quarantine */
+    T_MAPS,      /* parents, own an index and a count */
+    T_SESSIONS,  /* their children, idle time-out */
+    SIM_TABLES
+};
+enum {
+    SIM_SLOTS = 3,
+    SIM_PORTS = 2 * POOL_BLOCK + 6, /* the last slot has six: it runs dry */
+    CAP_LIMIT = 3,
+    SESSIONS_PER_MAP = 3,
+    QUARANTINE_MS = 300,
+    LONGEST_TIMEOUT_MS = 1500,
+};
+
+extern const struct table_schema sim_schemas[SIM_TABLES];
+extern const uint8_t sim_per_slot[SIM_TABLES]; /* keys of a table in a slot; pool: 0 */
+
+/* Number of key `i` of a table in a slot; of a pool index. */
+uint16_t sim_key(enum sim_table table, uint32_t slot, uint32_t i);
+uint16_t sim_port_key(uint32_t index);
+/* Its bytes; returns their count. */
+uint32_t sim_key_bytes(uint16_t key, uint8_t *out);
+enum sim_table sim_key_table(uint16_t key);
+/* The other way round; HIST_NO_KEY: nobody ever asked for such a key. */
+uint16_t sim_key_find(enum sim_table table, const uint8_t *bytes, uint32_t len);
+/* Where the token stands in a value. */
+uint32_t sim_token_offset(enum sim_table table);
+
+#endif
