@@ -213,7 +213,7 @@ static void idle(struct worker *w)
 int loop_run(struct worker *w)
 {
     uint32_t idles = 0;
-    w->last_us = w->busy_since_us = loop_now_us();
+    w->last_us = w->busy_since_us = w->well_us = loop_now_us();
     while (w->state != WORKER_DONE && !w->fatal[0]) {
         if (round_once(w)) {
             idles = 0;

@@ -13,6 +13,7 @@
 
 enum {
     TEND_US = 100 * 1000,
+    TEND_JOINING_US = 20 * 1000,
     TROUBLE_US = 250 * 1000,     /* connecting takes a moment */
     LINK_GRACE_US = 300 * 1000,  /* a fresh memif connects within */
     LEAVE_US = 2500 * 1000,      /* steering answers `leave` within */
@@ -31,7 +32,9 @@ static void tend_store(struct worker *w, uint64_t now_us)
                     now_us - st.unreachable_since_us <= w->unreachable_us);
     if (w->state == WORKER_WAITING && st.fatal[0])
         snprintf(w->fatal, sizeof w->fatal, "%s", st.fatal);
-    bool lasts = st.unreachable_since_us == 0 || now_us - st.unreachable_since_us > TROUBLE_US;
+    if (!st.trouble[0])
+        w->well_us = now_us;
+    bool lasts = now_us - w->well_us > TROUBLE_US;
     joiner_complain(w->joiner, st.fatal[0] ? st.fatal : lasts ? st.trouble : "");
     if (w->state == WORKER_WAITING && lethe_ready(w->client)) {
         w->state = WORKER_SERVING;
@@ -140,7 +143,7 @@ static void tend_figures(struct worker *w, uint64_t now_us)
 
 void tend(struct worker *w, uint64_t now_us)
 {
-    w->tend_us = now_us + TEND_US;
+    w->tend_us = now_us + (w->steered && !w->joined ? TEND_JOINING_US : TEND_US);
     tend_store(w, now_us);
     if (w->steered)
         tend_steering(w, now_us);

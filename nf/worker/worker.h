@@ -67,6 +67,7 @@ struct worker {
     bool joined, store_well;
     uint64_t last_us;            /* start of the newest round */
     uint64_t tend_us, link_grace_us;
+    uint64_t well_us;            /* when the store last had no trouble */
     uint64_t quiet_since_us, leave_by_us, end_by_us;
     uint64_t busy_us, busy_since_us;
     uint32_t busy_permille, rtt_us;
