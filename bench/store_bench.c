@@ -1,0 +1,491 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Question "store": what does an operation on the state store cost, beside
+ * redis-server (persistence off) on the same machine in the same run?
+ *
+ * One client thread on core 1, one single-threaded server on core 0, loopback
+ * tcp, one connection, IN_FLIGHT batches outstanding, so that the server is
+ * never idle for want of requests. A batch of N is N operations in one frame
+ * (Lethe), in one write (redis pipeline), or one MGET. The redis side of this
+ * bench is as cheap as we can make it: requests are encoded beforehand and
+ * replies, all of one known size, are counted and not parsed; so client cost
+ * never favours us. 16-byte keys, 64-byte values, KEYS keys, uniform choice.
+ *
+ * Peers alternate within every run; a server's cost is its own CPU clock over
+ * the measured interval, divided by the operations answered in it.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "bench/process.h"
+#include "bench/report.h"
+#include "client/lethe.h"
+
+enum { KEYS = 100000, KEY = 16, VALUE = 64, IN_FLIGHT = 16, BATCH_MAX = 64 };
+
+struct settings {
+    int runs;
+    double seconds;
+    const char *store, *out;
+};
+
+struct sample {
+    double ops_per_s, server_us, client_us, backup_us;
+};
+
+static uint64_t rng_state = 88172645463325252u;
+static uint32_t pick_key(void)
+{
+    rng_state ^= rng_state << 13;
+    rng_state ^= rng_state >> 7;
+    rng_state ^= rng_state << 17;
+    return (uint32_t)(rng_state >> 20) % KEYS;
+}
+
+static void key_of(uint32_t n, char key[KEY + 1])
+{
+    snprintf(key, KEY + 1, "key:%012u", n);
+}
+
+/* --- Lethe -------------------------------------------------------------------- */
+
+struct lethe_peer {
+    pid_t primary, backup;
+    struct lethe_client *client;
+    int table;
+    bool writes;
+    int batch;
+    int left[IN_FLIGHT];         /* operations of a batch still unanswered */
+    uint64_t done, failed;
+    uint64_t versions[KEYS];
+};
+
+struct op_ref {
+    struct lethe_peer *peer;
+    uint32_t key;
+    int batch;
+};
+static struct op_ref op_refs[IN_FLIGHT][BATCH_MAX];
+
+static uint64_t now_us(void)
+{
+    return wall_ns() / 1000;
+}
+
+static void on_done(void *user, const struct txn_result_head *h)
+{
+    struct op_ref *ref = user;
+    struct lethe_peer *p = ref->peer;
+    const struct txn_result *r = txn_result_of(h, 0);
+    if (h->status != TXN_OK || !r)
+        p->failed++;
+    if (r)
+        p->versions[ref->key] = r->version;
+    p->done++;
+    p->left[ref->batch]--;
+}
+
+static void submit_op(struct lethe_peer *p, int batch, int i, uint32_t n, int code)
+{
+    char key[KEY + 1];
+    static const char value[VALUE] = "value";
+    key_of(n, key);
+    struct op_ref *ref = &op_refs[batch][i];
+    *ref = (struct op_ref){p, n, batch};
+    struct lethe_txn *t = lethe_txn_begin(p->client, slot_of(key, KEY), on_done, ref);
+    if (!t) {
+        fprintf(stderr, "the client's window is smaller than the bench needs\n");
+        exit(1);
+    }
+    if (code == TXN_INSERT)
+        lethe_txn_insert(t, p->table, key, value, 0);
+    else if (code == TXN_CAS)
+        lethe_txn_cas(t, p->table, key, p->versions[n], value, 0);
+    else
+        lethe_txn_get(t, p->table, key, 0);
+    lethe_txn_submit(t);
+}
+
+static void poll_client(struct lethe_peer *p)
+{
+    if (lethe_poll(p->client, now_us()) == 0 && lethe_arm(p->client)) {
+        struct pollfd f = {lethe_fd(p->client), POLLIN, 0};
+        poll(&f, 1, 1);
+    }
+}
+
+static void fill_keys(struct lethe_peer *p)
+{
+    for (uint32_t n = 0; n < KEYS;) {
+        int m = 0;
+        for (; m < BATCH_MAX && n < KEYS; m++, n++)
+            submit_op(p, 0, m, n, TXN_INSERT);
+        p->left[0] = m;
+        lethe_flush(p->client);
+        while (p->left[0] > 0)
+            poll_client(p);
+    }
+}
+
+static const struct table_schema bench_schema = {.name = "bench.kv",
+                                                 .kind = TABLE_HASH,
+                                                 .version = 1,
+                                                 .key_size = KEY,
+                                                 .part_len = KEY,
+                                                 .value_size = VALUE};
+
+static void write_site(const char *path, int primary_port, int backup_port)
+{
+    FILE *f = fopen(path, "w");
+    fprintf(f,
+            "run_dir: /tmp\n"
+            "store:\n  shards: 1\n  nodes:\n"
+            "    - {name: p, listen: \"127.0.0.1:%d\"}\n"
+            "    - {name: b, listen: \"127.0.0.1:%d\"}\n",
+            primary_port, backup_port);
+    fclose(f);
+}
+
+static pid_t start_node(const struct settings *s, const char *site, const char *node, int core)
+{
+    char control[256], log[256];
+    snprintf(control, sizeof control, "%s/store-%s.sock", s->out, node);
+    snprintf(log, sizeof log, "%s/store-%s.log", s->out, node);
+    const char *argv[] = {s->store, "-c",        site,    "--node", node,
+                          "--control", control, NULL};
+    return process_start(argv, core, log);
+}
+
+static struct lethe_peer *lethe_start(const struct settings *s, bool with_backup)
+{
+    static struct lethe_peer peers[2];
+    struct lethe_peer *p = &peers[with_backup];
+    char site[256], log[256], address[64], err[200];
+    int port = free_port(1);
+    snprintf(address, sizeof address, "127.0.0.1:%d", port);
+    snprintf(log, sizeof log, "%s/store.log", s->out);
+    snprintf(site, sizeof site, "%s/store-bench-site.yaml", s->out);
+    if (with_backup) {
+        write_site(site, port, free_port(1));
+        p->primary = start_node(s, site, "p", 0);
+        p->backup = start_node(s, site, "b", 1);
+    } else {
+        const char *argv[] = {s->store, "--standalone", "--listen", address, NULL};
+        p->primary = process_start(argv, 0, log);
+    }
+    struct lethe_config config = {.shards = 1, .address = address, .window = 4096};
+    p->client = lethe_client_create(&config, err, sizeof err);
+    if (!p->client || (p->table = lethe_table_open(p->client, &bench_schema)) < 0) {
+        fprintf(stderr, "client: %s\n", err);
+        exit(1);
+    }
+    for (uint64_t end = wall_ns() + 15000000000u; !lethe_ready(p->client);) {
+        poll_client(p);
+        if (wall_ns() > end) {
+            struct lethe_status st;
+            lethe_status(p->client, &st);
+            fprintf(stderr, "the store is not ready after 15 s: %s %s\n", st.trouble, st.fatal);
+            exit(1);
+        }
+    }
+    fill_keys(p);
+    return p;
+}
+
+static void lethe_stop(struct lethe_peer *p)
+{
+    lethe_client_destroy(p->client);
+    process_stop(p->primary);
+    if (p->backup)
+        process_stop(p->backup);
+}
+
+static void refill(struct lethe_peer *p, int batch)
+{
+    static uint32_t next_write; /* writes go round, so none is twice in flight */
+    for (int i = 0; i < p->batch; i++)
+        submit_op(p, batch, i, p->writes ? next_write++ % KEYS : pick_key(),
+                  p->writes ? TXN_CAS : TXN_GET);
+    p->left[batch] = p->batch;
+    lethe_flush(p->client);
+}
+
+static struct sample lethe_measure(struct lethe_peer *p, int batch, bool writes, double seconds)
+{
+    p->batch = batch;
+    p->writes = writes;
+    p->failed = 0;
+    uint64_t warm_until = wall_ns() + (uint64_t)(seconds * 2e8), end = 0, t0 = 0, c0 = 0, b0 = 0;
+    uint64_t mine0 = 0, done0 = 0;
+    for (int i = 0; i < IN_FLIGHT; i++)
+        refill(p, i);
+    for (;;) {
+        poll_client(p);
+        for (int i = 0; i < IN_FLIGHT; i++)
+            if (p->left[i] == 0)
+                refill(p, i);
+        uint64_t now = wall_ns();
+        if (!end && now >= warm_until) {
+            t0 = now, end = now + (uint64_t)(seconds * 1e9), done0 = p->done;
+            c0 = process_cpu_ns(p->primary), mine0 = thread_cpu_ns();
+            b0 = p->backup ? process_cpu_ns(p->backup) : 0;
+        } else if (end && now >= end) {
+            break;
+        }
+    }
+    double ops = (double)(p->done - done0), wall = (double)(wall_ns() - t0) / 1e9;
+    struct sample s = {ops / wall, (double)(process_cpu_ns(p->primary) - c0) / 1e3 / ops,
+                       (double)(thread_cpu_ns() - mine0) / 1e3 / ops,
+                       p->backup ? (double)(process_cpu_ns(p->backup) - b0) / 1e3 / ops : 0};
+    for (int i = 0; i < IN_FLIGHT; i++)
+        while (p->left[i] > 0)
+            poll_client(p);
+    if (p->failed) {
+        fprintf(stderr, "%lu operations failed\n", (unsigned long)p->failed);
+        exit(1);
+    }
+    return s;
+}
+
+/* --- redis ---------------------------------------------------------------------- */
+
+struct redis_peer {
+    pid_t pid;
+    int fd;
+};
+enum redis_how { REDIS_GET, REDIS_MGET, REDIS_SET };
+
+static struct redis_peer redis_start(const struct settings *s)
+{
+    char port[16], log[256];
+    struct redis_peer r;
+    int n = free_port(1);
+    snprintf(port, sizeof port, "%d", n);
+    snprintf(log, sizeof log, "%s/redis.log", s->out);
+    const char *argv[] = {"redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "",
+                          "--appendonly", "no", NULL};
+    r.pid = process_start(argv, 0, log);
+    r.fd = connect_port(n);
+    return r;
+}
+
+static size_t encode(char *out, enum redis_how how, int batch, uint32_t first_key)
+{
+    char *at = out, key[KEY + 1];
+    if (how == REDIS_MGET)
+        at += sprintf(at, "*%d\r\n$4\r\nMGET\r\n", batch + 1);
+    for (int i = 0; i < batch; i++) {
+        key_of(how == REDIS_SET ? (first_key + (uint32_t)i) % KEYS : pick_key(), key);
+        if (how == REDIS_GET)
+            at += sprintf(at, "*2\r\n$3\r\nGET\r\n$%d\r\n%s\r\n", KEY, key);
+        else if (how == REDIS_MGET)
+            at += sprintf(at, "$%d\r\n%s\r\n", KEY, key);
+        else
+            at += sprintf(at, "*3\r\n$3\r\nSET\r\n$%d\r\n%s\r\n$%d\r\n%064d\r\n", KEY, key, VALUE,
+                          7);
+    }
+    return (size_t)(at - out);
+}
+
+static size_t reply_bytes(enum redis_how how, int batch)
+{
+    if (how == REDIS_SET)
+        return (size_t)batch * 5; /* +OK\r\n */
+    size_t values = (size_t)batch * (5 + VALUE + 2); /* $64\r\n value \r\n */
+    char head[16];
+    return how == REDIS_MGET ? values + (size_t)sprintf(head, "*%d\r\n", batch) : values;
+}
+
+static void write_all(int fd, const char *data, size_t n)
+{
+    while (n) {
+        ssize_t w = write(fd, data, n);
+        if (w <= 0) {
+            perror("redis");
+            exit(1);
+        }
+        data += w;
+        n -= (size_t)w;
+    }
+}
+
+/* Requests are made beforehand: a set of them, used in turn. */
+enum { PREPARED = 256 };
+struct redis_plan {
+    char *bytes[PREPARED];
+    size_t length[PREPARED];
+    int next;
+};
+
+static void plan_make(struct redis_plan *plan, enum redis_how how, int batch)
+{
+    for (int i = 0; i < PREPARED; i++) {
+        plan->bytes[i] = malloc(256 * (size_t)batch + 64);
+        plan->length[i] = encode(plan->bytes[i], how, batch, (uint32_t)(i * batch));
+    }
+    plan->next = 0;
+}
+
+static void plan_send(struct redis_plan *plan, int fd)
+{
+    int i = plan->next++ % PREPARED;
+    write_all(fd, plan->bytes[i], plan->length[i]);
+}
+
+static struct sample redis_measure(struct redis_peer *r, enum redis_how how, int batch,
+                                   double seconds)
+{
+    static char sink[1 << 16];
+    struct redis_plan plan;
+    plan_make(&plan, how, batch);
+    size_t one = reply_bytes(how, batch), got = 0;
+    uint64_t batches = 0, batches0 = 0, t0 = 0, c0 = 0, mine0 = 0, end = 0;
+    uint64_t warm_until = wall_ns() + (uint64_t)(seconds * 2e8);
+    int outstanding = 0;
+    bool stop = false;
+    while (!stop || outstanding) {
+        while (!stop && outstanding < IN_FLIGHT) {
+            plan_send(&plan, r->fd);
+            outstanding++;
+        }
+        ssize_t n = read(r->fd, sink, sizeof sink);
+        if (n <= 0 || sink[0] == '-') {
+            fprintf(stderr, "redis: %.80s\n", n > 0 ? sink : "connection lost");
+            exit(1);
+        }
+        for (got += (size_t)n; got >= one; got -= one)
+            outstanding--, batches++;
+        uint64_t now = wall_ns();
+        if (!end && now >= warm_until) {
+            t0 = now, end = now + (uint64_t)(seconds * 1e9), batches0 = batches;
+            c0 = process_cpu_ns(r->pid), mine0 = thread_cpu_ns();
+        } else if (end && now >= end && !stop) {
+            stop = true;
+            batches0 = batches - batches0;
+            t0 = now - t0;
+            c0 = process_cpu_ns(r->pid) - c0;
+            mine0 = thread_cpu_ns() - mine0;
+        }
+    }
+    for (int i = 0; i < PREPARED; i++)
+        free(plan.bytes[i]);
+    double ops = (double)batches0 * batch;
+    return (struct sample){ops / ((double)t0 / 1e9), (double)c0 / 1e3 / ops,
+                           (double)mine0 / 1e3 / ops, 0};
+}
+
+static void redis_fill(struct redis_peer *r)
+{
+    static char request[1 << 16], reply[4096];
+    for (uint32_t n = 0; n < KEYS; n += BATCH_MAX) {
+        write_all(r->fd, request, encode(request, REDIS_SET, BATCH_MAX, n));
+        for (size_t want = reply_bytes(REDIS_SET, BATCH_MAX); want;) {
+            ssize_t got = read(r->fd, reply, want);
+            if (got <= 0)
+                exit(1);
+            want -= (size_t)got;
+        }
+    }
+}
+
+/* --- the bench -------------------------------------------------------------------- */
+
+static void add(struct report *r, const char *peer, int batch, struct sample s)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%s batch %d", peer, batch);
+    report_add(r, name, "operations", "1/s", s.ops_per_s);
+    report_add(r, name, "server CPU per operation", "us", s.server_us);
+    report_add(r, name, "client CPU per operation", "us", s.client_us);
+    if (s.backup_us > 0)
+        report_add(r, name, "backup CPU per operation", "us", s.backup_us);
+}
+
+static void one_run(const struct settings *s, struct report *r, int run)
+{
+    static const int batches[] = {1, 16, 64};
+    struct lethe_peer *alone = lethe_start(s, false), *pair = lethe_start(s, true);
+    struct redis_peer redis = redis_start(s);
+    redis_fill(&redis);
+    for (int i = 0; i < 3; i++) {
+        int b = batches[i];
+        report_progress("store: run %d of %d, batch %d ...", run + 1, s->runs, b);
+        add(r, "lethe get", b, lethe_measure(alone, b, false, s->seconds));
+        add(r, "redis GET pipelined", b, redis_measure(&redis, REDIS_GET, b, s->seconds));
+        add(r, "redis MGET", b, redis_measure(&redis, REDIS_MGET, b, s->seconds));
+        add(r, "lethe get, with backup", b, lethe_measure(pair, b, false, s->seconds));
+        add(r, "lethe cas", b, lethe_measure(alone, b, true, s->seconds));
+        add(r, "lethe cas, with backup", b, lethe_measure(pair, b, true, s->seconds));
+        add(r, "redis SET pipelined", b, redis_measure(&redis, REDIS_SET, b, s->seconds));
+    }
+    lethe_stop(alone);
+    lethe_stop(pair);
+    close(redis.fd);
+    process_stop(redis.pid);
+}
+
+static double better_redis(const struct report *r, int batch)
+{
+    char get[64], mget[64];
+    const char *cost = "server CPU per operation";
+    snprintf(get, sizeof get, "redis GET pipelined batch %d", batch);
+    snprintf(mget, sizeof mget, "redis MGET batch %d", batch);
+    double a = report_median(r, get, cost), b = report_median(r, mget, cost);
+    return a < b ? a : b;
+}
+
+static int usage(const char *self, int code)
+{
+    fprintf(code ? stderr : stdout,
+            "usage: %s [--runs N] [--seconds S] [--store PROGRAM] [--out DIR]\n"
+            "Measures operations/s and CPU per operation of lethe-store, with and without a\n"
+            "backup, beside redis-server. Writes DIR/store.json. Defaults: 5 runs of 0.5 s a\n"
+            "point, build/release/statestore/lethe-store, build/bench.\n",
+            self);
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    struct settings s = {5, 0.5, "build/release/statestore/lethe-store", "build/bench"};
+    static const struct option options[] = {
+        {"runs", 1, 0, 'r'},  {"seconds", 1, 0, 's'}, {"store", 1, 0, 'p'},
+        {"out", 1, 0, 'o'},   {"help", 0, 0, 'h'},    {0, 0, 0, 0},
+    };
+    for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        switch (o) {
+        case 'r': s.runs = atoi(optarg); break;
+        case 's': s.seconds = atof(optarg); break;
+        case 'p': s.store = optarg; break;
+        case 'o': s.out = optarg; break;
+        case 'h': return usage(argv[0], 0);
+        default: return usage(argv[0], 2);
+        }
+    }
+    if (s.runs < 1 || s.runs > 50 || s.seconds <= 0 || optind != argc)
+        return usage(argv[0], 2);
+    mkdir(s.out, 0755);
+    pin_to_core(1);
+    struct report *r = report_create("store", "State store beside redis-server", s.runs);
+    for (int run = 0; run < s.runs; run++)
+        one_run(&s, r, run);
+    for (int b = 1; b <= 64; b = b == 1 ? 16 : b * 4) {
+        static char names[3][48];
+        char *name = names[b == 1 ? 0 : b == 16 ? 1 : 2], ours[64];
+        snprintf(name, sizeof names[0], "redis_cpu_over_store_tcp_batch%d", b);
+        snprintf(ours, sizeof ours, "lethe get batch %d", b);
+        report_ratio(r, name,
+                     better_redis(r, b) / report_median(r, ours, "server CPU per operation"),
+                     b == 16 ? 2 : 0);
+    }
+    report_note(r, "redis: the better of pipelined GET and MGET; persistence off. Its SET is not "
+                   "conditional and waits for no replica; our cas is and does.");
+    report_note(r, "With a backup, backup and client share core 1, the primary has core 0.");
+    return report_finish(r, s.out) ? 1 : 0;
+}
