@@ -80,7 +80,7 @@ static void set_deadline(struct shard *s, struct table *t, uint8_t slot, uint32_
     m->timeout_ms = e->timeout_ms;
     m->children = e->children;
     record_at(t, slot, rec)->deadline_ms = local_deadline(s, e->deadline_ms, e->timeout_ms);
-    if (s->role == SHARD_PRIMARY && !m->armed && e->deadline_ms && !e->children)
+    if (s->role == SHARD_PRIMARY && e->deadline_ms && !e->children)
         wheel_arm(s, t, slot, rec);
     record_digest_update(s, t, slot, rec);
 }

@@ -256,6 +256,7 @@ struct shard {
 
     struct log log;
     uint64_t position, commit, digest;
+    uint64_t mark_position, mark_digest; /* shard_mark_get */
     struct reply_list suspended; /* held while a proposal is open */
     struct reply *reply_free;
     void *reply_slabs;
@@ -434,6 +435,7 @@ void on_table_open(struct shard *s, struct conn *c, const struct msg_table_open 
 
 /* timer.c */
 void wheel_reset(struct shard *s);
+/* The wheel looks at the record at its deadline, or earlier. */
 void wheel_arm(struct shard *s, struct table *t, uint8_t slot, uint32_t rec);
 void wheel_disarm(struct shard *s, struct table *t, uint8_t slot, uint32_t rec);
 void timers_run(struct shard *s);

@@ -71,6 +71,15 @@ void *log_next(struct shard *s, uint32_t bytes)
     return s->log.ring + place(&s->log, bytes) % s->log.room;
 }
 
+/* The state at s->position is final: the next entry is about to change it. */
+static void mark(struct shard *s)
+{
+    if (s->position % SHARD_MARK_EVERY || s->role == SHARD_JOINING)
+        return;
+    s->mark_position = s->position;
+    s->mark_digest = s->digest;
+}
+
 void log_push(struct shard *s, const struct entry *e)
 {
     struct log *l = &s->log;
@@ -79,6 +88,7 @@ void log_push(struct shard *s, const struct entry *e)
     if (offset < l->end)
         offset += l->room;
     assert(e->position == s->position + 1);
+    mark(s);
     if (l->first > s->position)
         l->begin = offset;
     s->position = e->position;

@@ -112,7 +112,7 @@ void peers_conn_closed(struct shard *s, uint32_t conn)
 void peer_send_view(struct shard *s, struct peer *p)
 {
     struct msg_view m = {.nmembers = s->view.nmembers};
-    memcpy(m.members, s->view.members, sizeof m.members);
+    memcpy(m.members, s->view.members, s->view.nmembers * sizeof *m.members);
     shard_send(s, p->conn, &m, MSG_VIEW, sizeof m);
 }
 
@@ -200,6 +200,8 @@ static void tick(struct shard *s, struct peer *p)
                                holds_back_log(s, p))) {
         shard_note(s, "gave up the join of node %u: it does not keep up", p->node.node);
         peer_remove(s, p);
+    } else if (!p->in_view && silent) {
+        p->join.gates = false; /* until it is heard again nobody waits for it */
     }
 }
 

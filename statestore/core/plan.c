@@ -219,15 +219,17 @@ bool plan_add(struct shard *s, struct work *w, const uint8_t *deltas)
 
 /* --- touches ------------------------------------------------------------------------- */
 
-static void touch_one(struct shard *s, struct table *t, uint32_t rec, uint64_t deadline_ms)
+/* `log`: an entry is made anyway. Returns whether one is. */
+static bool touch_one(struct shard *s, struct table *t, uint32_t rec, uint64_t deadline_ms,
+                      bool log)
 {
     const struct record *r = record_at(t, s->x.slot, rec);
     const struct meta *m = meta_at(t, s->x.slot, rec);
     struct work *w = s->x.nwork ? plan_find(s, t->id, r->payload) : NULL;
-    bool log = deadline_ms > m->replicated_ms + touch_slack_ms(m->timeout_ms) &&
-               !SHARD_BUG(BUG_TOUCH_NOT_LOGGED);
     if (r->deadline_ms >= deadline_ms || !m->timeout_ms)
-        return;
+        return false;
+    log |= deadline_ms > m->replicated_ms + touch_slack_ms(m->timeout_ms);
+    log &= !SHARD_BUG(BUG_TOUCH_NOT_LOGGED);
     if (!w && log && (w = load_rec(s, t, rec)))
         w->meta = true;
     if (w) {
@@ -236,18 +238,19 @@ static void touch_one(struct shard *s, struct table *t, uint32_t rec, uint64_t d
     }
     if (s->x.ntouch < TOUCHES_MAX)
         s->x.touches[s->x.ntouch++] = (struct touch){t->id, rec, deadline_ms};
+    return log;
 }
 
 void plan_touch(struct shard *s, struct table *t, uint32_t rec)
 {
     const struct meta *m = meta_at(t, s->x.slot, rec);
     uint64_t mine = m->timeout_ms ? s->time_ms + m->timeout_ms : 0;
-    touch_one(s, t, rec, mine);
+    bool logged = touch_one(s, t, rec, mine, false);
     if (m->parent_rec == REC_NONE)
         return;
     struct table *pt = s->table[m->parent_table];
     uint64_t its = s->time_ms + meta_at(pt, s->x.slot, m->parent_rec)->timeout_ms;
-    touch_one(s, pt, m->parent_rec, its > mine ? its : mine);
+    touch_one(s, pt, m->parent_rec, its > mine ? its : mine, logged);
 }
 
 void plan_extend_parent(struct shard *s, struct work *child)
@@ -258,7 +261,7 @@ void plan_extend_parent(struct shard *s, struct work *child)
         return;
     if (child->parent < 0) {
         uint64_t its = s->time_ms + meta_at(pt, s->x.slot, child->parent_rec)->timeout_ms;
-        touch_one(s, pt, child->parent_rec, its > deadline ? its : deadline);
+        touch_one(s, pt, child->parent_rec, its > deadline ? its : deadline, true);
         return;
     }
     struct work *p = &s->x.work[child->parent];

@@ -280,7 +280,8 @@ static inline void rig_run_until_copies(struct rig *r, uint32_t copies)
 {
     for (int i = 0; i < 20000; i++) {
         struct shard_status st = rig_status(r, r->primary);
-        if (st.role == SHARD_PRIMARY && st.copies == copies && st.commit == st.position)
+        if (st.role == SHARD_PRIMARY && st.copies == copies && st.commit == st.position &&
+            shard_takes_requests(r->shard[r->primary]))
             return;
         rig_run(r, 1);
     }
@@ -333,11 +334,11 @@ static inline void rig_start(struct rig *r, int primary)
 
 static inline void rig_crash(struct rig *r, int shard)
 {
+    shard_destroy(r->shard[shard]);
+    r->shard[shard] = NULL;
     for (int i = 0; i < RIG_SHARDS; i++)
         if (i != shard)
             rig_disconnect(r, shard, i);
-    shard_destroy(r->shard[shard]);
-    r->shard[shard] = NULL;
 }
 
 /* The view service names `shard` the only member, in the next epoch. */

@@ -73,6 +73,7 @@ void state_discard(struct shard *s)
     clients_clear(s);
     memset(s->slot, 0, sizeof s->slot);
     s->client_counter = s->base_position = s->digest = 0;
+    s->mark_position = s->mark_digest = 0;
     s->has_state = s->drifted = false;
     log_reset(s, 0);
     wheel_reset(s);
@@ -290,6 +291,12 @@ static void count_pools(const struct shard *s, struct shard_status *out)
             out->pool_resting += p ? p->end - p->ready : 0;
         }
     }
+}
+
+void shard_mark_get(const struct shard *s, uint64_t *position, uint64_t *digest)
+{
+    *position = s->mark_position;
+    *digest = s->mark_digest;
 }
 
 void shard_status_get(const struct shard *s, struct shard_status *out)

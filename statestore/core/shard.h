@@ -107,6 +107,13 @@ bool shard_takes_requests(const struct shard *s);
 
 void shard_status_get(const struct shard *s, struct shard_status *out);
 
+/* The last position that is a multiple of SHARD_MARK_EVERY, and the digest of
+ * the state there; 0: none yet, or not since the state was discarded. All
+ * replicas mark the same positions, so that an observer who asks one after the
+ * other, while writes go on, can compare. */
+enum { SHARD_MARK_EVERY = 1024 };
+void shard_mark_get(const struct shard *s, uint64_t *position, uint64_t *digest);
+
 /* --- for tests, the digest and the simulator's checkers --------------------- */
 
 /* One entry of the state, as seen by an oracle. */

@@ -70,7 +70,8 @@ struct meta {                 /* 64 bytes */
     uint32_t timeout_ms, children;
     uint32_t parent_rec;      /* REC_NONE: no parent */
     uint32_t parent_mix;      /* CRC32C of the parent's key: replica-independent */
-    uint8_t parent_table, armed, zero[6];
+    uint8_t parent_table, armed, zero[2];
+    uint32_t due_tick;        /* when the wheel looks at it, low bits */
 };
 
 struct bucket {

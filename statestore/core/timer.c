@@ -45,6 +45,7 @@ static void link_in(struct shard *s, rec_ref ref, struct meta *m, uint64_t due_t
         meta_of(s, *head)->prev = ref;
     *head = ref;
     m->armed = 1;
+    m->due_tick = (uint32_t)tick;
     w->armed++;
 }
 
@@ -67,8 +68,13 @@ static uint64_t due_tick(uint64_t deadline_ms)
 
 void wheel_arm(struct shard *s, struct table *t, uint8_t slot, uint32_t rec)
 {
-    link_in(s, ref_make(t->id, slot, rec) + 1, meta_at(t, slot, rec),
-            due_tick(record_at(t, slot, rec)->deadline_ms));
+    struct meta *m = meta_at(t, slot, rec);
+    uint64_t tick = due_tick(record_at(t, slot, rec)->deadline_ms);
+    if (m->armed && (int32_t)((uint32_t)tick - m->due_tick) >= 0)
+        return; /* looked at early enough */
+    if (m->armed)
+        link_out(s, m);
+    link_in(s, ref_make(t->id, slot, rec) + 1, m, tick);
 }
 
 void wheel_disarm(struct shard *s, struct table *t, uint8_t slot, uint32_t rec)

@@ -11,6 +11,7 @@
  *   backup     backup                  backup
  *   backup     nothing                 idle      as above
  *   joining    backup (complete)       backup
+ *   joining    primary (complete)      primary
  *   joining    nothing                 joining
  *   idle       primary, epoch 1, empty primary   a fresh start
  *   idle       primary otherwise       lost      refuses until an operator decides
@@ -128,6 +129,8 @@ static void adopt(struct shard *s)
     case SHARD_JOINING:
         if (at > 0 && s->joining.complete)
             become_backup(s);
+        else if (at == 0 && s->joining.complete && s->position >= s->joining.whole_at)
+            become_primary(s); /* was a member already, and nobody lived to tell us */
         else if (at >= 0)
             leave_view(s, "it names us before we have caught up");
         break;
