@@ -119,8 +119,9 @@ static void counter_op(struct rig *r, struct oracle *o, uint32_t n)
     }
     memcpy(&first, sum, 8);
     rig_begin(&t, slot);
-    rig_op(&t, (struct txn_op){.code = code, .table = COUNTS, .arg0 = (uint64_t)limit}, key,
-           sizeof key, d, sizeof d);
+    rig_op(&t, (struct txn_op){.code = code, .table = COUNTS,
+                               .arg0 = code == TXN_ADD ? 0 : (uint64_t)limit},
+           key, sizeof key, d, sizeof d);
     const struct txn_result_head *h = rig_call(r, &t);
     const struct txn_result *x = txn_result_first(h);
     if (code == TXN_ADD_LIMIT && first > limit) {
@@ -181,7 +182,8 @@ static void pool_op(struct rig *r, struct oracle *o)
     uint8_t code = rig_random(r) % 3 == 0 ? TXN_CAS : rig_random(r) % 4 ? TXN_GET : TXN_FREE;
     uint64_t version = guess(r, k);
     rig_begin(&t, slot);
-    rig_op(&t, (struct txn_op){.code = code, .table = PORTS, .arg0 = version}, &index, 4, value,
+    rig_op(&t, (struct txn_op){.code = code, .table = PORTS,
+                               .arg0 = code == TXN_GET ? 0 : version}, &index, 4, value,
            code == TXN_CAS ? sizeof value : 0);
     const struct txn_result_head *h = rig_call(r, &t);
     const struct txn_result *x = txn_result_first(h);
@@ -193,7 +195,7 @@ static void pool_op(struct rig *r, struct oracle *o)
         k->version = x->version;
         memcpy(k->value, value, sizeof value);
     } else {
-        *k = (struct known){.free_at = r->now + ports.quarantine_ms - 1};
+        *k = (struct known){.free_at = r->now + ports.quarantine_ms};
     }
 }
 
@@ -279,7 +281,7 @@ static void test_pool_at_the_brim(void **state)
             rig_op(&t, (struct txn_op){.code = TXN_FREE, .table = PORTS,
                                        .arg0 = o->port[index].version}, &index, 4, NULL, 0);
             CHECK(rig_call(r, &t)->status == TXN_OK, SEED);
-            o->port[index] = (struct known){.free_at = r->now + ports.quarantine_ms - 1};
+            o->port[index] = (struct known){.free_at = r->now + ports.quarantine_ms};
         }
         if (i % 8 == 0)
             rig_run(r, 1);
