@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The engine: order, runs, conflicts, rounds, chains, time-outs, discarding,
- * bounds. The NF and the store are scripted (scripted_nf.h, scripted_store.h). */
-#include "nf/runtime/scripted_nf.h"
+ * bounds. The NF and the store are scripted (scripted_bench.h). */
+#include "nf/runtime/scripted_bench.h"
 
 #include <malloc.h>
 #include <signal.h>
@@ -184,6 +184,20 @@ static void run_conflicts_as_a_whole(void **state)
         assert_int_equal(b->packets[i].state, EMITTED);
         assert_int_equal(b->packets[i].ttl, 63);
     }
+    bench_stop();
+}
+
+static void entry_with_a_patched_key_is_the_one_written(void **state)
+{
+    bench_start(1, 0, 0);
+    uint32_t key = 5, named[4] = {6}, other = 6, zero[4] = {0};
+    scripted_put(&b->store, 0, &key, named);
+    scripted_put(&b->store, 0, &other, zero);
+    struct bench_packet *q = bench_one(1, "k", 5);
+    bench_finish();
+    assert_int_equal(q->state, EMITTED);
+    assert_int_equal(entry(6), 1);
+    assert_int_equal(entry(5), 6);
     bench_stop();
 }
 
@@ -627,6 +641,7 @@ int main(void)
         cmocka_unit_test(conflict_with_a_deletion_looks_up_afresh),
         cmocka_unit_test(conflict_is_given_up_after_three_reruns),
         cmocka_unit_test(run_conflicts_as_a_whole),
+        cmocka_unit_test(entry_with_a_patched_key_is_the_one_written),
         cmocka_unit_test(deletion_ends_the_run),
         cmocka_unit_test(creation_of_one_key_twice_is_two_runs),
         cmocka_unit_test(second_round_is_shared_by_the_run),

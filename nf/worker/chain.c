@@ -78,7 +78,7 @@ static int instances_create(const char *path, struct chain *c, char *err, uint32
         int rc = nf_instance_create(nf_registry[at], config, &c->nf[c->n], why, sizeof why);
         if (rc) {
             snprintf(key, sizeof key, "nfs.%s", name);
-            snprintf(err, err_len, "%s:%u: %s: %s", path, site_line(path, key), key, why);
+            snprintf(err, err_len, "%s:%u: %s", path, site_line(path, key), why);
             return rc;
         }
         c->n++;
