@@ -2,7 +2,7 @@
 /*
  * libcyaml's words for what is wrong ("Unexpected key: prt", then a backtrace
  * of lines and columns) become one sentence with the key's path and line. The
- * place is found by the value's line and column (places.h): libcyaml's own
+ * path of a value is found by its line and column (places.h): libcyaml's own
  * names for sequence entries count from 0 or 1 as it happens.
  */
 #include "common/config/schema.h"
@@ -95,12 +95,6 @@ static const char *after(const char *message, const char *start)
     return strncmp(message, start, len) == 0 ? message + len : NULL;
 }
 
-static void parent_of(char *path)
-{
-    char *dot = strrchr(path, '.');
-    *(dot ? dot : path) = 0;
-}
-
 static void child_of(char path[PLACE_PATH_MAX], const char *key)
 {
     size_t used = strlen(path);
@@ -129,26 +123,48 @@ static int explain_value(const struct complaint *c, const char *key, const char 
     return complain(c, key, "%s", *message ? message : "cannot be read");
 }
 
+/* libcyaml's place of an unknown or missing key is that of the value before it,
+ * which may be another mapping; so these two are found in the places instead. */
+
+static int explain_unknown(const struct complaint *c, const cyaml_schema_value_t *top)
+{
+    char parent[PLACE_PATH_MAX], keys[400];
+    for (uint32_t i = 0; i < c->places->count; i++) {
+        const struct place *p = &c->places->at[i];
+        const char *key = p->path + p->parent_bytes;
+        snprintf(parent, sizeof parent, "%.*s", (int)p->parent_bytes, p->path);
+        const cyaml_schema_field_t *fields = *p->path && *key != '[' ? fields_at(top, parent) : NULL;
+        key += *key == '.';
+        if (!fields || field_named(fields, key, strlen(key)))
+            continue;
+        list_keys(fields, keys, sizeof keys);
+        return complain(c, p->path, "is no key here; known are: %s", keys);
+    }
+    return complain(c, "", "there is an unknown key");
+}
+
+static int explain_missing(const struct complaint *c, const cyaml_schema_value_t *top,
+                           const char *key)
+{
+    for (uint32_t i = 0; i < c->places->count; i++) {
+        char path[PLACE_PATH_MAX];
+        snprintf(path, sizeof path, "%s", c->places->at[i].path);
+        const cyaml_schema_field_t *f = field_named(fields_at(top, path), key, strlen(key));
+        child_of(path, key);
+        if (f && !(f->value.flags & CYAML_FLAG_OPTIONAL) && !places_find(c->places, path))
+            return complain(c, path, "is missing; write it");
+    }
+    return complain(c, key, "is missing; write it");
+}
+
 int explain(const struct complaint *c, const struct cyaml_words *w,
             const cyaml_schema_value_t *top)
 {
-    const struct place *at = places_find_value(c->places, w->line, w->column);
-    char path[PLACE_PATH_MAX], keys[400];
+    const struct place *at = w->line ? places_find_value(c->places, w->line, w->column) : NULL;
     const char *key;
-    snprintf(path, sizeof path, "%s", at && w->line ? at->path : "");
-    /* a mapping starts where its first key does: the place found is the value's */
-    if ((key = after(w->message, "Unexpected key: "))) {
-        if (!fields_at(top, path))
-            parent_of(path);
-        list_keys(fields_at(top, path), keys, sizeof keys);
-        child_of(path, key);
-        return complain(c, path, "is no key here; known are: %s", keys);
-    }
-    if ((key = after(w->message, "Missing required mapping field: "))) {
-        if (!fields_at(top, path))
-            parent_of(path);
-        child_of(path, key);
-        return complain(c, path, "is missing; write it");
-    }
-    return explain_value(c, path, w->message);
+    if (after(w->message, "Unexpected key: "))
+        return explain_unknown(c, top);
+    if ((key = after(w->message, "Missing required mapping field: ")))
+        return explain_missing(c, top, key);
+    return explain_value(c, at ? at->path : "", w->message);
 }

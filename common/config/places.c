@@ -31,13 +31,27 @@ static int refuse(struct places *p, uint32_t line, const char *key, const char *
     return -EINVAL;
 }
 
+static bool grow(struct places *p)
+{
+    uint32_t room = p->room ? 2 * p->room : 64;
+    struct place *more = realloc(p->at, room * sizeof *more);
+    if (!more)
+        return false;
+    p->at = more;
+    p->room = room;
+    return true;
+}
+
 static int note(struct reader *r, const char *path, uint32_t line, const yaml_mark_t *value)
 {
     struct places *p = r->places;
     if (p->count == PLACES_MAX)
         return refuse(p, line, path, "the file has too many keys");
+    if (p->count == p->room && !grow(p))
+        return -ENOMEM;
     struct place *at = &p->at[p->count++];
     snprintf(at->path, sizeof at->path, "%s", path);
+    at->parent_bytes = r->depth ? (uint32_t)strlen(r->levels[r->depth - 1].path) : 0;
     at->line = line;
     at->value_line = (uint32_t)value->line + 1;
     at->value_column = (uint32_t)value->column + 1;
@@ -58,7 +72,7 @@ static int read_key(struct reader *r, const yaml_event_t *e)
     uint32_t line = (uint32_t)e->start_mark.line + 1;
     const char *key = (const char *)e->data.scalar.value;
     char why[80];
-    if (e->type != YAML_SCALAR_EVENT || strlen(key) != e->data.scalar.length)
+    if (e->type != YAML_SCALAR_EVENT || !*key || strlen(key) != e->data.scalar.length)
         return refuse(r->places, line, top->path, "a key must be a plain word");
     if (!join(r->path, top->path, key, 0))
         return refuse(r->places, line, top->path, "a key in here is too long");
@@ -145,8 +159,8 @@ int places_read(struct places *p, const uint8_t *text, uint32_t bytes)
 {
     struct reader *r = calloc(1, sizeof *r);
     yaml_parser_t y;
-    *p = (struct places){.at = calloc(PLACES_MAX, sizeof *p->at)};
-    if (!r || !p->at || !yaml_parser_initialize(&y)) {
+    *p = (struct places){0};
+    if (!r || !yaml_parser_initialize(&y)) {
         free(r);
         return -ENOMEM;
     }

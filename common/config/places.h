@@ -16,12 +16,13 @@ enum { PLACES_MAX = 4096, PLACE_PATH_MAX = 160, PLACES_DEPTH_MAX = 12 };
 
 struct place {
     char path[PLACE_PATH_MAX];
+    uint32_t parent_bytes;             /* of path: the mapping or list it is in */
     uint32_t line;                     /* of the key, from 1 */
     uint32_t value_line, value_column; /* of the value, from 1, as libcyaml counts */
 };
 
 struct places {
-    uint32_t count;
+    uint32_t count, room;
     struct place *at;
     uint32_t bad_line;                 /* where places_read failed */
     char bad_key[PLACE_PATH_MAX];

@@ -143,6 +143,14 @@ static int load(const uint8_t *text, uint32_t bytes, const struct cyaml_schema_f
     return 0;
 }
 
+/* Values and keys are quoted in errors as they came; an error is one line. */
+static void make_one_line(char *err)
+{
+    for (; *err; err++)
+        if ((unsigned char)*err < 0x20 || *err == 0x7f)
+            *err = '?';
+}
+
 static int parse(const char *file, const uint8_t *text, uint32_t bytes,
                  const struct cyaml_schema_field *nf_fields, uint32_t nf_size, struct site **site,
                  void **nf_config, char *err, uint32_t err_len)
@@ -159,8 +167,10 @@ static int parse(const char *file, const uint8_t *text, uint32_t bytes,
     else
         bad = load(text, bytes, nf_fields, nf_size, &l, &c);
     places_free(&places);
-    if (bad)
+    if (bad) {
+        make_one_line(err);
         return bad;
+    }
     *site = &l->site;
     if (nf_config)
         *nf_config = l->nf_config;

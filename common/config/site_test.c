@@ -51,6 +51,14 @@ static const struct row { const char *text, *error; } rows[] = {
     {"- a\n", "site.yaml:1: needs keys with values, one a line and indented"},
     {"stor:\n  shards: 1\n", "site.yaml:1: stor: is no key here; known are: failure_timeout_ms, "
                             "run_dir, store, steering, worker, chain, nfs"},
+    {NODE "stor: 1\n", "site.yaml:4: stor: is no key here; known are: failure_timeout_ms, run_dir, "
+                        "store, steering, worker, chain, nfs"},
+    {NODE "nfs:\n  a: {b: c}\n  nat44:\n    external: [a]\n",
+     "site.yaml:5: nfs.a: is no key here; known are: nat44"},
+    {NODE "a.b: 1\n", "site.yaml:4: a.b: is no key here; known are: failure_timeout_ms, run_dir, "
+                       "store, steering, worker, chain, nfs"},
+    {NODE "[a]: 1\n", "site.yaml:4: a key must be a plain word"},
+    {NODE "\"\": 1\n", "site.yaml:4: a key must be a plain word"},
     {NODE "worker:\n  mbufs: 2000\n  mbuf: 1\n",
      "site.yaml:6: worker.mbuf: is no key here; known are: window_bursts, max_hold_ms, "
      "packets_in_flight, mbufs, ipv6"},
@@ -70,6 +78,8 @@ static const struct row { const char *text, *error; } rows[] = {
     {NODE "chain: [1, 2, 3, 4, 5, 6, 7, 8, 9]\n",
      "site.yaml:4: chain[8]: has too many entries; write at most 8"},
     {NODE "chain: [a, [b]]\n", "site.yaml:4: chain[1]: needs one text"},
+    {NODE "\"a\\nb\": 1\n", "site.yaml:4: a?b: is no key here; known are: failure_timeout_ms, run_dir, "
+                            "store, steering, worker, chain, nfs"},
     /* numbers */
     {NODE "  shards: 99\n", "site.yaml:4: store.shards: 99 is too many; write a number from 1 to 16"},
     {NODE "  shards: 0\n", "site.yaml:4: store.shards: 0 is too few; write a number from 1 to 16"},
