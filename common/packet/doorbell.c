@@ -2,9 +2,10 @@
 /*
  * The doorbell: a page with one word, and a FIFO. See doorbell.h.
  *
- * The page's flock says that the owner lives: a second owner is refused, a
- * dead one's files are taken over *as they are* (same inodes), so that ringers
- * which opened them before the kill go on ringing the new owner.
+ * The page's flock says that the owner lives: a second owner is refused (after
+ * DYING_MS: a killed process holds its locks until its memory is taken apart),
+ * a dead one's files are taken over *as they are* (same inodes), so that
+ * ringers which opened them before the kill go on ringing the new owner.
  *
  * A ringer killed between its exchange and its write loses that one wake-up:
  * sleepers use a time-out.
@@ -21,9 +22,10 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { PAGE_BYTES = 4096, EXTRA_MAX = 15, SLACK_NS = 1000 };
+enum { PAGE_BYTES = 4096, EXTRA_MAX = 15, SLACK_NS = 1000, DYING_MS = 1000, DYING_STEP_MS = 5 };
 
 struct doorbell {
     uint32_t *sleeping;       /* shared: 1 while the owner sleeps or is about to */
@@ -85,14 +87,28 @@ static bool still_linked(const struct doorbell *d)
            ours.st_ino == there.st_ino && ours.st_dev == there.st_dev;
 }
 
+static int lock_or_wait_for_the_dying(int fd)
+{
+    const struct timespec step = {0, DYING_STEP_MS * 1000000L};
+    for (int waited_ms = 0; flock(fd, LOCK_EX | LOCK_NB) < 0; waited_ms += DYING_STEP_MS) {
+        if (errno != EWOULDBLOCK)
+            return -errno;
+        if (waited_ms >= DYING_MS)
+            return -EBUSY;
+        nanosleep(&step, NULL);
+    }
+    return 0;
+}
+
 static int lock_page(struct doorbell *d)
 {
     for (int attempt = 0; attempt < 16; attempt++) {
         d->page_fd = open(d->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0660);
         if (d->page_fd < 0)
             return -errno;
-        if (flock(d->page_fd, LOCK_EX | LOCK_NB) < 0)
-            return errno == EWOULDBLOCK ? -EBUSY : -errno;
+        int rc = lock_or_wait_for_the_dying(d->page_fd);
+        if (rc < 0)
+            return rc;
         if (still_linked(d))
             return ftruncate(d->page_fd, PAGE_BYTES) < 0 ? -errno : map_page(d);
         close(d->page_fd);

@@ -174,6 +174,33 @@ static void second_live_owner_is_refused(void **state)
     doorbell_close(own);
 }
 
+/* The lock of a killed owner may outlive the kill by a little. */
+static void a_dying_owner_is_waited_for(void **state)
+{
+    uint64_t *words = shared_words();
+    struct doorbell *own;
+    int status;
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        if (doorbell_create(path_a, &own, err, sizeof(err)) < 0)
+            _exit(1);
+        __atomic_store_n(&words[0], 1, __ATOMIC_RELEASE);
+        while (load(&words[1]) == 0)
+            sched_yield();
+        usleep(20000); /* dying takes its time */
+        _exit(0);
+    }
+    while (load(&words[0]) == 0)
+        sched_yield();
+    __atomic_store_n(&words[1], 1, __ATOMIC_RELEASE);
+    int rc = doorbell_create(path_a, &own, err, sizeof(err));
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    CHECK(rc == 0, "%s", err);
+    doorbell_close(own);
+    munmap(words, 4096);
+}
+
 /* A ringer keeps its mapping over kill -9 and restart of the owner. */
 static void ringer_survives_killed_owner(void **state)
 {
@@ -230,6 +257,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(absent_owner_is_enoent),
         cmocka_unit_test(second_live_owner_is_refused),
+        cmocka_unit_test(a_dying_owner_is_waited_for),
         cmocka_unit_test(no_wake_up_is_lost_between_processes),
         cmocka_unit_test(many_ringers_lose_nothing),
         cmocka_unit_test(ringer_survives_killed_owner),

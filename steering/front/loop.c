@@ -15,6 +15,8 @@
 #include <sched.h>
 #include <time.h>
 
+#include <rte_mempool.h>
+
 #include "common/packet/dpdk_port.h"
 
 uint64_t monotonic_us(void)
@@ -47,6 +49,7 @@ static void tick(struct steer *s)
     edge_tick(s, SIDE_OUTSIDE);
     if (s->now_us - s->window_us >= BUSY_WINDOW_US) {
         metric_set(s->counts.gauge[GAUGE_BUSY], s->busy_us * 1000 / (s->now_us - s->window_us));
+        metric_set(s->counts.gauge[GAUGE_BUFFERS], rte_mempool_avail_count(s->pool));
         s->window_us = s->now_us;
         s->busy_us = 0;
     }

@@ -167,18 +167,25 @@ static void remove_stale_sockets(const char *folder)
     closedir(dir);
 }
 
+static uint32_t buffers_needed(const struct site_steering *cfg)
+{
+    return MBUFS + (strncmp(cfg->inside.port, "net_af_xdp", 10) == 0 ? MBUFS_XDP : 0) +
+           (strncmp(cfg->outside.port, "net_af_xdp", 10) == 0 ? MBUFS_XDP : 0);
+}
+
 static int start_dpdk(struct steer *s, char *err, uint32_t err_len)
 {
-    uint32_t buffers_mb = (uint32_t)(((uint64_t)MBUFS * (s->room + 512)) >> 20);
+    uint32_t buffers = buffers_needed(&s->site->steering);
+    uint32_t buffers_mb = (uint32_t)(((uint64_t)buffers * (s->room + 512)) >> 20);
     uint32_t memory_mb = MEMORY_MB > 2 * buffers_mb ? MEMORY_MB : 2 * buffers_mb;
     int rc = dpdk_start("lethe-steer", NULL, memory_mb, err, err_len);
     if (rc < 0)
         return rc;
-    s->pool = rte_pktmbuf_pool_create("packets", MBUFS, MBUF_CACHE, 0,
+    s->pool = rte_pktmbuf_pool_create("packets", buffers, MBUF_CACHE, 0,
                                       (uint16_t)(s->room + RTE_PKTMBUF_HEADROOM), SOCKET_ID_ANY);
     if (s->pool == NULL) {
-        snprintf(err, err_len, "no memory for %d packet buffers of %u bytes (%u MB were asked for)",
-                 MBUFS, s->room, memory_mb);
+        snprintf(err, err_len, "no memory for %u packet buffers of %u bytes (%u MB were asked for)",
+                 buffers, s->room, memory_mb);
         return -ENOMEM;
     }
     return edges_open(s, err, err_len);

@@ -37,6 +37,7 @@ struct rte_mempool;
 enum {
     BURST = 64,                /* packets per burst and queue */
     MBUFS = 2047, MBUF_CACHE = 256,
+    MBUFS_XDP = 8192,          /* more for each AF_XDP edge: its rings hold them */
     MEMORY_MB = 32,            /* of DPDK, with packet buffers of 2 KiB */
     EDGE_DESCS = 1024, MEMIF_DESCS = 2048, MEMIF_RING_LOG2 = 11,
     HELD_MAX = 32,             /* packets that wait for the next hop's MAC, per side */
@@ -120,6 +121,7 @@ enum count {
       "1: the next hop's MAC is known")                                        \
     X(GAUGE_RESOLVED_OUT, "lethe_steer_next_hop_resolved{side=\"outside\"}",   \
       "1: the next hop's MAC is known")                                        \
+    X(GAUGE_BUFFERS, "lethe_steer_buffers_free", "packet buffers that are not in use")\
     X(GAUGE_SPRAY, "lethe_steer_spray", "1: every packet goes to a random worker")
 enum gauge {
 #define X(id, name, help) id,
