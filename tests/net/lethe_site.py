@@ -225,15 +225,20 @@ class Site:
     def wait_same_digest(self, timeout_s=60):
         """Until both replicas have printed one digest at one log position, of every shard, the backup
         being in the view: [(position, digest), ...]. Positions go on under traffic, so what each
-        prints is remembered; two digests at one position are an error at once."""
+        prints is remembered, and its marks, which are at the same positions on both (only those of
+        after the backup came into the view). Two digests at one position are an error at once."""
         count = wait_for(self.caught_up, timeout_s, "the backup to be in the view again; see "
                          + self.instances["store-b"].process.log)
+        start = [s["position"] for s in self.shards("store-a")]
         seen = {"store-a": [{} for _ in range(count)], "store-b": [{} for _ in range(count)]}
         with Control(self.socket_of("store-a")) as a, Control(self.socket_of("store-b")) as b:
             def same():
                 for name, control in (("store-a", a), ("store-b", b)):
                     for s in control.ask("digest")["shards"]:
-                        seen[name][s["shard"]][s["position"]] = s["digest"]
+                        known = seen[name][s["shard"]]
+                        known[s["position"]] = s["digest"]
+                        if s["mark_position"] > start[s["shard"]]:
+                            known[s["mark_position"]] = s["mark_digest"]
                 return [self._common(i, seen) for i in range(count)]
             return wait_for(lambda: all(same()) and same(), timeout_s, "both replicas to print one "
                             "digest at one log position; see "
