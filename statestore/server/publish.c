@@ -23,6 +23,7 @@ void publish(struct loop *l)
     struct shard_snapshot *s = &l->mine;
     struct views *v = l->config.views;
     shard_status_get(l->shard, &s->status);
+    shard_mark_get(l->shard, &s->mark_position, &s->mark_digest);
     s->standing = v->ops->standing(v, l->number, s->trouble, sizeof s->trouble);
     if (s->standing == VIEWS_LOST)
         s->status.role = SHARD_LOST;

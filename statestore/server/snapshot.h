@@ -15,6 +15,7 @@
 
 struct shard_snapshot {
     struct shard_status status;
+    uint64_t mark_position, mark_digest; /* shard_mark_get */
     uint32_t standing;        /* enum views_standing */
     uint32_t connections, clients_connected, replicas_connected;
     uint64_t frames_in, frames_out, accepted, closed, slow_readers;

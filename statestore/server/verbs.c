@@ -89,6 +89,8 @@ static json_t *digests(const struct store *s)
         json_object_set_new(o, "role", json_string(role_name(&snap)));
         set_number(o, "position", snap.status.position);
         set_hex(o, "digest", snap.status.digest);
+        set_number(o, "mark_position", snap.mark_position);
+        set_hex(o, "mark_digest", snap.mark_digest);
         json_array_append_new(all, o);
     }
     return all;

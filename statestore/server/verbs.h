@@ -3,7 +3,9 @@
  * What the store's control socket answers (common/metrics/control.h):
  *   stats     {"instance", "pid", "uptime_ms", "shards": [ {role, position,
  *             commit, digest, ...}, ... ]}
- *   digest    {"shards": [ {shard, role, position, digest}, ... ]}
+ *   digest    {"shards": [ {shard, role, position, digest, mark_position,
+ *             mark_digest}, ... ]}; the mark is of the last position that all
+ *             replicas mark (shard_mark_get)
  * Runs on the control thread; reads snapshots only.
  */
 #ifndef STATESTORE_SERVER_VERBS_H
