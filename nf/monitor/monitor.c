@@ -33,7 +33,7 @@ static int init(void *self_, const void *config, struct table_schema *tables, in
     struct self *self = self_;
 
     if (c->idle_s > IDLE_MAX_S) {
-        snprintf(err, err_len, "nfs: monitor: idle_s: %u is more than a day; write 1..%d",
+        snprintf(err, err_len, "idle_s: %u is more than a day; write 1..%d",
                  c->idle_s, IDLE_MAX_S);
         return -EINVAL;
     }

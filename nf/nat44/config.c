@@ -16,7 +16,7 @@
 
 struct error { char *text; uint32_t len; };
 
-#define COMPLAIN(e, ...) (snprintf((e).text, (e).len, "nfs: nat44: " __VA_ARGS__), -EINVAL)
+#define COMPLAIN(e, ...) (snprintf((e).text, (e).len, __VA_ARGS__), -EINVAL)
 
 /* "192.0.2.1" or "192.0.2.0/24" -> first address and prefix length. */
 static int parse_prefix(const char *key, const char *s, uint32_t *first, uint32_t *bits,
