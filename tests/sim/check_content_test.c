@@ -41,6 +41,22 @@ static const struct story content_stories[] = {
       {6, 7, HIST_OK, {SEE_TOKEN(KEY_B, 7, TOKEN(2, 0))}}}},
 };
 
+/* A fail-over from 500 to 600 ms lost the first run; the retry ran again. */
+static const struct story async_stories[] = {
+    {"an async txn runs again after a fail-over", "",
+     {{400, 700, HIST_OK, {INSERT(KEY_ASYNC, 90)}},
+      {410, 411, HIST_OK, {SEE_TOKEN(KEY_ASYNC, 5, TOKEN(0, 0))}}}},
+    {"and may be refused then", "",
+     {{400, 700, HIST_REFUSED, {NOT_DONE(KEY_ASYNC)}},
+      {410, 411, HIST_OK, {SEE_TOKEN(KEY_ASYNC, 5, TOKEN(0, 0))}}}},
+    {"an async txn runs twice without one", "exactly-once",
+     {{400, 450, HIST_OK, {INSERT(KEY_ASYNC, 90)}},
+      {410, 411, HIST_OK, {SEE_TOKEN(KEY_ASYNC, 5, TOKEN(0, 0))}}}},
+    {"a sync txn runs twice over a fail-over", "exactly-once",
+     {{400, 700, HIST_OK, {INSERT(KEY_A, 90)}},
+      {410, 411, HIST_OK, {SEE_TOKEN(KEY_A, 5, TOKEN(0, 0))}}}},
+};
+
 static const struct story sum_stories[] = {
     {"the sum of what was acknowledged", "",
      {{1, 2, HIST_OK, {ADD(KEY_SUM, 10, 3)}},
@@ -68,6 +84,7 @@ static const struct story sum_stories[] = {
 static void test_content(void **state)
 {
     HANDMADE(content_stories, false, check_content);
+    HANDMADE(async_stories, true, check_content);
 }
 
 static void test_sums(void **state)

@@ -70,6 +70,20 @@ static uint32_t collect(const struct history *h, struct seen *out)
     return n;
 }
 
+/* A fail-over lost async entries in this time: what was told may be done again. */
+static bool failed_over(const struct history *h, uint64_t from_us, uint64_t to_us)
+{
+    for (uint32_t i = 0; i < h->nstalls; i++)
+        if (h->stalls[i].promotion && h->stalls[i].from_us < to_us && h->stalls[i].to_us > from_us)
+            return true;
+    return false;
+}
+
+static bool may_run_again(const struct history *h, uint16_t key, const struct hist_op *op)
+{
+    return !h->keys[key].sync && failed_over(h, op->invoked_us, op->completed_us);
+}
+
 /* A token that nobody could have written comes from nowhere. */
 static bool know_writer(struct known *k, const struct history *h, uint64_t token,
                         struct verdict *v, uint32_t seer)
@@ -79,7 +93,8 @@ static bool know_writer(struct known *k, const struct history *h, uint64_t token
     if (token < HIST_TOKEN_ACTS || op >= h->nops || act >= h->ops[op].nacts)
         return BAD(v, "content", OPS(seer), "%s version %" PRIu64 " holds a value nobody wrote (%#"
                    PRIx64 ")", h->keys[k->key].name, k->version, token);
-    if (h->ops[op].outcome != HIST_UNKNOWN && hist_acts(h, &h->ops[op])[act].what == HIST_NOT)
+    if (h->ops[op].outcome != HIST_UNKNOWN && !may_run_again(h, k->key, &h->ops[op]) &&
+        hist_acts(h, &h->ops[op])[act].what == HIST_NOT)
         return BAD(v, "exactly-once", OPS(op, seer),
                    "%s holds what operation %u wrote, which was told that it changed nothing",
                    h->keys[k->key].name, op);
@@ -229,7 +244,8 @@ static bool tokens_once(const struct index *x, const struct known **all, struct 
     qsort(all, n, sizeof(const struct known *), by_token);
     for (uint32_t i = 0; i < n; i++) {
         const struct known *k = all[i];
-        if (i && all[i - 1]->token == k->token)
+        if (i && all[i - 1]->token == k->token &&
+            !may_run_again(h, k->key, &h->ops[hist_token_op(k->token)]))
             return BAD(v, "exactly-once",
                        OPS(hist_token_op(k->token), all[i - 1]->first_done, k->first_done),
                        "what operation %u wrote stands at version %" PRIu64 " of %s and at %" PRIu64

@@ -1,15 +1,23 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * What goes wrong. One mix for every run and every planted bug: at random
- * times one of the rows below, alone or while others still last. Nothing here
- * looks at what the store is doing, but for one thing: a primary without an
- * in-view backup is mostly spared, since its death ends the history.
+ * times one of the rows below, alone or while others still last, and sometimes
+ * right behind another or behind a change of view. Nothing here looks at what
+ * the store is doing, but for one thing: a primary without an in-view backup is
+ * mostly spared, since its death ends the history.
  */
 #include <stdlib.h>
 
 #include "world.h"
 
-enum { MEAN_US = 280000, BASE_DROP = 12, BASE_SLOW = 3, SPARED_PER_MILLE = 970 };
+enum {
+    MEAN_US = 300000,
+    BASE_DROP = 12,
+    BASE_SLOW = 3,
+    SPARED_PER_MILLE = 970,
+    PROVOKED_PER_MILLE = 150,
+    PROVOKED_US = 3000,
+};
 
 static uint64_t until_of(const struct world *w, uint64_t low_ms, uint64_t high_ms)
 {
@@ -159,11 +167,8 @@ static const struct {
     {12, storm},      {8, crash_backup}, {18, crash_primary}, {8, crash_client},
 };
 
-/* e->a: when the faults end */
-static void strike(struct world *w, const struct event *e)
+static void strike_once(struct world *w)
 {
-    if (w->now_us >= e->a)
-        return;
     uint32_t n = rng_below(&w->rng, 100);
     for (unsigned i = 0; i < sizeof mix / sizeof *mix; i++) {
         if (n < mix[i].weight) {
@@ -172,6 +177,28 @@ static void strike(struct world *w, const struct event *e)
         }
         n -= mix[i].weight;
     }
+}
+
+static void strike_soon(struct world *w, const struct event *e)
+{
+    (void)e;
+    if (!w->healed)
+        strike_once(w);
+}
+
+void faults_provoke(struct world *w)
+{
+    if (!w->healed && rng_chance(&w->rng, PROVOKED_PER_MILLE))
+        sched_at(w, w->now_us + rng_exp(&w->rng, PROVOKED_US), NOBODY, strike_soon, 0, 0, NULL);
+}
+
+/* e->a: when the faults end */
+static void strike(struct world *w, const struct event *e)
+{
+    if (w->now_us >= e->a)
+        return;
+    strike_once(w);
+    faults_provoke(w); /* it seldom comes alone */
     sched_at(w, w->now_us + 1000 + rng_exp(&w->rng, MEAN_US), NOBODY, strike, e->a, 0, NULL);
 }
 
@@ -185,6 +212,7 @@ void faults_start(struct world *w, uint64_t until_us)
 void faults_heal(struct world *w)
 {
     trace(w, NOBODY, "HEAL");
+    w->healed = true;
     w->drop_per_mille = 0;
     w->slow_per_mille = 0;
     for (int a = 0; a < PROCS; a++) {

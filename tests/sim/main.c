@@ -13,7 +13,7 @@
 
 #include "world.h"
 
-enum { COUNTS_MATTER_FROM = 20, BUG_SEEDS_MAX = 400 };
+enum { COUNTS_MATTER_FROM = 20, BUG_SEEDS_MAX = 400, REPLAY_EVERY = 25 };
 
 struct options {
     uint64_t first, seeds;
@@ -133,10 +133,24 @@ struct tally {
     double began;
 };
 
+/* Runs it once more: all must be the same. */
+static void check_replay(struct world *w, const struct options *o)
+{
+    struct counts counts = w->counts;
+    uint64_t fingerprint = w->fingerprint;
+    run_clear(w);
+    run_seed(w, w->seed, o->trace);
+    if (w->fingerprint != fingerprint || memcmp(&counts, &w->counts, sizeof counts))
+        run_fail(w, "replay", "the seed did not replay: %" PRIu64 " events, then %" PRIu64,
+                 counts.events, w->counts.events);
+}
+
 static void tally_seed(struct tally *t, struct world *w, uint64_t seed, const struct options *o)
 {
-    t->runs++;
-    if (!run_one(w, seed, o, &t->counts)) {
+    bool good = run_one(w, seed, o, &t->counts);
+    if (t->runs++ % REPLAY_EVERY == 0 && good && !o->one)
+        check_replay(w, o);
+    if (w->verdict.bad) {
         t->failed++;
         print_failure(o->json ? stderr : stdout, w);
         json_array_append_new(t->failures,
@@ -180,10 +194,11 @@ static int tally_print(struct tally *t, const struct options *o)
         json_dumpf(out, stdout, JSON_INDENT(2));
         printf("\n");
         json_decref(out);
-    } else {
+    } else if (!o->one) {
         printf("%" PRIu64 " seeds, %" PRIu64 " failed, %.1f s\n", t->runs, t->failed, seconds);
-        if (!o->one)
-            counts_print(stdout, &t->counts);
+        counts_print(stdout, &t->counts);
+    } else if (!t->failed) {
+        printf("seed %" PRIu64 " is clean\n", o->first);
     }
     return t->failed || missing ? 1 : 0;
 }

@@ -138,6 +138,7 @@ static void schedule(struct world *w, uint32_t number, int from, const void *fra
     struct conn *c = conn_of(w, number);
     const struct msg_head *h = frame;
     uint64_t at_us = w->now_us + delay_us(w);
+    w->fingerprint += (uint64_t)h->type << 32 | bytes;
     if (at_us <= c->ordered_us[from])
         at_us = c->ordered_us[from] + 1;
     if (in_order(h->type)) {

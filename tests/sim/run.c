@@ -13,7 +13,7 @@
 #include "world.h"
 
 enum {
-    RUN_US = 7000000,         /* of faults */
+    RUN_US = 12000000,        /* of faults */
     AFTERMATH_US = 300000,    /* of work after the healing */
     REST_MAX_US = 20000000,   /* by then all is answered and joined, or it never will */
     REST_STEP_US = 20000,

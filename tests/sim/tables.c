@@ -14,7 +14,7 @@
 
 const struct table_schema sim_schemas[SIM_TABLES] = {
     [T_FLOWS] = {HASH("flows", DURABLE_SYNC, 8, 16, 0)},
-    [T_IDLE] = {HASH("idle", DURABLE_SYNC, 8, 16, 700)},
+    [T_IDLE] = {HASH("idle", DURABLE_SYNC, 8, 16, 700), .max_entries = IDLE_MAX},
     [T_ALIVE] = {HASH("alive", DURABLE_SYNC, 8, 8, LONGEST_TIMEOUT_MS)},
     [T_CALM] = {HASH("calm", DURABLE_ASYNC, 8, 16, 900)},
     [T_SUMS] = {COUNTERS("sums", DURABLE_SYNC, 8, 16)},

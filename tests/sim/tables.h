@@ -25,6 +25,7 @@ enum {
     SIM_SLOTS = 3,
     SIM_PORTS = 2 * POOL_BLOCK + 6, /* the last slot has six: it runs dry */
     CAP_LIMIT = 3,
+    IDLE_MAX = 7,                   /* of nine keys: inserts may find the table full */
     SESSIONS_PER_MAP = 3,
     QUARANTINE_MS = 300,
     LONGEST_TIMEOUT_MS = 1500,

@@ -75,6 +75,7 @@ static void adopt(struct world *w, const struct shard_view *want)
     uint32_t before = w->view.nmembers;
     w->view = *want;
     say_view(w, PROC_VIEWS, "view is now", want);
+    faults_provoke(w);
     if (want->nmembers > before && peers_pending(w))
         w->counts.joins++;
     if (want->nmembers < before)

@@ -485,6 +485,7 @@ static void answered(void *user, const struct txn_result_head *r)
                  txn_status_text((enum txn_status)r->status));
     w->counts.operations++;
     w->counts.conflicts += r->status == TXN_CONFLICT;
+    w->counts.full += r->status == TXN_NO_MEMORY;
     if (outcome != HIST_UNKNOWN && pd->asked[0].code != TXN_SCAN)
         settle(w, pd, r, outcome == HIST_OK);
     const struct txn_result *first = txn_result_of(r, 0);

@@ -63,6 +63,7 @@ enum {
     X(quarantined, "allocations refused, indexes in quarantine")                                   \
     X(retried_allocations, "retried allocations")                                                  \
     X(conflicts, "conflicts")                                                                      \
+    X(full, "inserts refused, table full")                                                         \
     X(held, "replies held for commit")                                                             \
     X(stale_clients, "client leases lost")
 /* Counted too, but zero is no failure. */
@@ -169,9 +170,10 @@ struct peer {
 
 struct world {
     uint64_t seed, now_us, order;
+    uint64_t fingerprint;        /* of every event so far: equal for equal seeds */
     struct rng rng;
     bool trace, stopped;         /* stopped: the workload asks no more */
-    bool over, lost;
+    bool healed, over, lost;
     struct event *heap;
     uint32_t nheap, heap_room;
     struct proc procs[PROCS];
@@ -266,6 +268,8 @@ bool workload_all_expired(struct world *w, const struct shard *s);
 
 void faults_start(struct world *w, uint64_t until_us);
 void faults_heal(struct world *w);
+/* Something changed: trouble may follow at once. */
+void faults_provoke(struct world *w);
 
 /* --- run.c ----------------------------------------------------------------------- */
 
