@@ -105,25 +105,24 @@ static struct nat_packet classify_flow(const struct nat_self *self, const struct
     return w;
 }
 
-/* Whether source and destination can be what they say on this side. */
-static bool addresses_fit(const struct nat_self *self, const struct packet *p,
-                          enum nat_drop *reason)
+/* Whether the source can be on the side that the packet came from. */
+static bool source_fits(const struct nat_self *self, const struct packet *p)
 {
-    const struct packet_addr *src = &p->tuple.src, *dst = &p->tuple.dst;
-    bool external = nat_external_number(self, dst) >= 0;
+    const struct packet_addr *src = &p->tuple.src;
 
-    if (p->side == SIDE_INSIDE) {
-        *reason = NAT_DROP_MARTIAN;
-        if (!nat_is_inside(self, src))
-            return false;
-        *reason = NAT_DROP_NOT_FOR_US;
-        return external || (nat_is_unicast(dst) && !nat_is_inside(self, dst));
-    }
-    *reason = NAT_DROP_MARTIAN;
-    if (!nat_is_unicast(src) || nat_is_inside(self, src) || nat_external_number(self, src) >= 0)
-        return false;
-    *reason = NAT_DROP_NOT_FOR_US;
-    return external;
+    if (p->side == SIDE_INSIDE)
+        return nat_is_inside(self, src);
+    return nat_is_unicast(src) && !nat_is_inside(self, src) && nat_external_number(self, src) < 0;
+}
+
+/* Whether we are the way to the destination. */
+static bool destination_fits(const struct nat_self *self, const struct packet *p)
+{
+    const struct packet_addr *dst = &p->tuple.dst;
+
+    if (nat_external_number(self, dst) >= 0)
+        return true;
+    return p->side == SIDE_INSIDE && nat_is_unicast(dst) && !nat_is_inside(self, dst);
 }
 
 static bool is_own(const struct nat_self *self, const struct packet *p)
@@ -134,12 +133,12 @@ static bool is_own(const struct nat_self *self, const struct packet *p)
 
 struct nat_packet nat_classify(const struct nat_self *self, const struct packet *p)
 {
-    enum nat_drop reason;
-
-    if (is_echo_request(p) && is_own(self, p) && nat_is_unicast(&p->tuple.src))
+    if (!source_fits(self, p))
+        return drop(NAT_DROP_MARTIAN);
+    if (is_echo_request(p) && is_own(self, p))
         return (struct nat_packet){.what = NAT_ECHO};
-    if (!addresses_fit(self, p, &reason))
-        return drop(reason);
+    if (!destination_fits(self, p))
+        return drop(NAT_DROP_NOT_FOR_US);
     if (p->data[p->l3 + IP4_TTL] <= 1)
         return (struct nat_packet){.what = NAT_TTL_EXPIRED};
     if (p->is_later_fragment)

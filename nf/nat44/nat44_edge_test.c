@@ -64,7 +64,7 @@ static const struct nat_row error_in_rows[] = {
      {UDP_OUT, ERROR_IN_DROP(SENT_UDP, "truncated", .cut = 12)}, {1, 0, 0}},
     {"an error that quotes IP options (REQ-3 b)", NULL,
      {UDP_OUT, IN(ERR(R2, X, UNREACHABLE, 1), ERR(R2, A, UNREACHABLE, 1),
-                  QUOTING(U(X, XA, R, PR, .frag = 0x4000), U(A, PA, R, PR)))}, {1, 0, 0}},
+                  QUOTING(U(X, XA, R, PR, .options = 8), U(A, PA, R, PR)))}, {1, 0, 0}},
     {"an error to another address than it quotes", NULL,
      {UDP_OUT, ERROR_IN_DROP(U(R2, 7, R, PR), "nat44_no_mapping")}, {1, 0, 0}},
     {"a redirect", NULL,
@@ -83,6 +83,32 @@ static void errors_in(void **state)
     ROWS(error_in_rows);
 }
 
+/* Which external address a mapping gets is the store's choice, so this one is
+ * asked of the classifier: an error that was sent to one, and quotes another. */
+static void error_to_another_address(void **state)
+{
+    static struct nat_self self;
+    static char *two[] = {"203.0.113.0/31"};
+    const struct nat_config config = {.external = two, .external_count = 1};
+    struct table_schema tables[NF_TABLES_MAX];
+    uint8_t inner[FORGE_ROOM], frame[FORGE_ROOM];
+    const struct forge q = U(X, 40000, R, PR);
+    struct packet p;
+    char err[200];
+    int ntables;
+
+    assert_int_equal(nat44_ops.init(&self, &config, tables, &ntables, err, sizeof err), 0);
+    forge_frame(&q, inner);
+    for (uint32_t last = 0; last < 2; last++) {
+        const struct forge f = {.src = R2, .dst = IP4(203, 0, 113, last), .proto = 1,
+                                .type = UNREACHABLE, .quote = inner + FORGE_ETHER,
+                                .quote_len = 38};
+        uint32_t len = forge_frame(&f, frame);
+        assert_int_equal(packet_parse(&p, frame, len, sizeof frame, SIDE_OUTSIDE), PACKET_OK);
+        assert_int_equal(nat_classify(&self, &p).what, last == 1 ? NAT_FORWARD : NAT_DROP_IT);
+    }
+}
+
 /* An inside host complains about a packet that we let in. */
 #define ERROR_OUT(from, q, after, ...)                                                            \
     OUT(ERR(from, R, UNREACHABLE, 3), ERR(X, R, UNREACHABLE, 3), .quote = q, .quoted = after,      \
@@ -95,6 +121,9 @@ static const struct nat_row error_out_rows[] = {
      {UDP_OUT, UDP_IN, ERROR_OUT(A, U(R, PR, A, PA), U(R, PR, X, XA), .cut = 28)}, {1, 0, 0}},
     {"time exceeded from a router inside (REQ-5)", NULL,
      {HANDSHAKE, ERROR_OUT(B, T(ACK, R, PR, A, PA), T(ACK, R, PR, X, XA), .cut = 28)}, {1, 1, 0}},
+    {"errors of the inside do not refresh either (REQ-6)", NULL,
+     {UDP_OUT, UDP_IN, WAIT_S(200), ERROR_OUT(A, U(R, PR, A, PA), U(R, PR, X, XA)), WAIT_S(101)},
+     {0, 0, 0}},
     {"an error about nothing makes no mapping (REQ-5)", NULL,
      {OUT_DROP(ERR(A, R, UNREACHABLE, 3), "nat44_no_mapping",
                QUOTING(U(R, PR, A, PA), U(R, PR, A, PA)))}, {0, 0, 0}},
@@ -209,6 +238,8 @@ static const struct nat_row refusal_rows[] = {
      {OUT_DROP(U(IP4(8, 8, 8, 8), 1000, R, PR), "nat44_martian")}, {0, 0, 0}},
     {"an inside source from outside", NULL, {IN_DROP(U(A, PA, X, 40000), "nat44_martian")},
      {0, 0, 0}},
+    {"an inside source pings us from outside", NULL, {IN_DROP(PING(A, X, 7), "nat44_martian")},
+     {0, 0, 0}},
     {"our own address as source from outside", NULL,
      {IN_DROP(U(X, 4000, X, 40000), "nat44_martian")}, {0, 0, 0}},
     {"loopback as source from outside", NULL,
@@ -281,7 +312,8 @@ static void exhaustion(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(errors_in),  cmocka_unit_test(errors_out), cmocka_unit_test(hairpin),
+        cmocka_unit_test(errors_in),  cmocka_unit_test(error_to_another_address),
+        cmocka_unit_test(errors_out), cmocka_unit_test(hairpin),
         cmocka_unit_test(fragments),  cmocka_unit_test(refusals),   cmocka_unit_test(damaged),
         cmocka_unit_test(limits),     cmocka_unit_test(exhaustion),
     };

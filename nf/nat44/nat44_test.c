@@ -12,6 +12,7 @@
 static char *one[] = {"203.0.113.1"};
 static const struct nat_config refreshing = {
     .external = one, .external_count = 1, .inbound_refresh = true};
+static const struct nat_config hasty = {.external = one, .external_count = 1, .tcp_reset_s = 10};
 
 /* --- UDP: RFC 4787 ------------------------------------------------------------------- */
 
@@ -94,6 +95,11 @@ static const struct nat_row tcp_rows[] = {
     {"established, refreshed by the inside", NULL,
      {HANDSHAKE, WAIT_S(7000), TCP_OUT(ACK, TCP_ESTABLISHED), WAIT_S(7000),
       TCP_IN(ACK, TCP_ESTABLISHED)}, {1, 1, 0}},
+    {"established, in does not refresh", NULL,
+     {HANDSHAKE, WAIT_S(7000), TCP_IN(ACK, TCP_ESTABLISHED), WAIT_S(441)}, {0, 0, 0}},
+    {"established, in refreshes if configured", &refreshing,
+     {HANDSHAKE, WAIT_S(7000), TCP_IN(ACK, TCP_ESTABLISHED), WAIT_S(7000),
+      TCP_OUT(ACK, TCP_ESTABLISHED)}, {1, 1, 0}},
     {"inside finishes first: half closed lives on", NULL,
      {HANDSHAKE, TCP_OUT(FIN, TCP_FIN_OUT), WAIT_S(3600), TCP_IN(ACK, TCP_FIN_OUT)}, {1, 1, 0}},
     {"outside finishes first", NULL,
@@ -107,6 +113,8 @@ static const struct nat_row tcp_rows[] = {
       WAIT_S(241)}, {0, 0, 0}},
     {"RST in, and silence: gone after 4 min", NULL,
      {HANDSHAKE, TCP_IN(RST, TCP_RESET), WAIT_S(241)}, {0, 0, 0}},
+    {"RST in, gone after 10 s if configured", &hasty,
+     {HANDSHAKE, TCP_IN(RST, TCP_RESET), WAIT_S(11)}, {0, 0, 0}},
     {"forged RST in: the inside talks on and the session lives", NULL,
      {HANDSHAKE, TCP_IN(RST, TCP_RESET), TCP_OUT(ACK, TCP_ESTABLISHED), WAIT_S(3600),
       TCP_IN(ACK, TCP_ESTABLISHED)}, {1, 1, 0}},

@@ -216,8 +216,8 @@ static void rewrite(struct packet *p, const struct nat_packet *w, const struct h
 }
 
 /* What the later fragments of this datagram will need. */
-static void remember_fragment(const struct nat_self *self, const struct packet *p,
-                              struct nf_call *call, struct nf_entry *e, bool turned)
+static void remember_fragment(const struct packet *p, struct nf_call *call, struct nf_entry *e,
+                              bool turned)
 {
     struct nat_frag f = {.src = packet_ipv4_of(&p->tuple.src), .dst = packet_ipv4_of(&p->tuple.dst),
                          .turned = turned};
@@ -227,7 +227,6 @@ static void remember_fragment(const struct nat_self *self, const struct packet *
         return;
     nf_entry_write(call, e);
     memcpy(e->value, &f, sizeof f);
-    e->timeout_ms = self->fragment_ms;
 }
 
 static enum nf_verdict leave(struct packet *p, struct nf_call *call, bool turned)
@@ -278,7 +277,7 @@ static enum nf_verdict forward(const struct nat_self *self, struct packet *p,
         nf_count(call, NAT_COUNT_ERROR);
     rewrite(p, w, &out, &in);
     if (w->remember)
-        remember_fragment(self, p, call, frag, turned);
+        remember_fragment(p, call, frag, turned);
     return leave(p, call, turned);
 }
 
