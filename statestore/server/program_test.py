@@ -1,0 +1,253 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""lethe-store as an operator meets it: options, exit statuses, control socket,
+a pair whose members are killed.   program_test.py LETHE_STORE"""
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+STORE = sys.argv.pop(1)
+PATIENCE_S = 60
+
+SITE = """
+failure_timeout_ms: 500
+run_dir: {dir}
+store:
+  shards: 2
+  nodes:
+    - {{name: store-a, listen: "127.0.0.1:{a}"}}
+    - {{name: store-b, listen: "127.0.0.1:{b}"}}
+"""
+
+
+def wait_for(what, condition):
+    """The first true value of condition()."""
+    give_up = time.monotonic() + PATIENCE_S
+    while time.monotonic() < give_up:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"waited in vain for: {what}")
+
+
+def free_ports(n):
+    """The first of n consecutive ports that are free now."""
+    for _ in range(100):
+        socks = [socket.socket() for _ in range(n)]
+        try:
+            socks[0].bind(("127.0.0.1", 0))
+            first = socks[0].getsockname()[1]
+            for i in range(1, n):
+                socks[i].bind(("127.0.0.1", first + i))
+            return first
+        except (OSError, OverflowError):
+            continue
+        finally:
+            for s in socks:
+                s.close()
+    raise AssertionError("no free ports")
+
+
+def ask(path, request):
+    """The control socket's answer, or None while nobody is there."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(5)
+        try:
+            s.connect(path)
+            s.sendall(request.encode() + b"\n")
+            return json.loads(s.makefile().readline())
+        except OSError:
+            return None
+
+
+class Program(unittest.TestCase):
+    def setUp(self):
+        self.tmp = tempfile.TemporaryDirectory()
+        self.dir = self.tmp.name
+        self.running = []
+
+    def tearDown(self):
+        for p in self.running:
+            if p.poll() is None:
+                p.kill()
+            p.wait()
+        self.tmp.cleanup()
+
+    def run_once(self, *args):
+        return subprocess.run([STORE, *args], capture_output=True, text=True, timeout=PATIENCE_S)
+
+    def start(self, *args):
+        path = os.path.join(self.dir, f"log{len(self.running)}")
+        with open(path, "w") as log:
+            p = subprocess.Popen([STORE, *args], stderr=log, stdout=log)
+        p.log = path
+        self.running.append(p)
+        return p
+
+    def events(self, p):
+        with open(p.log) as log:
+            return [json.loads(line) for line in log if line.startswith("{")]
+
+    def path(self, name):
+        return os.path.join(self.dir, name)
+
+    def shards(self, node):
+        answer = ask(self.path(node + ".sock"), "stats")
+        return answer and answer["shards"]
+
+    def all_shards(self, node, **want):
+        rows = self.shards(node)
+        return rows and all(row[k] == v for row in rows for k, v in want.items()) and rows
+
+    # --- options ---
+
+    def test_wrong_options(self):
+        for args, says in [
+            (["--foo"], "--foo"),
+            ([], "--standalone"),
+            (["--standalone"], "--listen"),
+            (["--standalone", "--listen", "127.0.0.1:0", "--shards", "99"], "1 to 16"),
+            (["--standalone", "-c", "x"], "exclude"),
+            (["--listen"], "argument"),
+            (["surplus"], "surplus"),
+        ]:
+            r = self.run_once(*args)
+            self.assertEqual(r.returncode, 2, args)
+            self.assertIn(says, r.stderr)
+
+    def test_help_and_version(self):
+        r = self.run_once("--help")
+        self.assertEqual(r.returncode, 0)
+        self.assertIn("--accept-loss", r.stdout)
+        self.assertEqual(self.run_once("--version").returncode, 0)
+
+    def test_configuration_is_checked(self):
+        good, bad = self.path("good.yaml"), self.path("bad.yaml")
+        with open(good, "w") as f:
+            f.write(SITE.format(dir=self.dir, a=7400, b=7500))
+        with open(bad, "w") as f:
+            f.write(SITE.format(dir=self.dir, a=7400, b=7500).replace("shards: 2", "shards: many"))
+        self.assertEqual(self.run_once("-c", good, "--check").returncode, 0)
+        r = self.run_once("-c", bad, "--check")
+        self.assertEqual(r.returncode, 1)
+        self.assertIn("bad.yaml:5", r.stderr)
+        r = self.run_once("-c", good, "--node", "store-z")
+        self.assertEqual(r.returncode, 1)
+        self.assertIn("store-z", r.stderr)
+        r = self.run_once("-c", self.path("none.yaml"), "--check")
+        self.assertEqual(r.returncode, 1)
+
+    # --- one store ---
+
+    def test_standalone_life(self):
+        sock = self.path("store.sock")
+        port = free_ports(2)
+        p = self.start("--standalone", "--listen", f"127.0.0.1:{port}", "--shards", "2",
+                       "--control", sock)
+        stats = wait_for("stats", lambda: ask(sock, "stats"))
+        self.assertEqual([s["port"] for s in stats["shards"]], [port, port + 1])
+        self.assertEqual({s["role"] for s in stats["shards"]}, {"primary"})
+        digest = ask(sock, "digest")["shards"]
+        self.assertLessEqual({"digest", "position", "role", "shard"}, set(digest[0]))
+        self.assertEqual(len(digest[0]["digest"]), 16)
+        self.assertIn("error", ask(sock, "dance"))
+
+        second = self.run_once("--standalone", "--listen", f"127.0.0.1:{port}")
+        self.assertEqual(second.returncode, 1)
+        self.assertIn(f"port {port}", second.stderr)
+        self.assertIn("in use", second.stderr)
+
+        p.terminate()
+        self.assertEqual(p.wait(PATIENCE_S), 0)
+        self.assertFalse(os.path.exists(sock))
+
+    def test_an_idle_store_sleeps(self):
+        sock = self.path("store.sock")
+        p = self.start("--standalone", "--listen", "127.0.0.1:0", "--control", sock)
+        wait_for("stats", lambda: ask(sock, "stats"))
+
+        def wakeups():
+            """Voluntary context switches of all its threads."""
+            n = 0
+            for t in os.listdir(f"/proc/{p.pid}/task"):
+                with open(f"/proc/{p.pid}/task/{t}/status") as f:
+                    n += sum(int(x.split()[1]) for x in f if x.startswith("voluntary"))
+            return n
+
+        def cpu_s():
+            with open(f"/proc/{p.pid}/stat") as f:
+                fields = f.read().rsplit(")", 1)[1].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+        before, cpu = wakeups(), cpu_s()
+        wait_for("some wake-ups", lambda: wakeups() > before + 5)
+        self.assertLess(cpu_s() - cpu, 0.1)  # a busy poller would have burnt it many times
+
+    # --- a pair ---
+
+    def pair(self):
+        a, b = free_ports(2), free_ports(2)
+        with open(self.path("site.yaml"), "w") as f:
+            f.write(SITE.format(dir=self.dir, a=a, b=b))
+        return self.path("site.yaml")
+
+    def test_a_pair_through_kills(self):
+        site = self.pair()
+        a = self.start("-c", site, "--node", "store-a")
+        wait_for("the primary to wait", lambda: self.all_shards("store-a", role="waiting"))
+        b = self.start("-c", site, "--node", "store-b")
+        wait_for("two copies", lambda: self.all_shards("store-a", role="primary", copies=2))
+        wait_for("a backup", lambda: self.all_shards("store-b", role="backup"))
+
+        b.kill()
+        b.wait()
+        wait_for("one copy", lambda: self.all_shards("store-a", copies=1))
+        b = self.start("-c", site, "--node", "store-b")
+        wait_for("two copies again", lambda: self.all_shards("store-a", copies=2))
+
+        def equal():
+            x, y = (ask(self.path(n + ".sock"), "digest")["shards"] for n in ("store-a", "store-b"))
+            return [(r["position"], r["digest"]) for r in x] == \
+                   [(r["position"], r["digest"]) for r in y]
+        wait_for("equal digests", equal)
+        events = {e["event"] for e in self.events(a)}
+        self.assertLessEqual({"listening", "waiting for backup", "backup connected",
+                              "backup caught up", "backup dropped"}, events)
+
+        a.kill()
+        a.wait()
+        wait_for("the backup to miss it",
+                 lambda: all(s["primary_unreachable_ms"] for s in self.shards("store-b")))
+        a = self.start("-c", site, "--node", "store-a")
+        rows = wait_for("LOST", lambda: self.all_shards("store-a", role="lost"))
+        self.assertIn("--accept-loss", rows[0]["trouble"])
+        self.assertIn("LOST", {e["event"] for e in self.events(a)})
+        a.terminate()
+        self.assertEqual(a.wait(PATIENCE_S), 0)
+        a = self.start("-c", site, "--node", "store-a", "--accept-loss")
+        wait_for("two copies at last", lambda: self.all_shards("store-a", role="primary", copies=2))
+        self.assertIn("discarding state", {e["event"] for e in self.events(b)})
+        for p in (a, b):
+            p.terminate()
+            self.assertEqual(p.wait(PATIENCE_S), 0)
+
+    def test_a_backup_alone_keeps_trying(self):
+        b = self.start("-c", self.pair(), "--node", "store-b")
+        wait_for("a word about it",
+                 lambda: any(e["event"] == "primary unreachable" for e in self.events(b)))
+        self.assertIn("nothing listens", str(self.events(b)))
+        r = self.run_once("-c", self.path("site.yaml"), "--node", "store-b", "--accept-loss")
+        self.assertEqual(r.returncode, 2)
+        b.send_signal(signal.SIGINT)
+        self.assertEqual(b.wait(PATIENCE_S), 0)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
