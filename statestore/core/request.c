@@ -169,9 +169,19 @@ void on_batch(struct shard *s, uint32_t conn, const struct msg_batch *m)
 
 /* --- CLIENT_OPEN --------------------------------------------------------------------- */
 
+/* Never reused, not even by a shard that starts anew after losing its state:
+ * a driver's incarnations grow with time (nanoseconds), so ids do, too. */
+static uint64_t next_client_id(const struct shard *s)
+{
+    uint64_t n = s->self.incarnation >> 16;
+    if (n < s->client_counter)
+        n = s->client_counter;
+    return (uint64_t)(s->config.shard + 1) << 48 | (n + 1);
+}
+
 static bool open_client(struct shard *s, struct conn *c, uint64_t nonce)
 {
-    uint64_t id = (uint64_t)(s->config.shard + 1) << 48 | (s->client_counter + 1);
+    uint64_t id = next_client_id(s);
     struct effect open = {.code = EFFECT_CLIENT_OPEN, .version = id};
     if (s->role != SHARD_PRIMARY || s->collecting || s->clients >= CLIENTS_MAX ||
         !log_base(s, &open, NULL, NULL))

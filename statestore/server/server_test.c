@@ -85,6 +85,32 @@ static void test_a_restarted_store_makes_old_clients_stale(void **state)
     store_stop(s);
 }
 
+/* Client ids are never reused, over restarts either: a client of the earlier
+ * store must not be taken for one of this store's. */
+static void test_a_restarted_store_takes_nobody_for_another(void **state)
+{
+    struct store_config config = store_of(1);
+    struct store *s = start(&config);
+    struct user first, second;
+    user_open(&first, 1, dial_store, &s);
+    WAIT_FOR(user_turn(&first) && lethe_ready(first.client));
+    user_open(&second, 1, dial_store, &s);
+    WAIT_FOR(user_turn(&second) && lethe_ready(second.client));
+    user_insert_many(&first, 1, 1000);
+    store_stop(s);
+    s = start(&config);
+    user_insert_many(&second, 5000, 10); /* told that it is unknown, leases an id */
+    WAIT_FOR(user_turn(&second) && lethe_ready(second.client));
+    user_insert_many(&first, 6000, 10);  /* under the id that it had */
+    assert_int_equal(first.stale, 10);
+    user_insert_many(&second, 7000, 10);
+    assert_int_equal(second.ok, 10);
+    assert_int_equal(second.other, 0);
+    lethe_client_destroy(first.client);
+    lethe_client_destroy(second.client);
+    store_stop(s);
+}
+
 static void test_two_hundred_connections(void **state)
 {
     enum { CLIENTS = 200 };
@@ -328,6 +354,7 @@ int main(void)
         cmocka_unit_test(test_embedded_with_threads),
         cmocka_unit_test(test_embedded_driven_by_one_thread),
         cmocka_unit_test(test_a_restarted_store_makes_old_clients_stale),
+        cmocka_unit_test(test_a_restarted_store_takes_nobody_for_another),
         cmocka_unit_test(test_two_hundred_connections),
         cmocka_unit_test(test_position_and_digest_belong_together),
         cmocka_unit_test(test_a_drain_answers_what_is_held),
