@@ -4,7 +4,7 @@
  * mappings in a NAT.
  *
  *   flow_gen <interface> <NAT's Ethernet address> <first source> <ports per source>
- *            <flows> <packets> <packets per second> <destination>
+ *            <flows> <packets> <packets per second> <destination> <port>
  *
  * Flow i has the source address first + i / ports and the source port
  * 10000 + i % ports; a second run sends for the same flows again. Frames are
@@ -27,7 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BURST = 16, FIRST_PORT = 10000, DESTINATION_PORT = 9, PAYLOAD_BYTES = 18 };
+enum { BURST = 16, FIRST_PORT = 10000, PAYLOAD_BYTES = 18 };
 
 struct frame {
     uint8_t dst_mac[6], src_mac[6];
@@ -138,13 +138,13 @@ int main(int argc, char **argv)
     struct plan p = {0};
     struct frame *f = &p.frame;
     struct in_addr first;
-    if (argc != 9 || sscanf(argv[2], "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &f->dst_mac[0],
+    if (argc != 10 || sscanf(argv[2], "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &f->dst_mac[0],
                             &f->dst_mac[1], &f->dst_mac[2], &f->dst_mac[3], &f->dst_mac[4],
                             &f->dst_mac[5]) != 6 ||
         inet_pton(AF_INET, argv[3], &first) != 1 ||
         inet_pton(AF_INET, argv[8], &f->ip.daddr) != 1) {
         fprintf(stderr, "usage: flow_gen <interface> <NAT's MAC> <first source> <ports per source> "
-                        "<flows> <packets> <packets per second> <destination>\n");
+                        "<flows> <packets> <packets per second> <destination> <port>\n");
         return 2;
     }
     p.first_source = ntohl(first.s_addr);
@@ -155,7 +155,7 @@ int main(int argc, char **argv)
     f->type = htons(ETH_P_IP);
     f->ip = (struct iphdr){.version = 4, .ihl = 5, .ttl = 16, .protocol = IPPROTO_UDP,
                            .tot_len = htons(sizeof *f - ETH_HLEN), .daddr = f->ip.daddr};
-    f->udp.dest = htons(DESTINATION_PORT);
+    f->udp.dest = htons((uint16_t)positive(argv[9], "port"));
     f->udp.len = htons(sizeof f->udp + PAYLOAD_BYTES);
     send_all(open_interface(argv[1], &p), &p);
     printf("%u\n", p.packets);
