@@ -225,6 +225,25 @@ static void creation_of_one_key_twice_is_two_runs(void **state)
     assert_int_equal(b->packets[0].state, EMITTED);
     assert_int_equal(b->packets[1].state, EMITTED);
     assert_string_equal(bench_reason(&b->packets[2]), "conflict");
+    uint32_t spoiled = 5 | 0x80000000u;
+    CHECK(!scripted_find(&b->store, 0, &spoiled), "looked up as it was after process");
+    bench_stop();
+}
+
+static void what_a_packet_created_is_a_hit_for_the_next(void **state)
+{
+    bench_start(1, 0, 0);
+    bench_one(1, "s", 5);
+    bench_finish();
+    assert_int_equal(seen_get, NF_ABSENT);
+    assert_int_equal(seen_insert, NF_CREATED);
+    int from = b->npackets;
+    for (int i = 0; i < 2; i++)
+        bench_packet(1, "s", 6, SIDE_INSIDE);
+    bench_send(from);
+    bench_finish();
+    assert_int_equal(seen_get, NF_HIT);
+    CHECK(seen_insert == -1, "an op that a look-up would have skipped is shown");
     bench_stop();
 }
 
@@ -347,6 +366,32 @@ static void async_adds_merge_and_are_not_waited_for(void **state)
     bench_stop();
 }
 
+static void adds_of_one_hash_slot_are_one_txn(void **state)
+{
+    bench_start(1, 0, 0);
+    bench_one(1, "A", 5);
+    bench_finish();
+    uint32_t key = 5, other = 205;
+    assert_int_equal(engine_stats(b->e)->adds, 1);
+    assert_int_equal(scripted_u64(&b->store, 1, &key), 1);
+    assert_int_equal(scripted_u64(&b->store, 1, &other), 1);
+    bench_stop();
+}
+
+static void adds_of_a_discarded_pass_are_not_sent(void **state)
+{
+    bench_start(1, 0, 0);
+    b->store.before = other_worker;
+    other_writes = 2;
+    other_deletes = false;
+    bench_one(1, "W", 5);
+    bench_finish();
+    uint32_t key = 5;
+    assert_int_equal(entry(5), 3);
+    assert_int_equal(scripted_u64(&b->store, 1, &key), 1);
+    bench_stop();
+}
+
 static void adds_wait_for_room_and_go_once(void **state)
 {
     bench_start(1, 0, 0);
@@ -438,6 +483,9 @@ static void silent_store_times_out_and_late_answers_find_nothing(void **state)
     assert_string_equal(bench_reason(behind), "store_timeout");
     assert_int_equal(engine_in_flight(b->e), 0);
     struct bench_packet *later = bench_one(1, "w", 5);
+    b->store.deliver = 1;
+    bench_turn();
+    CHECK(later->state == 0 && engine_stats(b->e)->commits == 0, "took another packet's answer");
     b->store.deliver = SCRIPTED_QUEUE;
     bench_finish();
     assert_int_equal(engine_stats(b->e)->late_replies, 1);
@@ -644,6 +692,7 @@ int main(void)
         cmocka_unit_test(entry_with_a_patched_key_is_the_one_written),
         cmocka_unit_test(deletion_ends_the_run),
         cmocka_unit_test(creation_of_one_key_twice_is_two_runs),
+        cmocka_unit_test(what_a_packet_created_is_a_hit_for_the_next),
         cmocka_unit_test(second_round_is_shared_by_the_run),
         cmocka_unit_test(packet_that_wants_a_round_ends_the_run),
         cmocka_unit_test(chain_runs_backwards_from_outside),
@@ -651,6 +700,8 @@ int main(void)
         cmocka_unit_test(conflict_reruns_only_its_own_nf),
         cmocka_unit_test(reply_skips_the_chain_and_turns_round),
         cmocka_unit_test(async_adds_merge_and_are_not_waited_for),
+        cmocka_unit_test(adds_of_one_hash_slot_are_one_txn),
+        cmocka_unit_test(adds_of_a_discarded_pass_are_not_sent),
         cmocka_unit_test(adds_wait_for_room_and_go_once),
         cmocka_unit_test(each_refusal_has_its_reason),
         cmocka_unit_test(damaged_packets_are_dropped_by_fault),

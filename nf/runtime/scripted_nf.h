@@ -5,7 +5,9 @@
  * per NF of the chain, then the key to look up.
  *
  *   r read       w count the entry up      d delete it      x drop, reason 1
- *   p reply      a add to a counter        n create another entry
+ *   p reply      a add to a counter        n create another entry, spoil the packet
+ *   A add to two counters of one hash slot      W count the entry up, and add
+ *   s note how the entry was found
  *   m ask for a second entry (key + 100), then count both up
  *   b break a bound of the API             l leak a pointer to the entry
  *   k count up the entry that the first 4 bytes of this one's value name
@@ -30,6 +32,7 @@ static const char *const script_reasons[] = {"zero", "told_to", NULL};
 static const char *const script_counters[] = {"packets", NULL};
 static struct nf_entry *leaked;                /* by 'l' */
 static int script_calls;
+static int seen_get, seen_insert;              /* by 's': enum nf_found; -1: skipped */
 
 static int script_init(void *self, const void *config, struct table_schema *tables, int *n,
                        char *err, uint32_t err_len)
@@ -115,6 +118,13 @@ static enum nf_verdict script_more(struct nf_call *c, const struct packet *p)
     return NF_PASS;
 }
 
+static void script_see(struct nf_call *c)
+{
+    const struct nf_entry *get = nf_entry(c, 0, 0), *insert = nf_entry(c, 0, 1);
+    seen_get = get ? get->found : -1;
+    seen_insert = insert ? insert->found : -1;
+}
+
 static enum nf_verdict script_process(const void *self, struct packet *p, struct nf_call *c)
 {
     static const int64_t one = 1;
@@ -138,7 +148,19 @@ static enum nf_verdict script_process(const void *self, struct packet *p, struct
     case 'a':
         nf_add(c, T_COUNTERS, slot_of(&key, 4), &key, &one);
         return NF_PASS;
+    case 'A':
+        nf_add(c, T_COUNTERS, slot_of(&key, 4), &key, &one);
+        nf_add(c, T_COUNTERS, slot_of(&key, 4), &other, &one);
+        return NF_PASS;
+    case 'W':
+        script_up(c, e);
+        nf_add(c, T_COUNTERS, slot_of(&key, 4), &key, &one);
+        return NF_PASS;
+    case 's':
+        script_see(c);
+        return NF_PASS;
     case 'n':
+        p->data[p->payload + SCRIPT_KEY_AT + 3] = 0x80;
         nf_create(c, T_ENTRIES, slot_of(&other, 4), &other, zero, 0);
         return NF_PASS;
     case 'm':
