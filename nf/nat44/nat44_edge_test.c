@@ -201,6 +201,10 @@ static const struct nat_row fragment_rows[] = {
     {"hairpinned", NULL,
      {B_UDP_OUT, TURNED(FIRST(A, PA, X, XB), FIRST(X, XA, B, PB)),
       TURNED(LATER(A, X), LATER(X, B))}, {2, 0, 1}},
+    {"tcp, hairpinned", NULL,
+     {B_SYN_OUT, TURNED(F(6, A, PA, X, XB, .flags = SYN, .data = 12, .frag = 0x2000, .id = 5),
+                        T(SYN, X, XA, B, PB)),
+      TURNED(F(6, A, 0, X, 0, .data = 12, .frag = 0x0004, .id = 5), F(6, X, 0, B, 0))}, {2, 3, 1}},
     {"of a ping", NULL,
      {OUT(F(1, A, PA, R, PA, .type = 8, .data = 16, .frag = 0x2000, .id = 9),
           F(1, X, XA, R, XA, .type = 8)),
@@ -309,6 +313,79 @@ static void exhaustion(void **state)
     ROWS(exhaustion_rows);
 }
 
+/* --- two workers at once ----------------------------------------------------------------- */
+
+static uint8_t state_found;
+
+static void take_state(void *ctx, const struct shard_entry *e)
+{
+    struct nat_session s;
+    if (strcmp(e->table, "nat.session"))
+        return;
+    memcpy(&s, e->value, sizeof s);
+    state_found = s.state;
+}
+
+/* Sends two packets of A:PA <-> R:PR, out through one worker and in through
+ * the other, before either has its answers. */
+static void race(struct rig *r, uint16_t port, uint8_t flags_out, uint8_t flags_in)
+{
+    uint8_t out[FORGE_ROOM], in[FORGE_ROOM];
+    const struct forge fo = T(flags_out, A, PA, R, PR), fi = T(flags_in, R, PR, X, port);
+    const struct rig_in both[] = {{0, SIDE_INSIDE, out, forge_frame(&fo, out)},
+                                  {1, SIDE_OUTSIDE, in, forge_frame(&fi, in)}};
+    const struct rig_out *o;
+
+    assert_int_equal(rig_race(r, both, 2, &o), 2);
+    for (int i = 0; i < 2; i++) {
+        CHECK(o[i].emitted, "packet %d: %s", o[i].which, o[i].reason);
+        CHECK(!forge_check(o[i].frame, o[i].len), "%s", forge_check(o[i].frame, o[i].len));
+    }
+    rig_each(r, take_state, NULL);
+}
+
+/* Both ends finish at once: each worker sees an established session and writes
+ * what it makes of it; one of the two writes is refused, and made again. */
+static void both_ends_close_at_two_workers(void **state)
+{
+    const struct nf_ops *const chain[] = {&nat44_ops};
+    const void *const configs[] = {&nat_scenario_config};
+    struct rig *r = rig_create(chain, configs, 1, 77);
+    const struct forge syn = T(SYN, A, PA, R, PR);
+    uint8_t frame[FORGE_ROOM];
+    const struct rig_out *o = rig_send(r, SIDE_INSIDE, frame, forge_frame(&syn, frame));
+    uint16_t port = (uint16_t)forge_get16(o->frame + FORGE_ETHER + 20);
+
+    race(r, port, SYN, SYNACK);
+    assert_int_equal(state_found, TCP_ESTABLISHED);
+    assert_int_equal(rig_stats(r).conflicts, 0);
+    race(r, port, FIN, FIN);
+    assert_int_equal(state_found, TCP_CLOSING);
+    assert_int_equal(rig_stats(r).conflicts, 1);
+    rig_destroy(r);
+}
+
+/* One new end point met by both workers at once has one mapping. */
+static void one_mapping_made_at_two_workers(void **state)
+{
+    const struct nf_ops *const chain[] = {&nat44_ops};
+    const void *const configs[] = {&nat_scenario_config};
+    struct rig *r = rig_create(chain, configs, 1, 78);
+    const struct forge f = T(SYN, A, PA, R, PR), g = T(SYN, A, PA, R2, PR);
+    uint8_t one_frame[FORGE_ROOM], other[FORGE_ROOM];
+    const struct rig_in both[] = {{0, SIDE_INSIDE, one_frame, forge_frame(&f, one_frame)},
+                                  {1, SIDE_INSIDE, other, forge_frame(&g, other)}};
+    const struct rig_out *o;
+
+    assert_int_equal(rig_race(r, both, 2, &o), 2);
+    assert_true(o[0].emitted && o[1].emitted);
+    assert_int_equal(forge_get16(o[0].frame + FORGE_ETHER + 20),
+                     forge_get16(o[1].frame + FORGE_ETHER + 20));
+    assert_int_equal(rig_count(r, 0, NAT_COUNT_MAPPED), 1);
+    assert_int_equal(rig_count(r, 0, NAT_COUNT_SESSION), 2);
+    rig_destroy(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -316,6 +393,8 @@ int main(void)
         cmocka_unit_test(errors_out), cmocka_unit_test(hairpin),
         cmocka_unit_test(fragments),  cmocka_unit_test(refusals),   cmocka_unit_test(damaged),
         cmocka_unit_test(limits),     cmocka_unit_test(exhaustion),
+        cmocka_unit_test(both_ends_close_at_two_workers),
+        cmocka_unit_test(one_mapping_made_at_two_workers),
     };
     return cmocka_run_group_tests_name("nat44_edge", tests, NULL, NULL);
 }

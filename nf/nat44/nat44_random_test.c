@@ -125,7 +125,19 @@ static void came(const struct model *m, struct external e, uint64_t now, const s
 
 /* --- traffic ------------------------------------------------------------------------------ */
 
-/* A burst to one worker; the IP id tells which packet came out. */
+/* A burst to one worker, or scattered over both. */
+static int put_in(const uint8_t (*frames)[RIG_FRAME], const uint32_t *lens, int n,
+                  const struct rig_out **out)
+{
+    struct rig_in in[BURST];
+
+    if (random_below(2))
+        return rig_burst(rig, SIDE_INSIDE, frames, lens, n, out);
+    for (int i = 0; i < n; i++)
+        in[i] = (struct rig_in){(int)random_below(RIG_WORKERS), SIDE_INSIDE, frames[i], lens[i]};
+    return rig_race(rig, in, n, out);
+}
+
 static void burst_out(void)
 {
     static uint8_t frames[BURST][RIG_FRAME];
@@ -142,14 +154,14 @@ static void burst_out(void)
                           .type = 8, .data = 8, .id = (uint16_t)i};
         lens[i] = forge_frame(&f, frames[i]);
     }
-    int got = rig_burst(rig, SIDE_INSIDE, (const uint8_t(*)[RIG_FRAME])frames, lens, (int)n, &out);
+    int got = put_in((const uint8_t(*)[RIG_FRAME])frames, lens, (int)n, &out);
     CHECK(got == (int)n, "seed %" PRIu64 ": %d of %u", seed_was, got, n);
     for (int i = 0; i < got; i++) {
         const uint8_t *ip = out[i].frame + FORGE_ETHER;
         CHECK(out[i].emitted, "seed %" PRIu64 ": dropped as %s", seed_was, out[i].reason);
         CHECK(!forge_check(out[i].frame, out[i].len), "seed %" PRIu64 ": %s", seed_was,
               forge_check(out[i].frame, out[i].len));
-        uint32_t k = forge_get16(ip + 4);
+        int k = out[i].which;
         struct external e = {forge_get32(ip + 12),
                              (uint16_t)forge_get16(ip + (proto[k] ? 24 : 20))};
         sent(&model[proto[k]], owner[k], e, rig_now_ms(rig));

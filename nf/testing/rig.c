@@ -205,18 +205,19 @@ static int poll_store(void *ctx, uint64_t now_us)
 
 /* --- engines ------------------------------------------------------------------------------- */
 
-static struct rig_out *next_out(struct rig *r)
+/* A packet's cookie is its buffer. */
+static struct rig_out *next_out(struct rig *r, const void *cookie)
 {
     REQUIRE(r->nout < RIG_OUT_MAX, "more outcomes than packets");
     struct rig_out *o = &r->out[r->nout++];
-    *o = (struct rig_out){0};
+    *o = (struct rig_out){.which = (int)(((const uint8_t *)cookie - r->buffers[0]) / RIG_FRAME)};
     return o;
 }
 
 static void on_emit(void *ctx, void *cookie, const struct packet *p, enum packet_side side)
 {
     struct worker *w = ctx;
-    struct rig_out *o = next_out(w->rig);
+    struct rig_out *o = next_out(w->rig, cookie);
 
     REQUIRE(p->len <= RIG_FRAME, "%u bytes", p->len);
     o->emitted = true;
@@ -228,7 +229,7 @@ static void on_emit(void *ctx, void *cookie, const struct packet *p, enum packet
 static void on_drop(void *ctx, void *cookie, int reason)
 {
     struct worker *w = ctx;
-    next_out(w->rig)->reason = engine_reason_text(w->engine, reason);
+    next_out(w->rig, cookie)->reason = engine_reason_text(w->engine, reason);
 }
 
 static void worker_start(struct rig *r, int i, uint64_t seed)
@@ -300,31 +301,62 @@ void rig_destroy(struct rig *r)
     free(r);
 }
 
-static void run(struct rig *r, struct worker *w)
+static uint32_t in_flight(const struct rig *r)
 {
-    for (int rounds = 0; engine_in_flight(w->engine) || rounds < 2; rounds++) {
-        REQUIRE(rounds < 1000, "%u packets are stuck", engine_in_flight(w->engine));
-        engine_flush(w->engine);
+    uint32_t n = 0;
+
+    for (int i = 0; i < RIG_WORKERS; i++)
+        n += engine_in_flight(r->worker[i].engine);
+    return n;
+}
+
+/* All ask, then all are answered, in turns. Two rounds at least: additions to
+ * async tables are sent behind their packet. */
+static void run(struct rig *r)
+{
+    for (int rounds = 0; in_flight(r) || rounds < 2; rounds++) {
+        REQUIRE(rounds < 1000, "%u packets are stuck", in_flight(r));
+        for (int i = 0; i < RIG_WORKERS; i++)
+            engine_flush(r->worker[i].engine);
         step(r, SHARD_EV_TICK, 0, NULL, 0, NULL);
-        engine_poll(w->engine, r->now_ms * 1000);
-        engine_flush(w->engine);
+        for (int i = 0; i < RIG_WORKERS; i++)
+            engine_poll(r->worker[i].engine, r->now_ms * 1000);
     }
+    for (int i = 0; i < RIG_WORKERS; i++)
+        engine_flush(r->worker[i].engine);
+}
+
+static struct engine_packet take(struct rig *r, int i, const uint8_t *frame, uint32_t len)
+{
+    memcpy(r->buffers[i], frame, len);
+    return (struct engine_packet){r->buffers[i], r->buffers[i], len, RIG_FRAME};
+}
+
+int rig_race(struct rig *r, const struct rig_in *in, int n, const struct rig_out **out)
+{
+    REQUIRE(n <= RIG_OUT_MAX, "%d packets", n);
+    r->nout = 0;
+    for (int i = 0; i < n; i++) {
+        struct engine_packet one = take(r, i, in[i].frame, in[i].len);
+        engine_rx(r->worker[in[i].worker].engine, &one, 1, in[i].side, r->now_ms * 1000);
+    }
+    run(r);
+    *out = r->out;
+    return r->nout;
 }
 
 int rig_burst(struct rig *r, enum packet_side side, const uint8_t (*frames)[RIG_FRAME],
               const uint32_t *lens, int n, const struct rig_out **out)
 {
-    struct worker *w = &r->worker[r->next_worker++ % RIG_WORKERS];
+    struct engine *e = r->worker[r->next_worker++ % RIG_WORKERS].engine;
     struct engine_packet burst[RIG_OUT_MAX];
 
     REQUIRE(n <= RIG_OUT_MAX, "%d packets", n);
     r->nout = 0;
-    for (int i = 0; i < n; i++) {
-        memcpy(r->buffers[i], frames[i], lens[i]);
-        burst[i] = (struct engine_packet){r->buffers[i], r->buffers[i], lens[i], RIG_FRAME};
-    }
-    engine_rx(w->engine, burst, (uint32_t)n, side, r->now_ms * 1000);
-    run(r, w);
+    for (int i = 0; i < n; i++)
+        burst[i] = take(r, i, frames[i], lens[i]);
+    engine_rx(e, burst, (uint32_t)n, side, r->now_ms * 1000);
+    run(r);
     *out = r->out;
     return r->nout;
 }
