@@ -240,7 +240,7 @@ static json_t *mac_json(const uint8_t mac[6])
 static json_t *port_json(const struct steer *s, const struct worker_info *i, int side)
 {
     const uint8_t *m = i->mac[side];
-    unsigned id = 2 * i->number + (unsigned)side;
+    unsigned id = (unsigned)side; /* a socket file of its own: any number would do */
     return json_pack("{s:s, s:i, s:o, s:o, s:o}", "socket", i->socket[side], "id", (int)id, "mac",
                      mac_json(m), "peer_mac", mac_json(s->edge[side].mac), "devargs",
                      json_sprintf("role=client,id=%u,bsize=%u,rsize=%d,socket-abstract=no,"

@@ -12,6 +12,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <sodium.h>
+
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
 
@@ -104,7 +106,12 @@ void worker_memif(const struct steer *s, const struct worker *w, enum packet_sid
 {
     snprintf(path, PATH_BYTES, "%s/%s.%s.memif", s->site->steering.memif_dir, w->name,
              side_text[side]);
-    const uint8_t made[6] = {0x02, 'L', 'e', 0, (uint8_t)w->number, (uint8_t)side};
+    /* From the name, not from the number: a worker keeps its port over a
+     * restart of steering, which may number workers anew. */
+    const uint8_t key[crypto_shorthash_KEYBYTES] = "memif";
+    uint8_t hash[crypto_shorthash_BYTES];
+    crypto_shorthash(hash, (const uint8_t *)w->name, strlen(w->name), key);
+    const uint8_t made[6] = {0x02, hash[0], hash[1], hash[2], hash[3], (uint8_t)side};
     memcpy(mac, made, sizeof(made)); /* locally administered; the link has two ends only */
 }
 
@@ -119,7 +126,7 @@ static int add_port(struct steer *s, struct worker *w, enum packet_side side, ch
     snprintf(args, sizeof(args),
              "role=server,id=%u,bsize=%u,rsize=%d,socket-abstract=no,socket=%s,"
              "mac=%02x:%02x:%02x:%02x:%02x:%02x",
-             2 * w->number + side, s->room, MEMIF_RING_LOG2, path, mac[0], mac[1], mac[2], mac[3],
+             (unsigned)side, s->room, MEMIF_RING_LOG2, path, mac[0], mac[1], mac[2], mac[3],
              mac[4], mac[5]);
     int port = dpdk_port_add(name, args, s->pool, MEMIF_DESCS, MEMIF_DESCS, err, err_len);
     if (port < 0)

@@ -330,11 +330,18 @@ def partial_checksums_are_counted(site):
 
 
 def a_killed_steering_gets_its_workers_back(site):
-    first = site.ask("workers")["incarnation"]
+    """Also when they are numbered anew: the second joins first."""
+    first, number = site.ask("workers")["incarnation"], site.worker("w1")["worker"]
+    second = "w1" if number else "w2"
+    site.workers["w1" if second == "w2" else "w2"].signal(signal.SIGSTOP)
     site.steer.kill()
     site.start_steering()
+    site.wait_state(second, "healthy")
+    for name in ("w1", "w2"):
+        site.workers[name].signal(signal.SIGCONT)
     for name in ("w1", "w2"):
         site.wait_state(name, "healthy")
+    check(site.worker("w1")["worker"] != number, "not numbered anew")
     check(site.ask("workers")["incarnation"] != first, "the same incarnation")
     site.wait_buckets(w1=0.5, w2=0.5)
     site.all_answered("after kill -9 of steering")
