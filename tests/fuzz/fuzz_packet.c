@@ -128,8 +128,14 @@ static void check_sums(const struct packet *was, const struct packet *p, const s
     MUST(after.ip == before->ip);
     if (keeps_l4(was))
         MUST(after.l4 == before->l4);
+    if (was->has_l4) /* none stays none, and nothing else becomes none */
+        MUST(udp_without_checksum(was, was->l4, was->tuple.proto) ==
+             udp_without_checksum(p, p->l4, p->tuple.proto));
     if (!inner)
         return;
+    if (was->inner_has_checksum)
+        MUST(udp_without_checksum(was, was->inner_l4, was->inner.proto) ==
+             udp_without_checksum(p, p->inner_l4, p->inner.proto));
     MUST(after.l4 == before->l4); /* the error's own checksum covers what it quotes */
     MUST(after.inner_ip == before->inner_ip);
     if (p->inner_has_checksum && !udp_without_checksum(was, was->inner_l4, was->inner.proto))

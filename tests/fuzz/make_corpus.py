@@ -129,11 +129,20 @@ def wire():
             yield "txn_get_or_create", frame[48:48 + first]
             yield "txn_add_limit", frame[48 + first:]
             yield "batch_empty", struct.pack("<IB", 48, 8) + b"\1" + b"\0" * 42
+        if name == "error.bin":
+            yield "error_full", frame[:32] + b"t" * 199 + b"\0"
         if name == "results.bin":
             yield "result_hit", frame[40:88]
             yield "result_limit", frame[88:]
     scan = struct.pack("<BBBBBBHIBBHQQ", 10, 1, 0, 0, 0, 0, 0, 0, 0, 0, 32, 7, 0)
     yield "txn_scan", struct.pack("<QHBBI", 9, 48, 0, 1, 0) + scan
+    get = struct.pack("<BBBBBBHIBBHQQ", 1, 1, 2, 0, 4, 0, 0, 0, 0, 0, 40, 0, 0) + b"keyA\0\0\0\0"
+    patches = [(0, 2, 0, 8, 0, 0), (0, 1, 0, 4, 0, 4), (0, 0, 9, 8, 1, 0), (0, 2, 4, 4, 2, 4)]
+    insert = struct.pack("<BBBBBBHIBBHQQ", 3, 2, 8, 0, 8, 4, 8, 5000, 1, 8, 32 + 24 + 32, 0, 0) + \
+        b"keyBkeyBparentP.valueVV." + \
+        b"".join(struct.pack("<BBBBBBH", op, what, off, n, into, 0, at)
+                 for op, what, off, n, into, at in patches)
+    yield "txn_patches", struct.pack("<QHBBI", 9, 16 + len(get) + len(insert), 3, 2, 0) + get + insert
     entry = struct.pack("<QHHI", 5, 4, 8, 100) + b"keyyvaluevalu\0\0\0"[:12] + b"\0" * 4
     value = entry * 2
     yield "result_scan", struct.pack("<QHBBBBH", 9, 16 + 24 + len(value), 0, 1, 0, 0, 0) + \
