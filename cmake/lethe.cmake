@@ -44,8 +44,13 @@ function(lethe_library name)
   set_target_properties(${name} PROPERTIES POSITION_INDEPENDENT_CODE ON)
 endfunction()
 
+# What the sanitizer builds have to build, and no more.
+add_custom_target(unit_tests)   # everything labelled "unit" or "sim"
+add_custom_target(thread_tests) # everything labelled "threads"
+
 # lethe_unit_tests(DIRS <dir>... LINK <lib>...): every *_test.c is a program and a
-# ctest of the same name, label "unit"; prints and exits as cmocka does.
+# ctest of the same name, label "unit"; prints and exits as cmocka does. Those that
+# run threads are labelled "threads", too: they also run under TSan.
 function(lethe_unit_tests)
   cmake_parse_arguments(A "" "" "DIRS;LINK" ${ARGN})
   if(NOT CMOCKA_FOUND)
@@ -59,7 +64,14 @@ function(lethe_unit_tests)
       add_executable(${name} ${test})
       target_link_libraries(${name} PRIVATE lethe_flags ${A_LINK} PkgConfig::CMOCKA)
       add_test(NAME unit.${name} COMMAND ${name})
-      set_tests_properties(unit.${name} PROPERTIES LABELS unit TIMEOUT 120)
+      set(labels unit)
+      add_dependencies(unit_tests ${name})
+      file(STRINGS ${test} threaded LIMIT_COUNT 1 REGEX "pthread_create|embed_start|store_start|control_start")
+      if(threaded)
+        list(APPEND labels threads)
+        add_dependencies(thread_tests ${name})
+      endif()
+      set_tests_properties(unit.${name} PROPERTIES LABELS "${labels}" TIMEOUT 300)
     endforeach()
   endforeach()
 endfunction()

@@ -21,10 +21,10 @@ build() { # preset, target...
     { tail -n 40 "build/build-$preset.log"; exit 1; }
 }
 
-sanitized() { # preset, label regex
-  echo "== $1: $2 tests"
-  build "$1" all
-  ctest --test-dir "build/$1" -j2 --output-on-failure --no-tests=error -L "$2" -LE long
+sanitized() { # preset, target, label regex
+  echo "== $1: $2"
+  build "$1" "$2"
+  ctest --test-dir "build/$1" -j2 --output-on-failure --no-tests=error -L "$3" -LE long
 }
 
 case "${1:-}" in
@@ -36,8 +36,8 @@ check | check-long)
   not_long=(-LE long)
   [ "$1" = check-long ] && not_long=()
   status=0
-  sanitized asan 'unit|sim' || status=1
-  sanitized tsan 'threads' || status=1
+  sanitized asan unit_tests 'unit|sim' || status=1
+  sanitized tsan thread_tests threads || status=1
   echo "== dev: all tests"
   "${as_root[@]}" ctest --test-dir build/dev -j2 --output-on-failure --no-tests=error "${not_long[@]}" || status=1
   [ $status = 0 ] || echo "FAILED: see above" >&2
