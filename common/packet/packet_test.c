@@ -217,7 +217,7 @@ static void make_ipv6(uint8_t *frame, uint8_t proto, uint32_t body)
 
 static void ipv6_is_recognised(void **state)
 {
-    static uint8_t frame[FORGE_ROOM];
+    static uint8_t frame[FORGE_ROOM], inner[FORGE_ROOM];
     struct packet p;
 
     make_ipv6(frame, 17, 12);
@@ -234,6 +234,22 @@ static void ipv6_is_recognised(void **state)
     forge_be16(frame + 58, 99);
     assert_int_equal(parse(&p, frame, 62), PACKET_OK);
     CHECK(p.has_l4 && p.tuple.src_port == htobe16(99), "echo");
+    /* destination unreachable, quoting a UDP header in IPv6 */
+    make_ipv6(inner, 17, 8);
+    forge_be16(inner + 54, 53);
+    forge_be16(inner + 56, 1000);
+    make_ipv6(frame, 58, 8 + 48);
+    frame[54] = 1;
+    memcpy(frame + 62, inner + 14, 48);
+    assert_int_equal(parse(&p, frame, 110), PACKET_OK);
+    CHECK(p.is_icmp_error && p.inner_has_l4 && p.inner.src_port == htobe16(53) && !p.has_l4,
+          "error");
+    assert_int_equal(parse(&p, frame, 109), PACKET_TRUNCATED);
+    make_ipv6(frame, 58, 8 + 39);
+    frame[54] = 1;
+    assert_int_equal(parse(&p, frame, 101), PACKET_TRUNCATED);
+    make_ipv6(frame, 17, 65535);
+    assert_int_equal(parse(&p, frame, 66), PACKET_BAD_LENGTH);
     make_ipv6(frame, 0, 8);
     assert_int_equal(parse(&p, frame, 62), PACKET_OK);
     CHECK(!p.has_l4 && p.tuple.proto == 0, "extension header");

@@ -20,6 +20,9 @@ static const struct nat_config by_host = {.external = one, .external_count = 1,
 static const struct nat_config quiet = {.external = one, .external_count = 1, .quiet = true,
                                         .max_mappings_per_address = 1};
 
+static const struct nat_config one_session = {.external = one, .external_count = 1,
+                                              .inside_address = "10.0.0.254", .max_sessions = 1};
+
 #define PING_OUT OUT(PING(A, R, PA), PING(X, R, XA))
 enum { UNREACHABLE = 3, REDIRECT = 5, EXCEEDED = 11, PARAMETER = 12 };
 
@@ -249,6 +252,9 @@ static const struct nat_row refusal_rows[] = {
     {"loopback as source from outside", NULL,
      {IN_DROP(U(IP4(127, 0, 0, 1), 7, X, 40000), "nat44_martian")}, {0, 0, 0}},
     {"inside to inside", NULL, {OUT_DROP(U(A, PA, B, PB), "nat44_not_for_us")}, {0, 0, 0}},
+    {"a ping of us in fragments", NULL,
+     {OUT_DROP(F(1, A, 7, X, 7, .type = 8, .data = 16, .frag = 0x2000), "nat44_icmp_type")},
+     {0, 0, 0}},
     {"to multicast", NULL, {OUT_DROP(U(A, PA, IP4(224, 0, 0, 251), 5353), "nat44_not_for_us")},
      {0, 0, 0}},
     {"from outside to an address that is not ours", NULL,
@@ -288,6 +294,11 @@ static const struct nat_row limit_rows[] = {
     {"what expired counts no more", &capped,
      {UDP_OUT, TCP_OUT(SYN, TCP_SYN_OUT), WAIT_S(301), UDP_OUT, TCP_OUT(SYN, TCP_SYN_OUT)},
      {2, 1, 0}},
+    {"sessions used up: refused, and the old one works (REQ-5)", &one_session,
+     {HANDSHAKE, OUT_ERROR(T(SYN, A, PA, R2, PR), ERR(NAT_IN, A, UNREACHABLE, 1)),
+      OUT_ERROR(T(SYN, B, PB, R, PR), ERR(NAT_IN, B, UNREACHABLE, 1)),
+      IN_DROP(T(SYN, R2, PR, X, XA), "nat44_state_full"), TCP_IN(ACK, TCP_ESTABLISHED)},
+     {1, 1, 0}},
     {"a cap and quiet: dropped", &quiet,
      {UDP_OUT, OUT_DROP(PING(A, R, 9), "nat44_cap_reached")}, {1, 0, 0}},
 };
