@@ -310,7 +310,7 @@ void clients_expire(struct shard *s)
 
 uint64_t clients_next_ms(const struct shard *s)
 {
-    if (!s->clients || s->role != SHARD_PRIMARY)
+    if (!s->clients || s->role != SHARD_PRIMARY || s->collecting)
         return UINT64_MAX;
     return s->leases_checked_ms + check_every_ms(s) - s->time_offset;
 }

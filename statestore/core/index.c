@@ -55,7 +55,18 @@ static inline uint32_t ways_with(const struct bucket *b, uint16_t print)
 
 static inline bool same_key(const struct table *t, uint8_t slot, uint32_t rec, const void *key)
 {
-    return memcmp(record_at(t, slot, rec)->payload, key, t->schema.key_size) == 0;
+    /* Eight bytes at a time, in line: a call of memcmp costs more than it does. */
+    const uint8_t *have = record_at(t, slot, rec)->payload, *want = key;
+    uint32_t len = t->schema.key_size;
+    uint64_t x, y, differ = 0;
+    for (; len >= 8; have += 8, want += 8, len -= 8) {
+        memcpy(&x, have, 8);
+        memcpy(&y, want, 8);
+        differ |= x ^ y;
+    }
+    for (; len; have++, want++, len--)
+        differ |= (uint64_t)(*have ^ *want);
+    return !differ;
 }
 
 static uint32_t find_in(const struct table *t, uint8_t slot, const struct bucket *b,

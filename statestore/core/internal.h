@@ -36,7 +36,8 @@ enum {
     REPLIES_SOFT = REPLIES_MAX - 4 * MSG_BATCH_MAX,
     CLIENTS_MAX = 4096,
     CONNS_MAX = 16384,
-    PEERS_MAX = 4,                /* in view, or joining */
+    PEERS_MAX = 8,                /* in view, proposed, or joining */
+    JOINERS_MAX = 2,              /* at a time */
     WORK_MAX = 96,                /* entries one txn may change, reactions included */
     TOUCHES_MAX = 2 * TXN_OPS_MAX,
     VERSION_EPOCH_SHIFT = 40,     /* writes of a hash slot in one epoch: fewer than 2^40 */

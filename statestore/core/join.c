@@ -74,6 +74,14 @@ static void drop_earlier(struct shard *s, const struct msg_node *n)
     }
 }
 
+static uint32_t joiners(const struct shard *s)
+{
+    uint32_t n = 0;
+    for (int i = 0; i < PEERS_MAX; i++)
+        n += s->peer[i].node.node && view_index(&s->view, &s->peer[i].node) < 0;
+    return n;
+}
+
 void on_join(struct shard *s, struct conn *c, const struct msg_join *m)
 {
     if (s->role != SHARD_PRIMARY || !m->self.node || m->self.node == s->self.node)
@@ -81,7 +89,7 @@ void on_join(struct shard *s, struct conn *c, const struct msg_join *m)
     struct peer *p = peer_of_node(s, &m->self);
     bool member = view_index(&s->view, &m->self) > 0;
     drop_earlier(s, &m->self);
-    if (!p && s->view.nmembers < 3 && (p = peer_add(s, &m->self)))
+    if (!p && s->view.nmembers < 3 && joiners(s) < JOINERS_MAX && (p = peer_add(s, &m->self)))
         join_start(s, p);
     if (!p)
         return;

@@ -14,6 +14,8 @@
  * the view. After a promotion nothing is executed until every member told its
  * position: one that is ahead of us has entries that are no part of history.
  */
+#include <assert.h>
+
 #include "internal.h"
 
 struct peer *peer_of_node(struct shard *s, const struct msg_node *n)
@@ -53,8 +55,10 @@ void peers_adopt_view(struct shard *s)
         for (uint32_t i = 1; views[v] && i < views[v]->nmembers; i++) {
             const struct msg_node *n = &views[v]->members[i];
             struct peer *p = peer_of_node(s, n);
-            if (p || (p = peer_add(s, n)))
-                p->in_view = true;
+            if (!p)
+                p = peer_add(s, n);
+            assert(p); /* on_join leaves room: commit must not miss a member */
+            p->in_view = true;
         }
     for (int i = 0; i < PEERS_MAX; i++) {
         struct peer *p = &s->peer[i];

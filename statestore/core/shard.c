@@ -245,7 +245,8 @@ void shard_step(struct shard *s, const struct shard_event *ev, uint64_t now_ms,
     case SHARD_EV_TICK: break;
     }
     if (s->role == SHARD_PRIMARY) {
-        clients_expire(s);
+        if (!s->collecting)
+            clients_expire(s);
         peers_tick(s);
         commit_update(s);
         replies_flush(s);

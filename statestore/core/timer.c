@@ -213,7 +213,7 @@ static uint64_t next_tick(const struct wheel *w)
 
 uint64_t timers_next_ms(const struct shard *s)
 {
-    if (s->role != SHARD_PRIMARY)
+    if (s->role != SHARD_PRIMARY || s->collecting)
         return UINT64_MAX;
     if (s->arming)
         return s->now_ms;

@@ -12,6 +12,7 @@
  *   backup     nothing                 idle      as above
  *   joining    backup (complete)       backup
  *   joining    primary (complete)      primary
+ *   joining    primary otherwise       lost
  *   joining    nothing                 joining
  *   idle       primary, epoch 1, empty primary   a fresh start
  *   idle       primary otherwise       lost      refuses until an operator decides
@@ -94,15 +95,21 @@ static void become_backup(struct shard *s)
                (unsigned long)s->position);
 }
 
+static void become_lost(struct shard *s)
+{
+    s->role = SHARD_LOST;
+    s->joining.running = false;
+    shard_note(s, "named primary of epoch %lu without its data: refusing everybody",
+               (unsigned long)s->view.epoch);
+}
+
 static void adopt_as_idle(struct shard *s, int at)
 {
     bool fresh = s->view.epoch == 1 && !s->has_state;
     if (at == 0 && fresh) {
         become_primary(s);
     } else if (at == 0) {
-        s->role = SHARD_LOST;
-        shard_note(s, "named primary of epoch %lu without its data: refusing everybody",
-                   (unsigned long)s->view.epoch);
+        become_lost(s);
     } else if (at > 0 && fresh) {
         become_backup(s);
     } else if (at > 0) {
@@ -131,7 +138,9 @@ static void adopt(struct shard *s)
             become_backup(s);
         else if (at == 0 && s->joining.complete && s->position >= s->joining.whole_at)
             become_primary(s); /* was a member already, and nobody lived to tell us */
-        else if (at >= 0)
+        else if (at == 0)
+            become_lost(s);
+        else if (at > 0)
             leave_view(s, "it names us before we have caught up");
         break;
     case SHARD_IDLE:
