@@ -156,8 +156,8 @@ static uint32_t round_once(struct worker *w)
     end = loop_now_us();
     if (too_long(w, start, end))
         discard_all(w);
-    sent += side_flush(&w->side[SIDE_INSIDE]);
-    sent += side_flush(&w->side[SIDE_OUTSIDE]);
+    sent += side_flush(&w->side[SIDE_INSIDE], end);
+    sent += side_flush(&w->side[SIDE_OUTSIDE], end);
     if (start >= w->tend_us)
         tend(w, start);
     dpdk_poll_end();
@@ -165,7 +165,7 @@ static uint32_t round_once(struct worker *w)
         doorbell_ring(w->steer_bell);
     if (w->drain)
         tend_drain(w, start, received);
-    work += sent + side_waiting(w);
+    work += sent;
     if (work)
         w->busy_us += end - start;
     w->rounds++;
@@ -203,7 +203,7 @@ static void sleep_once(struct worker *w)
 static void idle(struct worker *w)
 {
     doorbell_arm(w->bell);
-    if (!lethe_arm(w->client) || round_once(w)) {
+    if (!lethe_arm(w->client) || round_once(w) || side_waiting(w)) {
         doorbell_disarm(w->bell);
         return;
     }
@@ -217,8 +217,8 @@ int loop_run(struct worker *w)
     while (w->state != WORKER_DONE && !w->fatal[0]) {
         if (round_once(w)) {
             idles = 0;
-        } else if (++idles < IDLE_YIELDS) {
-            sched_yield();
+        } else if (side_waiting(w) || ++idles < IDLE_YIELDS) {
+            sched_yield(); /* who empties a full ring may want this processor */
         } else {
             idle(w);
         }

@@ -3,8 +3,10 @@
 #include "nf/worker/side.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
@@ -55,7 +57,8 @@ static void tx_drop(struct side *s, uint64_t *count)
 {
     rte_pktmbuf_free_bulk(s->tx, s->ntx);
     *count += s->ntx;
-    s->ntx = s->tries = 0;
+    s->ntx = 0;
+    s->stuck_us = 0;
 }
 
 void side_close(struct side *s)
@@ -89,29 +92,15 @@ uint32_t side_rx(struct side *s, struct rte_mbuf **burst, uint32_t n)
     return s->port < 0 || n == 0 ? 0 : rte_eth_rx_burst((uint16_t)s->port, 0, burst, (uint16_t)n);
 }
 
-void side_put(struct side *s, struct rte_mbuf *m)
+static uint32_t tx_offer(struct side *s)
 {
-    struct rte_ether_hdr *eth = rte_pktmbuf_mtod(m, struct rte_ether_hdr *);
-    memcpy(eth->dst_addr.addr_bytes, s->peer, sizeof s->peer);
-    memcpy(eth->src_addr.addr_bytes, s->mac, sizeof s->mac);
-    if (s->ntx == SIDE_TX_ROOM)
-        side_flush(s);
-    if (s->ntx == SIDE_TX_ROOM)
-        tx_drop(s, &s->n.tx_full);
-    s->tx[s->ntx++] = m;
-}
-
-uint32_t side_flush(struct side *s)
-{
-    uint32_t sent = 0, bytes = 0;
+    uint32_t sent = 0;
     if (s->ntx == 0)
         return 0;
     if (s->port < 0) {
         tx_drop(s, &s->n.link_down);
         return 0;
     }
-    for (uint32_t i = 0; i < s->ntx; i++)
-        bytes += s->tx[i]->pkt_len;
     while (sent < s->ntx) {
         uint16_t n = rte_eth_tx_burst((uint16_t)s->port, 0, s->tx + sent,
                                       (uint16_t)(s->ntx - sent));
@@ -121,12 +110,30 @@ uint32_t side_flush(struct side *s)
     }
     s->ntx -= sent;
     memmove(s->tx, s->tx + sent, s->ntx * sizeof s->tx[0]);
-    for (uint32_t i = 0; i < s->ntx; i++)
-        bytes -= s->tx[i]->pkt_len;
     s->n.tx += sent;
-    s->n.tx_bytes += bytes;
-    s->tries = sent || !s->ntx ? 0 : s->tries + 1;
-    if (s->tries > SIDE_TX_TRIES)
+    return sent;
+}
+
+void side_put(struct side *s, struct rte_mbuf *m)
+{
+    struct rte_ether_hdr *eth = rte_pktmbuf_mtod(m, struct rte_ether_hdr *);
+    memcpy(eth->dst_addr.addr_bytes, s->peer, sizeof s->peer);
+    memcpy(eth->src_addr.addr_bytes, s->mac, sizeof s->mac);
+    if (s->ntx == SIDE_TX_ROOM)
+        tx_offer(s);
+    if (s->ntx == SIDE_TX_ROOM)
+        tx_drop(s, &s->n.tx_full);
+    s->tx[s->ntx++] = m;
+}
+
+uint32_t side_flush(struct side *s, uint64_t now_us)
+{
+    uint32_t sent = tx_offer(s);
+    if (sent || s->ntx == 0)
+        s->stuck_us = 0;
+    else if (s->stuck_us == 0)
+        s->stuck_us = now_us;
+    else if (now_us - s->stuck_us > SIDE_TX_WAIT_US)
         tx_drop(s, s->up ? &s->n.tx_full : &s->n.link_down);
     return sent;
 }
@@ -144,4 +151,17 @@ uint32_t side_discard(struct side *s)
     }
     s->n.away += dropped;
     return dropped;
+}
+
+void side_populate_rings(void)
+{
+    char line[512];
+    FILE *maps = fopen("/proc/self/maps", "re");
+    while (maps && fgets(line, sizeof line, maps)) {
+        uintptr_t from, to;
+        if (strstr(line, "memif_region") && sscanf(line, "%" SCNxPTR "-%" SCNxPTR, &from, &to) == 2)
+            madvise((void *)from, to - from, MADV_POPULATE_WRITE); /* Linux 5.14; else later */
+    }
+    if (maps)
+        fclose(maps);
 }

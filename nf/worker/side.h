@@ -17,12 +17,12 @@ struct rte_mempool;
 
 enum {
     SIDE_TX_ROOM = 2048,         /* frames waiting to leave */
-    SIDE_TX_TRIES = 64,          /* rounds in which the port takes nothing; then they are dropped */
+    SIDE_TX_WAIT_US = 20 * 1000, /* the port takes nothing that long: they are dropped */
     SIDE_DESCS = 1024,
 };
 
 struct side_counts {
-    uint64_t rx, tx, tx_bytes;
+    uint64_t rx, tx;
     uint64_t tx_full, link_down, segmented, away, bad_probe, probes, probes_withheld;
 };
 
@@ -35,7 +35,8 @@ struct side {
     bool learn;                  /* peer: the source of the newest frame */
     uint8_t mac[6], peer[6];
     struct rte_mbuf *tx[SIDE_TX_ROOM];
-    uint32_t ntx, tries;
+    uint32_t ntx;
+    uint64_t stuck_us;           /* since when the port takes nothing; 0: it does */
     struct side_counts n;
 };
 
@@ -52,7 +53,9 @@ uint32_t side_rx(struct side *s, struct rte_mbuf **burst, uint32_t n);
 /* Takes the frame; fills its Ethernet addresses. */
 void side_put(struct side *s, struct rte_mbuf *m);
 /* Offers what waits to the port; the number it took. */
-uint32_t side_flush(struct side *s);
+uint32_t side_flush(struct side *s, uint64_t now_us);
+/* A memif's rings become resident now, not slot by slot as they are first used. */
+void side_populate_rings(void);
 /* Drops what waits to leave, and all that has arrived. How many. */
 uint32_t side_discard(struct side *s);
 

@@ -92,6 +92,8 @@ static void tend_steering(struct worker *w, uint64_t now_us)
     }
     bool up = side_link(&w->side[SIDE_INSIDE]);
     up &= side_link(&w->side[SIDE_OUTSIDE]);
+    if (up && !w->joined)
+        side_populate_rings();
     if (w->joined != up)
         log_info(up ? "links are up" : "links are down", "worker=%u", w->number);
     w->joined = up;
