@@ -187,7 +187,7 @@ int lethe_batch_results(struct session *s, const struct msg_results *m)
         const struct txn_result_head *r = (const struct txn_result_head *)at;
         at += r->bytes;
         /* The id may be lost by a result, or by a callback's doing: look each time. */
-        if (m->client != s->id)
+        if (!s->id || m->client != s->id)
             return done;
         struct lethe_txn *t = lethe_seq_find(s, r->seq);
         switch (r->status) {

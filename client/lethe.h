@@ -25,6 +25,9 @@
  * lost and the outcome cannot be known any more. After that the client leases
  * a new id by itself.
  *
+ * Of the outcomes in txn.h three never reach a callback: "not now" (TXN_BUSY,
+ * TXN_NOT_PRIMARY, TXN_LOST) is retried by the client, visible in lethe_status().
+ *
  * Unreachable store: txns stay in the window and are retried for ever;
  * lethe_status() says since when and why. The window is the bound: begin
  * returns NULL when it is full, and the caller drops and counts.
@@ -77,7 +80,8 @@ bool lethe_ready(const struct lethe_client *c);
 typedef void (*lethe_done)(void *user, const struct txn_result_head *result);
 
 /* A txn in hash slot `slot` (slot_of, slot_of_index). NULL: the window is full
- * or the client is not ready. Build it, then submit; one may abandon it by
+ * or the client was never ready yet; once it was, a txn may begin also while the
+ * store is away, and leaves when it is back. Build it, then submit; one may abandon it by
  * lethe_txn_cancel before submit only. */
 struct lethe_txn *lethe_txn_begin(struct lethe_client *c, uint8_t slot, lethe_done done,
                                   void *user);

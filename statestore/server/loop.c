@@ -218,12 +218,17 @@ static void flush_dirty(struct loop *l)
 
 /* --- coming in ---------------------------------------------------------------------------------- */
 
+/* Edge-triggered, too, and tried again with every sweep: out of descriptors
+ * must not become a busy loop. */
 static void accept_some(struct loop *l)
 {
-    for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
+    l->accept_more = l->config.listen_fd >= 0;
+    for (int i = 0; i < ACCEPTS_PER_TURN && l->accept_more; i++) {
         struct channel *ch = tcp_accept(l->config.listen_fd);
-        if (!ch)
+        if (!ch) {
+            l->accept_more = false;
             return;
+        }
         if (!loop_add(l, ch, CONN_NEW))
             log_warn("connection refused", "shard=%u there are %d connections already", l->number,
                      CONNS_MAX);
@@ -266,12 +271,14 @@ static bool wait_events(struct loop *l, int timeout_ms)
     for (int i = 0; i < n; i++) {
         uint32_t who = events[i].data.u32;
         if (who == EVENT_LISTEN)
-            accept_some(l);
+            l->accept_more = true;
         else if (who == EVENT_WAKE)
             take_inbox(l);
         else if (l->conns.all[who].channel)
             loop_make_ready(l, &l->conns.all[who]);
     }
+    if (l->accept_more)
+        accept_some(l);
     return n > 0;
 }
 
@@ -282,6 +289,7 @@ static void sweep(struct loop *l)
     if (l->now_ms < l->sweep_ms)
         return;
     l->sweep_ms = l->now_ms + SWEEP_MS;
+    accept_some(l);
     for (uint32_t i = 0; l->conns.used && i < CONNS_MAX; i++) {
         struct conn *c = &l->conns.all[i];
         if (!c->channel)
@@ -368,6 +376,8 @@ static bool turn(struct loop *l, int timeout_ms)
 /* A ready list of nothing but connections that may not be read lets us sleep. */
 static bool can_sleep(const struct loop *l)
 {
+    if (l->accept_more)
+        return false;
     for (uint32_t i = 0; i < l->nready; i++)
         if (may_read(l, &l->conns.all[l->ready[i]]))
             return false;
@@ -406,9 +416,9 @@ void loop_run(struct loop *l)
 
 /* --- life ------------------------------------------------------------------------------------------ */
 
-static int watch_own(struct loop *l, int fd, uint32_t who)
+static int watch_own(struct loop *l, int fd, uint32_t who, uint32_t how)
 {
-    struct epoll_event ev = {.events = EPOLLIN, .data.u32 = who};
+    struct epoll_event ev = {.events = EPOLLIN | how, .data.u32 = who};
     return epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, fd, &ev) ? -errno : 0;
 }
 
@@ -418,9 +428,9 @@ static int open_descriptors(struct loop *l)
     l->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (l->epoll_fd < 0 || l->wake_fd < 0)
         return -errno;
-    int rc = watch_own(l, l->wake_fd, EVENT_WAKE);
+    int rc = watch_own(l, l->wake_fd, EVENT_WAKE, 0);
     if (!rc && l->config.listen_fd >= 0)
-        rc = watch_own(l, l->config.listen_fd, EVENT_LISTEN);
+        rc = watch_own(l, l->config.listen_fd, EVENT_LISTEN, EPOLLET);
     return rc;
 }
 

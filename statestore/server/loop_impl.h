@@ -62,6 +62,7 @@ struct loop {
     uint64_t sweep_ms;
     uint64_t drain_until_ms;  /* 0: not draining */
     bool changed;             /* since the last snapshot */
+    bool accept_more;         /* somebody may wait to be accepted */
     uint64_t published_ms;
     struct link link;
     struct shard_snapshot mine; /* its counters; the rest is filled on publishing */

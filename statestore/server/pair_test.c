@@ -9,6 +9,7 @@
 /* --- the pair --------------------------------------------------------------------------- */
 
 static struct store *primary, *backup;
+static uint32_t failure_timeout_ms = 500;
 static _Atomic uint16_t primary_port[STORE_SHARDS_MAX]; /* 0: nobody there */
 static _Atomic int link_fd;                             /* of the newest link to shard 0 */
 
@@ -29,6 +30,7 @@ static void start_primary(uint16_t shards, bool accept_loss)
 {
     struct store_config config = store_of(shards);
     config.pair = true;
+    config.failure_timeout_ms = failure_timeout_ms;
     config.peer_name = "store-b";
     config.accept_loss = accept_loss;
     primary = start(&config);
@@ -48,6 +50,7 @@ static void start_backup(uint16_t shards, bool threads)
 {
     struct store_config config = store_of(shards);
     config.pair = true;
+    config.failure_timeout_ms = failure_timeout_ms;
     config.node = 2;
     config.peer_name = "store-a";
     config.dial_primary = dial;
@@ -197,6 +200,34 @@ static void test_no_reply_before_the_backup_has_it(void **state)
     stop_primary();
 }
 
+static void test_a_drain_waits_for_the_backup(void **state)
+{
+    struct user u;
+    failure_timeout_ms = 20000; /* a hanging backup stays in the view */
+    start_primary(1, false);
+    start_backup(1, false);
+    user_open(&u, 1, dial, NULL);
+    WAIT_FOR((store_poll(backup) || true) && user_turn(&u) && lethe_ready(u.client) &&
+             copies(1) == 2);
+    assert_true(user_insert(&u, 7));
+    lethe_flush(u.client);
+    WAIT_FOR(user_turn(&u) && snapshot_of(primary, 0).status.waiting == 1);
+    store_drain(primary);
+    for (int i = 0; i < 20; i++) {
+        user_turn(&u);
+        nap();
+    }
+    assert_false(store_stopped(primary));
+    assert_int_equal(u.answered, 0);
+    WAIT_FOR((store_poll(backup) || true) && store_stopped(primary));
+    stop_primary();
+    WAIT_FOR(user_turn(&u) && u.answered == 1);
+    assert_int_equal(u.ok, 1);
+    lethe_client_destroy(u.client);
+    stop_backup();
+    failure_timeout_ms = 500;
+}
+
 static void test_an_empty_primary_waits_for_its_backup(void **state)
 {
     struct user u;
@@ -286,6 +317,7 @@ int main(void)
         cmocka_unit_test(test_a_broken_link_heals),
         cmocka_unit_test(test_a_hanging_backup_is_dropped_and_comes_back),
         cmocka_unit_test(test_no_reply_before_the_backup_has_it),
+        cmocka_unit_test(test_a_drain_waits_for_the_backup),
         cmocka_unit_test(test_an_empty_primary_waits_for_its_backup),
         cmocka_unit_test(test_accepted_loss_waits_for_nobody),
         cmocka_unit_test(test_a_restarted_primary_is_lost_until_an_operator_accepts),
