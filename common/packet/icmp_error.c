@@ -12,7 +12,7 @@
 enum {
     ERROR_BYTES_MAX = 576, /* RFC 1812 4.3.2.3: of the whole ICMP datagram */
     ERROR_TTL = 64,
-    ERROR_TOS = 0xc0,      /* RFC 1812 4.3.2.5: precedence 6, internetwork control */
+    ERROR_TOS = 0xc0, /* RFC 1812 4.3.2.5: precedence 6, internetwork control */
 };
 
 /* RFC 1122 3.2.2: a source that does not define a single host. */

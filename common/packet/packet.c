@@ -31,7 +31,7 @@ const char *packet_fault_text(enum packet_fault f)
 
 /* The L3 header of a packet, or of the packet an ICMP error quotes. */
 struct l3 {
-    uint32_t l4, end;      /* offsets from data; end: last byte + 1 that is there */
+    uint32_t l4, end; /* offsets from data; end: last byte + 1 that is there */
     uint8_t proto, ipv6;
     bool fragment, later;
 };

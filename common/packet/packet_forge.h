@@ -13,26 +13,27 @@
 #include <stdio.h>
 #include <string.h>
 
-#define IP4(a, b, c, d) ((uint32_t)(a) << 24 | (uint32_t)(b) << 16 | (uint32_t)(c) << 8 | (uint32_t)(d))
+#define IP4(a, b, c, d)                                                                            \
+    ((uint32_t)(a) << 24 | (uint32_t)(b) << 16 | (uint32_t)(c) << 8 | (uint32_t)(d))
 
 enum { FORGE_ROOM = 2048, FORGE_ETHER = 14 };
 
 struct forge {
-    uint32_t src, dst;         /* host order, by IP4() */
-    uint16_t sport, dport;     /* host order; ICMP echo: sport is the identifier */
-    uint8_t proto;             /* 1, 6, 17, or anything */
-    uint8_t ttl;               /* 0: 64 */
-    uint8_t flags;             /* TCP */
-    uint8_t type, code;        /* ICMP */
-    uint8_t options;           /* bytes of IP options (NOPs), multiple of 4 */
-    uint16_t frag;             /* the fragment field as it stands in the header */
+    uint32_t src, dst;     /* host order, by IP4() */
+    uint16_t sport, dport; /* host order; ICMP echo: sport is the identifier */
+    uint8_t proto;         /* 1, 6, 17, or anything */
+    uint8_t ttl;           /* 0: 64 */
+    uint8_t flags;         /* TCP */
+    uint8_t type, code;    /* ICMP */
+    uint8_t options;       /* bytes of IP options (NOPs), multiple of 4 */
+    uint16_t frag;         /* the fragment field as it stands in the header */
     uint16_t id;
-    uint16_t data;             /* bytes of payload behind the L4 header */
-    uint16_t udp_length;       /* 0: right */
-    bool no_checksum;          /* UDP: 0 */
+    uint16_t data;       /* bytes of payload behind the L4 header */
+    uint16_t udp_length; /* 0: right */
+    bool no_checksum;    /* UDP: 0 */
     bool real_ttl_0;
-    uint32_t rest;             /* ICMP errors: bytes 4..7 */
-    const uint8_t *quote;      /* ICMP errors: what is quoted, an IP packet */
+    uint32_t rest;        /* ICMP errors: bytes 4..7 */
+    const uint8_t *quote; /* ICMP errors: what is quoted, an IP packet */
     uint16_t quote_len;
 };
 

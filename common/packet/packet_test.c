@@ -17,6 +17,7 @@
 static uint8_t quote_tcp[FORGE_ROOM];
 static const struct forge quoted = {.src = B, .dst = A, .proto = 6, .sport = 80, .dport = 4000};
 
+/* clang-format off */
 /* What each kind of packet parses to. */
 static const struct good {
     const char *name;
@@ -54,6 +55,7 @@ static const struct good {
      .quote = quote_tcp + 14, .quote_len = 27}, false, false, false, true, 0, 0, 42},
 };
 
+/* clang-format on */
 static enum packet_fault parse(struct packet *p, uint8_t *frame, uint32_t len)
 {
     return packet_parse(p, frame, len, len, SIDE_INSIDE);
@@ -72,8 +74,8 @@ static void good_packets(void **state)
         CHECK(p.has_l4 == g->has_l4 && p.is_fragment == g->fragment &&
                   p.is_later_fragment == g->later && p.is_icmp_error == g->error,
               "%s", g->name);
-        CHECK(p.tuple.src_port == htobe16(g->sport) && p.tuple.dst_port == htobe16(g->dport),
-              "%s", g->name);
+        CHECK(p.tuple.src_port == htobe16(g->sport) && p.tuple.dst_port == htobe16(g->dport), "%s",
+              g->name);
         CHECK(p.payload == g->payload && p.l3_len == len - 14, "%s: %u", g->name, p.payload);
         CHECK(memcmp(&p.tuple.src, &src, 16) == 0 && p.tuple.proto == g->f.proto, "%s", g->name);
     }
@@ -85,8 +87,8 @@ static void quoted_packets(void **state)
     struct packet p;
 
     for (uint16_t cut = 20; cut <= 40; cut++) {
-        struct forge f = {.src = A, .dst = B, .proto = 1, .type = 3, .quote = quote_tcp + 14,
-                          .quote_len = cut};
+        struct forge f = {
+            .src = A, .dst = B, .proto = 1, .type = 3, .quote = quote_tcp + 14, .quote_len = cut};
         uint32_t len = forge_frame(&f, frame);
         CHECK(parse(&p, frame, len) == PACKET_OK, "quote of %u", cut);
         CHECK(p.inner_l3 == 42 && p.inner_l4 == 62, "quote of %u", cut);
@@ -96,6 +98,7 @@ static void quoted_packets(void **state)
     }
 }
 
+/* clang-format off */
 /* One byte or two changed: the fault it must give. sum: mend the IP checksum. */
 static const struct bad {
     const char *name;
@@ -141,6 +144,7 @@ static const struct bad {
      .quote_len = 28}, -1, 0, false, 0, PACKET_BAD_HEADER},
 };
 
+/* clang-format on */
 static void bad_packets(void **state)
 {
     static uint8_t frame[FORGE_ROOM];
@@ -297,8 +301,11 @@ static void hash_is_symmetric(void **state)
 
     for (int round = 0; round < 5000; round++) {
         uint64_t r = forge_random(&seed), q = forge_random(&seed);
-        struct forge f = {.src = (uint32_t)r, .dst = (uint32_t)(r >> 32), .sport = (uint16_t)q,
-                          .dport = (uint16_t)(q >> 16), .proto = protos[q >> 40 & 1 ? 1 : 2],
+        struct forge f = {.src = (uint32_t)r,
+                          .dst = (uint32_t)(r >> 32),
+                          .sport = (uint16_t)q,
+                          .dport = (uint16_t)(q >> 16),
+                          .proto = protos[q >> 40 & 1 ? 1 : 2],
                           .data = 8};
         if (q >> 41 & 1)
             f.proto = 1, f.type = 8, f.dport = f.sport;
@@ -309,8 +316,12 @@ static void hash_is_symmetric(void **state)
         uint64_t want = hash_of(&f);
         CHECK(hash_of(&back) == want, "round %d: the way back", round);
         forge_frame(&f, inner);
-        struct forge error = {.src = (uint32_t)q, .dst = f.src, .proto = 1, .type = 3,
-                              .quote = inner + 14, .quote_len = 28};
+        struct forge error = {.src = (uint32_t)q,
+                              .dst = f.src,
+                              .proto = 1,
+                              .type = 3,
+                              .quote = inner + 14,
+                              .quote_len = 28};
         CHECK(hash_of(&error) == want, "round %d: an error about it", round);
         error.dst = f.dst;
         forge_frame(&back, inner);
@@ -320,8 +331,8 @@ static void hash_is_symmetric(void **state)
 
 static void hash_of_fragments(void **state)
 {
-    struct forge first = {.src = A, .dst = B, .proto = 17, .sport = 5, .dport = 6, .data = 16,
-                          .frag = 0x2000};
+    struct forge first = {
+        .src = A, .dst = B, .proto = 17, .sport = 5, .dport = 6, .data = 16, .frag = 0x2000};
     struct forge later = {.src = A, .dst = B, .proto = 17, .data = 16, .frag = 3};
     struct forge other = {.src = A, .dst = B, .proto = 6, .data = 16, .frag = 3};
 
@@ -335,8 +346,8 @@ static void hash_spreads(void **state)
     unsigned buckets[64] = {0};
 
     for (uint32_t i = 0; i < 64000; i++) {
-        struct forge f = {.src = A, .dst = B, .proto = 6, .sport = (uint16_t)(1024 + i),
-                          .dport = 443};
+        struct forge f = {
+            .src = A, .dst = B, .proto = 6, .sport = (uint16_t)(1024 + i), .dport = 443};
         buckets[hash_of(&f) % 64]++;
     }
     for (int i = 0; i < 64; i++)
@@ -360,11 +371,11 @@ static int set_up(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(good_packets),      cmocka_unit_test(quoted_packets),
-        cmocka_unit_test(bad_packets),       cmocka_unit_test(every_truncation),
+        cmocka_unit_test(good_packets),       cmocka_unit_test(quoted_packets),
+        cmocka_unit_test(bad_packets),        cmocka_unit_test(every_truncation),
         cmocka_unit_test(ipv6_is_recognised), cmocka_unit_test(random_damage),
-        cmocka_unit_test(hash_is_symmetric), cmocka_unit_test(hash_of_fragments),
-        cmocka_unit_test(hash_spreads),      cmocka_unit_test(hash_stays_what_it_is),
+        cmocka_unit_test(hash_is_symmetric),  cmocka_unit_test(hash_of_fragments),
+        cmocka_unit_test(hash_spreads),       cmocka_unit_test(hash_stays_what_it_is),
     };
     return cmocka_run_group_tests_name("packet", tests, set_up, NULL);
 }

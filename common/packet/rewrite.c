@@ -32,9 +32,9 @@ static void put(struct packet *p, uint32_t at, const void *bytes, uint32_t len, 
 /* What has to change with one end point, as offsets; 0: not there. */
 struct place {
     uint32_t addr, addr_len, port;
-    uint32_t ip_sum;   /* the header's own: covers the address */
-    uint32_t l4_sum;   /* covers the port and, with a pseudo-header, the address */
-    uint32_t cover;    /* checksum of the ICMP error around it all */
+    uint32_t ip_sum; /* the header's own: covers the address */
+    uint32_t l4_sum; /* covers the port and, with a pseudo-header, the address */
+    uint32_t cover;  /* checksum of the ICMP error around it all */
     bool pseudo, udp;
 };
 

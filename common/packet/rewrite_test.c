@@ -21,11 +21,17 @@ static struct forge random_forge(void)
 {
     static const uint8_t protos[] = {1, 6, 17, 47};
     uint64_t r = forge_random(&seed), q = forge_random(&seed);
-    struct forge f = {.src = (uint32_t)r, .dst = (uint32_t)(r >> 32), .sport = (uint16_t)q,
-                      .dport = (uint16_t)(q >> 16), .proto = protos[q >> 32 & 3],
-                      .data = (uint16_t)(q >> 34 & 63), .type = q >> 40 & 1 ? 8 : 0,
-                      .options = (uint8_t)((q >> 41 & 3) * 4), .ttl = (uint8_t)(q >> 44 & 63),
-                      .id = (uint16_t)(q >> 48), .no_checksum = !(q >> 50 & 7)};
+    struct forge f = {.src = (uint32_t)r,
+                      .dst = (uint32_t)(r >> 32),
+                      .sport = (uint16_t)q,
+                      .dport = (uint16_t)(q >> 16),
+                      .proto = protos[q >> 32 & 3],
+                      .data = (uint16_t)(q >> 34 & 63),
+                      .type = q >> 40 & 1 ? 8 : 0,
+                      .options = (uint8_t)((q >> 41 & 3) * 4),
+                      .ttl = (uint8_t)(q >> 44 & 63),
+                      .id = (uint16_t)(q >> 48),
+                      .no_checksum = !(q >> 50 & 7)};
     return f;
 }
 
@@ -128,8 +134,11 @@ static void quoted_end_points(void **state)
         uint32_t inner_len = forge_frame(&f, inner) - 14;
         uint16_t least = (uint16_t)(20 + f.options + (f.proto == 47 ? 0 : 8));
         uint16_t cut = (uint16_t)(least + forge_random(&seed) % (inner_len - least + 1));
-        struct forge e = {.src = (uint32_t)forge_random(&seed), .dst = f.src, .proto = 1,
-                          .type = forge_random(&seed) & 1 ? 3 : 11, .quote = inner + 14,
+        struct forge e = {.src = (uint32_t)forge_random(&seed),
+                          .dst = f.src,
+                          .proto = 1,
+                          .type = forge_random(&seed) & 1 ? 3 : 11,
+                          .quote = inner + 14,
                           .quote_len = forge_random(&seed) & 1 ? (uint16_t)inner_len : cut};
         uint32_t len = forge_frame(&e, frame);
         struct packet_addr a = random_addr(), b = random_addr();
@@ -151,8 +160,8 @@ static void damaged_errors_are_not_believed(void **state)
 {
     static uint8_t inner[FORGE_ROOM], frame[FORGE_ROOM];
     struct forge f = {.src = 1, .dst = 2, .proto = 17, .data = 8};
-    struct forge e = {.src = 3, .dst = 1, .proto = 1, .type = 3, .quote = inner + 14,
-                      .quote_len = 36};
+    struct forge e = {
+        .src = 3, .dst = 1, .proto = 1, .type = 3, .quote = inner + 14, .quote_len = 36};
     struct packet p;
     uint32_t len;
 
@@ -189,8 +198,11 @@ static void making_an_error(void **state)
     struct packet_addr from = packet_ipv4(__builtin_bswap32(IP4(192, 168, 7, 1)));
 
     for (uint16_t data = 0; data < 1400; data += 7) {
-        struct forge f = {.src = IP4(10, 0, 0, 1), .dst = IP4(8, 8, 8, 8), .proto = 17,
-                          .data = data, .options = data & 8 ? 8 : 0};
+        struct forge f = {.src = IP4(10, 0, 0, 1),
+                          .dst = IP4(8, 8, 8, 8),
+                          .proto = 17,
+                          .data = data,
+                          .options = data & 8 ? 8 : 0};
         uint32_t len = forge_frame(&f, frame), quote = len - 14 < 548 ? len - 14 : 548;
         memcpy(was, frame, len);
         assert_int_equal(packet_parse(&p, frame, len, FORGE_ROOM, SIDE_INSIDE), PACKET_OK);
@@ -221,11 +233,21 @@ static void no_error_about(void **state)
     } rows[] = {
         {"a plain packet", {.src = a, .dst = b, .proto = 17}, FORGE_ROOM, 2, true},
         {"an echo request", {.src = a, .dst = b, .proto = 1, .type = 8}, FORGE_ROOM, 2, true},
-        {"a first fragment", {.src = a, .dst = b, .proto = 17, .frag = 0x2000}, FORGE_ROOM, 2, true},
-        {"an error", {.src = a, .dst = b, .proto = 1, .type = 3, .quote = inner + 14,
-         .quote_len = 28}, FORGE_ROOM, 2, false},
-        {"a redirect", {.src = a, .dst = b, .proto = 1, .type = 5, .quote = inner + 14,
-         .quote_len = 28}, FORGE_ROOM, 2, false},
+        {"a first fragment",
+         {.src = a, .dst = b, .proto = 17, .frag = 0x2000},
+         FORGE_ROOM,
+         2,
+         true},
+        {"an error",
+         {.src = a, .dst = b, .proto = 1, .type = 3, .quote = inner + 14, .quote_len = 28},
+         FORGE_ROOM,
+         2,
+         false},
+        {"a redirect",
+         {.src = a, .dst = b, .proto = 1, .type = 5, .quote = inner + 14, .quote_len = 28},
+         FORGE_ROOM,
+         2,
+         false},
         {"a later fragment", {.src = a, .dst = b, .proto = 17, .frag = 8}, FORGE_ROOM, 2, false},
         {"to multicast", {.src = a, .dst = IP4(224, 0, 0, 1), .proto = 17}, FORGE_ROOM, 2, false},
         {"to broadcast", {.src = a, .dst = 0xffffffff, .proto = 17}, FORGE_ROOM, 2, false},
@@ -277,11 +299,15 @@ static void ipv6_pseudo_header(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(end_points),        cmocka_unit_test(wrong_stays_as_wrong),
-        cmocka_unit_test(udp_zero_is_ffff),  cmocka_unit_test(quoted_end_points),
+        cmocka_unit_test(end_points),
+        cmocka_unit_test(wrong_stays_as_wrong),
+        cmocka_unit_test(udp_zero_is_ffff),
+        cmocka_unit_test(quoted_end_points),
         cmocka_unit_test(damaged_errors_are_not_believed),
-        cmocka_unit_test(ttl),               cmocka_unit_test(making_an_error),
-        cmocka_unit_test(no_error_about),    cmocka_unit_test(ipv6_pseudo_header),
+        cmocka_unit_test(ttl),
+        cmocka_unit_test(making_an_error),
+        cmocka_unit_test(no_error_about),
+        cmocka_unit_test(ipv6_pseudo_header),
     };
     return cmocka_run_group_tests_name("rewrite", tests, NULL, NULL);
 }

@@ -13,15 +13,20 @@
 
 #include "nf/lethe_nf.h"
 
-struct counts { int64_t packets_out, bytes_out, packets_in, bytes_in; };
+struct counts {
+    int64_t packets_out, bytes_out, packets_in, bytes_in;
+};
 
-struct config { unsigned idle_s, max_flows; };
-struct self { uint32_t idle_ms; };
+struct config {
+    unsigned idle_s, max_flows;
+};
+struct self {
+    uint32_t idle_ms;
+};
 
 static const cyaml_schema_field_t fields[] = {
     CYAML_FIELD_UINT("idle_s", CYAML_FLAG_OPTIONAL, struct config, idle_s),
-    CYAML_FIELD_UINT("max_flows", CYAML_FLAG_OPTIONAL, struct config, max_flows),
-    CYAML_FIELD_END};
+    CYAML_FIELD_UINT("max_flows", CYAML_FLAG_OPTIONAL, struct config, max_flows), CYAML_FIELD_END};
 
 enum { IDLE_DEFAULT_S = 300, IDLE_MAX_S = 86400 };
 
@@ -33,16 +38,19 @@ static int init(void *self_, const void *config, struct table_schema *tables, in
     struct self *self = self_;
 
     if (c->idle_s > IDLE_MAX_S) {
-        snprintf(err, err_len, "idle_s: %u is more than a day; write 1..%d",
-                 c->idle_s, IDLE_MAX_S);
+        snprintf(err, err_len, "idle_s: %u is more than a day; write 1..%d", c->idle_s, IDLE_MAX_S);
         return -EINVAL;
     }
     self->idle_ms = (c->idle_s ? c->idle_s : IDLE_DEFAULT_S) * 1000;
-    tables[0] = (struct table_schema){
-        .name = "monitor.flows", .kind = TABLE_COUNTERS, .durability = DURABLE_ASYNC, .version = 1,
-        .key_size = sizeof(struct packet_tuple), .part_len = sizeof(struct packet_tuple),
-        .value_size = sizeof(struct counts), .timeout_ms = self->idle_ms,
-        .max_entries = c->max_flows};
+    tables[0] = (struct table_schema){.name = "monitor.flows",
+                                      .kind = TABLE_COUNTERS,
+                                      .durability = DURABLE_ASYNC,
+                                      .version = 1,
+                                      .key_size = sizeof(struct packet_tuple),
+                                      .part_len = sizeof(struct packet_tuple),
+                                      .value_size = sizeof(struct counts),
+                                      .timeout_ms = self->idle_ms,
+                                      .max_entries = c->max_flows};
     *ntables = 1;
     return 0;
 }

@@ -8,8 +8,14 @@
 
 extern const struct nf_ops monitor_ops;
 
-struct flow { struct packet_tuple tuple; int64_t counts[4]; };
-struct flows { int n; struct flow flow[16]; };
+struct flow {
+    struct packet_tuple tuple;
+    int64_t counts[4];
+};
+struct flows {
+    int n;
+    struct flow flow[16];
+};
 
 static void take(void *ctx, const struct shard_entry *e)
 {
@@ -38,11 +44,11 @@ static const struct rig_out *offer(struct rig *r, enum packet_side side, struct 
 
 static struct forge udp(uint32_t src, uint16_t sport, uint32_t dst, uint16_t dport, uint16_t data)
 {
-    return (struct forge){.src = src, .dst = dst, .proto = 17, .sport = sport, .dport = dport,
-                          .data = data};
+    return (struct forge){
+        .src = src, .dst = dst, .proto = 17, .sport = sport, .dport = dport, .data = data};
 }
 
-#define HOST IP4(10, 0, 0, 1)
+#define HOST   IP4(10, 0, 0, 1)
 #define REMOTE IP4(198, 51, 100, 7)
 
 static void counts_both_directions(void **state)

@@ -61,8 +61,7 @@ static struct nat_packet classify_error(const struct nat_self *self, const struc
     struct nat_packet w = {.what = NAT_FORWARD};
     uint8_t type = icmp_type(p);
 
-    if (type != ICMP4_UNREACHABLE && type != ICMP4_TIME_EXCEEDED &&
-        type != ICMP4_PARAMETER_PROBLEM)
+    if (type != ICMP4_UNREACHABLE && type != ICMP4_TIME_EXCEEDED && type != ICMP4_PARAMETER_PROBLEM)
         return drop(NAT_DROP_ICMP_TYPE);
     if (!packet_icmp_error_intact(p) || !p->inner_has_l4 || !proto_of(p->inner.proto, &w.proto))
         return drop(NAT_DROP_BAD_ERROR);

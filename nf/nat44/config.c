@@ -14,7 +14,10 @@
 
 /* --- addresses and prefixes ------------------------------------------------------- */
 
-struct error { char *text; uint32_t len; };
+struct error {
+    char *text;
+    uint32_t len;
+};
 
 #define COMPLAIN(e, ...) (snprintf((e).text, (e).len, __VA_ARGS__), -EINVAL)
 
@@ -33,14 +36,18 @@ static int parse_prefix(const char *key, const char *s, uint32_t *first, uint32_
         len = strtoul(slash + 1, &end, 10);
     }
     if (inet_pton(AF_INET, addr, &in) != 1 || len > 32 || (slash && (!slash[1] || *end)))
-        return COMPLAIN(e, "%s: \"%s\" is no IPv4 address or prefix; write one like 192.0.2.1 or "
-                        "192.0.2.0/28", key, s);
+        return COMPLAIN(e,
+                        "%s: \"%s\" is no IPv4 address or prefix; write one like 192.0.2.1 or "
+                        "192.0.2.0/28",
+                        key, s);
     *first = ntohl(in.s_addr);
     *bits = (uint32_t)len;
     if (len < 32 && *first & (0xffffffffu >> len)) {
         in.s_addr = htonl(*first & ~(0xffffffffu >> len));
-        return COMPLAIN(e, "%s: \"%s\" has bits behind its prefix; write %s/%lu, or the one "
-                        "address without a prefix", key, s, inet_ntoa(in), len);
+        return COMPLAIN(e,
+                        "%s: \"%s\" has bits behind its prefix; write %s/%lu, or the one "
+                        "address without a prefix",
+                        key, s, inet_ntoa(in), len);
     }
     return 0;
 }
@@ -63,8 +70,10 @@ static int add_external(struct nat_self *self, const char *s, struct error e)
     for (uint32_t i = 0; i < self->nexternal; i++) {
         const struct nat_range *r = &self->external[i];
         if (first < r->first + r->count && r->first < first + count_of(bits))
-            return COMPLAIN(e, "external: \"%s\" is there twice, overlapping entry %u; write each "
-                            "address once", s, i + 1);
+            return COMPLAIN(e,
+                            "external: \"%s\" is there twice, overlapping entry %u; write each "
+                            "address once",
+                            s, i + 1);
     }
     self->external[self->nexternal++] =
         (struct nat_range){.first = first, .count = count_of(bits), .number = self->addresses};
@@ -84,8 +93,10 @@ static int add_inside(struct nat_self *self, const char *s, struct error e)
         const struct nat_range *r = &self->external[i];
         uint32_t last = r->first + r->count - 1;
         if ((r->first & mask) == first || (last & mask) == first)
-            return COMPLAIN(e, "inside: \"%s\" contains external addresses; write prefixes that "
-                            "only inside hosts have", s);
+            return COMPLAIN(e,
+                            "inside: \"%s\" contains external addresses; write prefixes that "
+                            "only inside hosts have",
+                            s);
     }
     self->inside[self->ninside++] = (struct nat_prefix){.first = first, .mask = mask};
     return 0;
@@ -100,12 +111,16 @@ static int take_lists(struct nat_self *self, const struct nat_config *c, struct 
 
     for (unsigned i = 0; i < c->external_count && !rc; i++)
         rc = i < NAT_RANGES_MAX ? add_external(self, c->external[i], e)
-                                : COMPLAIN(e, "external: more than %d entries; write longer "
-                                           "prefixes", NAT_RANGES_MAX);
+                                : COMPLAIN(e,
+                                           "external: more than %d entries; write longer "
+                                           "prefixes",
+                                           NAT_RANGES_MAX);
     for (unsigned i = 0; i < c->inside_count && !rc; i++)
         rc = i < NAT_PREFIXES_MAX ? add_inside(self, c->inside[i], e)
-                                  : COMPLAIN(e, "inside: more than %d entries; write shorter "
-                                             "prefixes", NAT_PREFIXES_MAX);
+                                  : COMPLAIN(e,
+                                             "inside: more than %d entries; write shorter "
+                                             "prefixes",
+                                             NAT_PREFIXES_MAX);
     for (unsigned i = 0; i < 4 && !c->inside_count && !rc; i++)
         rc = add_inside(self, usual[i], e);
     return rc;
@@ -125,8 +140,10 @@ static int take_own(struct nat_self *self, const char *key, const char *s, enum 
         return rc;
     self->own[side] = packet_ipv4(htonl(first));
     if (bits != 32 || !nat_is_unicast(&self->own[side]))
-        return COMPLAIN(e, "%s: \"%s\" is not one host's address; write the NAT's own address on "
-                        "that side", key, s);
+        return COMPLAIN(e,
+                        "%s: \"%s\" is not one host's address; write the NAT's own address on "
+                        "that side",
+                        key, s);
     return 0;
 }
 
@@ -226,21 +243,30 @@ static void schema_map(const struct nat_self *self, int proto, struct table_sche
 
 static void schema_others(const struct nat_self *self, struct table_schema *t)
 {
-    t[NAT_SESSION] = (struct table_schema){
-        .name = "nat.session", .kind = TABLE_HASH, .version = 1,
-        .key_size = sizeof(struct nat_session_key), .part_len = self->part_len,
-        .value_size = sizeof(struct nat_session), .timeout_ms = self->tcp_transitory_ms,
-        .max_entries = self->max_sessions};
+    t[NAT_SESSION] = (struct table_schema){.name = "nat.session",
+                                           .kind = TABLE_HASH,
+                                           .version = 1,
+                                           .key_size = sizeof(struct nat_session_key),
+                                           .part_len = self->part_len,
+                                           .value_size = sizeof(struct nat_session),
+                                           .timeout_ms = self->tcp_transitory_ms,
+                                           .max_entries = self->max_sessions};
     /* Two seconds of lost fragments after a fail-over are nothing worth waiting for. */
-    t[NAT_FRAG] = (struct table_schema){
-        .name = "nat.frag", .kind = TABLE_HASH, .durability = DURABLE_ASYNC, .version = 1,
-        .key_size = sizeof(struct nat_frag_key), .part_len = sizeof(struct nat_frag_key),
-        .value_size = sizeof(struct nat_frag), .timeout_ms = self->fragment_ms,
-        .max_entries = NAT_FRAGMENTS_MAX};
-    t[NAT_HOST] = (struct table_schema){
-        .name = "nat.host", .kind = TABLE_COUNTERS, .version = 1,
-        .key_size = sizeof(struct packet_addr), .part_len = sizeof(struct packet_addr),
-        .value_size = 8};
+    t[NAT_FRAG] = (struct table_schema){.name = "nat.frag",
+                                        .kind = TABLE_HASH,
+                                        .durability = DURABLE_ASYNC,
+                                        .version = 1,
+                                        .key_size = sizeof(struct nat_frag_key),
+                                        .part_len = sizeof(struct nat_frag_key),
+                                        .value_size = sizeof(struct nat_frag),
+                                        .timeout_ms = self->fragment_ms,
+                                        .max_entries = NAT_FRAGMENTS_MAX};
+    t[NAT_HOST] = (struct table_schema){.name = "nat.host",
+                                        .kind = TABLE_COUNTERS,
+                                        .version = 1,
+                                        .key_size = sizeof(struct packet_addr),
+                                        .part_len = sizeof(struct packet_addr),
+                                        .value_size = 8};
 }
 
 int nat_init(void *self_, const void *config, struct table_schema *tables, int *ntables, char *err,
@@ -254,7 +280,7 @@ int nat_init(void *self_, const void *config, struct table_schema *tables, int *
     memset(self, 0, sizeof *self);
     if (!c || !c->external_count)
         return COMPLAIN(e, "external: missing; write the addresses that inside hosts get outside, "
-                        "like external: [192.0.2.1]");
+                           "like external: [192.0.2.1]");
     self->inbound_refresh = c->inbound_refresh;
     self->quiet = c->quiet;
     self->max_mappings = c->max_mappings_per_address;

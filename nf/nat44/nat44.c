@@ -13,8 +13,9 @@ static const cyaml_schema_value_t text = {
 };
 
 #define NUMBER(key) CYAML_FIELD_UINT(#key, CYAML_FLAG_OPTIONAL, struct nat_config, key)
-#define TEXT(key) CYAML_FIELD_STRING_PTR(#key, CYAML_FLAG_POINTER_NULL_STR | CYAML_FLAG_OPTIONAL, \
-                                         struct nat_config, key, 0, 64)
+#define TEXT(key)                                                                                  \
+    CYAML_FIELD_STRING_PTR(#key, CYAML_FLAG_POINTER_NULL_STR | CYAML_FLAG_OPTIONAL,                \
+                           struct nat_config, key, 0, 64)
 
 static const cyaml_schema_field_t fields[] = {
     CYAML_FIELD_SEQUENCE("external", CYAML_FLAG_POINTER, struct nat_config, external, &text, 1,

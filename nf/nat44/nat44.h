@@ -31,57 +31,61 @@
 #include "nf/lethe_nf.h"
 
 enum {
-    NAT_RANGES_MAX = 64,       /* entries of `external` */
-    NAT_ADDRESSES_MAX = 1024,  /* addresses in them */
-    NAT_PREFIXES_MAX = 32,     /* entries of `inside` */
+    NAT_RANGES_MAX = 64,      /* entries of `external` */
+    NAT_ADDRESSES_MAX = 1024, /* addresses in them */
+    NAT_PREFIXES_MAX = 32,    /* entries of `inside` */
     NAT_PORT_MIN = 1024,
     NAT_PORTS = 65536 - NAT_PORT_MIN, /* of one address; whole blocks of the pool */
-    NAT_FRAGMENTS_MAX = 65536, /* remembered per shard */
+    NAT_FRAGMENTS_MAX = 65536,        /* remembered per shard */
 };
 
 /* --- tables ----------------------------------------------------------------- */
 
 enum nat_proto { NAT_TCP, NAT_UDP, NAT_ICMP, NAT_PROTOS };
 enum nat_table {
-    NAT_MAP = 0,               /* + enum nat_proto */
+    NAT_MAP = 0, /* + enum nat_proto */
     NAT_POOL = NAT_MAP + NAT_PROTOS,
     NAT_SESSION = NAT_POOL + NAT_PROTOS,
     NAT_FRAG,
-    NAT_HOST,                  /* last: not there without a cap */
+    NAT_HOST, /* last: not there without a cap */
     NAT_TABLES,
 };
 
-struct nat_end_point {         /* key of nat.map, record of nat.ports */
+struct nat_end_point { /* key of nat.map, record of nat.ports */
     struct packet_addr addr;
-    uint16_t port;             /* network order; ICMP: the identifier */
+    uint16_t port; /* network order; ICMP: the identifier */
     uint8_t proto, zero;
 };
-struct nat_map {               /* off and len of the REACT_FREE of nat.map */
+struct nat_map { /* off and len of the REACT_FREE of nat.map */
     uint32_t index;
-    uint8_t version[8];        /* of the pool record */
+    uint8_t version[8]; /* of the pool record */
     uint32_t zero;
 };
-struct nat_session_key { struct nat_end_point inside, remote; };
+struct nat_session_key {
+    struct nat_end_point inside, remote;
+};
 struct nat_session {
-    uint32_t index;            /* copied from the mapping: one get is enough */
-    uint8_t state, zero[3];    /* enum nat_tcp */
+    uint32_t index;         /* copied from the mapping: one get is enough */
+    uint8_t state, zero[3]; /* enum nat_tcp */
 };
 struct nat_frag_key {
     struct packet_addr src, dst;
     uint8_t id[2], proto, zero;
 };
 struct nat_frag {
-    uint32_t src, dst;         /* after translation, network order */
-    uint8_t turned, zero[7];   /* 1: back to the side it came from (hairpin) */
+    uint32_t src, dst;       /* after translation, network order */
+    uint8_t turned, zero[7]; /* 1: back to the side it came from (hairpin) */
 };
 
 /* --- configuration ------------------------------------------------------------ */
 
-struct nat_range {             /* of external addresses, host order */
+struct nat_range { /* of external addresses, host order */
     uint32_t first, count;
-    uint32_t number;           /* of the first one */
+    uint32_t number; /* of the first one */
 };
-struct nat_prefix { uint32_t first, mask; };
+struct nat_prefix {
+    uint32_t first, mask;
+};
 
 struct nat_self {
     struct nat_range external[NAT_RANGES_MAX];
@@ -90,10 +94,10 @@ struct nat_self {
     struct packet_addr own[2]; /* by enum packet_side: source of our ICMP errors */
     uint32_t udp_ms, icmp_ms, fragment_ms, quarantine_ms;
     uint32_t tcp_transitory_ms, tcp_established_ms, tcp_closing_ms, tcp_reset_ms;
-    uint32_t max_mappings;     /* per internal address; 0: no cap */
-    uint32_t max_sessions;     /* per shard; 0: no limit */
+    uint32_t max_mappings; /* per internal address; 0: no cap */
+    uint32_t max_sessions; /* per shard; 0: no limit */
     bool inbound_refresh, quiet;
-    uint8_t part_len;          /* of an end point: its partition key */
+    uint8_t part_len; /* of an end point: its partition key */
 };
 
 /* As loaded from YAML: keys of docs/nat.md; 0 or absent: the default. */
@@ -123,6 +127,7 @@ bool nat_is_unicast(const struct packet_addr *addr);
 
 /* --- classify.c ----------------------------------------------------------------- */
 
+/* clang-format off */
 #define NAT_DROPS(X)                                                                              \
     X(NAT_DROP_NO_MAPPING, "no_mapping")           /* inbound, or an ICMP error about nothing */  \
     X(NAT_DROP_NO_SESSION, "no_session")           /* TCP that is no SYN, of no session */        \
@@ -164,13 +169,14 @@ enum nat_count {
         NAT_COUNT_END
 };
 
+/* clang-format on */
 enum nat_case {
-    NAT_DROP_IT,               /* for `reason` */
-    NAT_FORWARD,               /* translate one half or both */
+    NAT_DROP_IT, /* for `reason` */
+    NAT_FORWARD, /* translate one half or both */
     NAT_LATER_FRAGMENT,
     NAT_TTL_EXPIRED,
-    NAT_ECHO,                  /* a ping of one of our own addresses */
-    NAT_PROHIBITED,            /* a protocol we do not translate, from the inside */
+    NAT_ECHO,       /* a ping of one of our own addresses */
+    NAT_PROHIBITED, /* a protocol we do not translate, from the inside */
 };
 
 /*
@@ -184,19 +190,23 @@ struct nat_packet {
     enum nat_drop reason;
     enum nat_proto proto;
     bool out, in;
-    bool remember;             /* a first fragment */
+    bool remember;               /* a first fragment */
     struct nat_end_point inside; /* out: key of the mapping */
-    uint32_t index;            /* in: index of the mapping */
+    uint32_t index;              /* in: index of the mapping */
 };
 struct nat_packet nat_classify(const struct nat_self *self, const struct packet *p);
 
 /* --- plan.c ----------------------------------------------------------------------- */
 
 /* The look-ups of a forwarded packet come in this order; -1: not made. */
-struct nat_lookups { int out, in, frag, hairpin, count; };
+struct nat_lookups {
+    int out, in, frag, hairpin, count;
+};
 struct nat_lookups nat_lookups_of(const struct nat_packet *w);
 /* Positions of the ops of an out half that creates. */
-struct nat_ops { int insert, map, session; };
+struct nat_ops {
+    int insert, map, session;
+};
 struct nat_ops nat_ops_of(const struct nat_self *self, bool tcp);
 enum { NAT_OP_GET = 0, NAT_OP_IN_SESSION = 1, NAT_OP_IN_CREATE = 2, NAT_OP_HAIRPIN_CREATE = 1 };
 
@@ -211,18 +221,25 @@ struct nat_frag_key nat_frag_key_of(const struct packet *p);
 /* --- tcp.c -------------------------------------------------------------------------- */
 
 enum nat_tcp {
-    TCP_SYN_OUT = 0,           /* the inside sent a SYN */
-    TCP_SYN_IN,                /* the outside sent a SYN */
-    TCP_SYN_BOTH,              /* both did; the handshake is not finished */
+    TCP_SYN_OUT = 0, /* the inside sent a SYN */
+    TCP_SYN_IN,      /* the outside sent a SYN */
+    TCP_SYN_BOTH,    /* both did; the handshake is not finished */
     TCP_ESTABLISHED,
-    TCP_FIN_OUT,               /* the inside finished sending */
+    TCP_FIN_OUT, /* the inside finished sending */
     TCP_FIN_IN,
-    TCP_CLOSING,               /* both finished */
-    TCP_RESET,                 /* an RST passed, which may have been forged */
+    TCP_CLOSING, /* both finished */
+    TCP_RESET,   /* an RST passed, which may have been forged */
     TCP_STATES
 };
-enum nat_segment { SEGMENT_SYN, SEGMENT_SYN_ACK, SEGMENT_ACK, SEGMENT_FIN, SEGMENT_RST,
-                   SEGMENT_OTHER, SEGMENTS };
+enum nat_segment {
+    SEGMENT_SYN,
+    SEGMENT_SYN_ACK,
+    SEGMENT_ACK,
+    SEGMENT_FIN,
+    SEGMENT_RST,
+    SEGMENT_OTHER,
+    SEGMENTS
+};
 
 enum nat_segment nat_segment_of(const struct packet *p);
 /* `outward`: sent by the inside. */

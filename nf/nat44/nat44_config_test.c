@@ -133,16 +133,14 @@ static void schemas_are_valid(void **state)
     must_load("external: [203.0.113.0/28]");
     assert_int_equal(ntables, NAT_HOST);
     for (int i = 0; i < ntables; i++)
-        CHECK(!schema_validate(&tables[i]), "%s: %s", tables[i].name,
-              schema_validate(&tables[i]));
+        CHECK(!schema_validate(&tables[i]), "%s: %s", tables[i].name, schema_validate(&tables[i]));
     CHECK(tables[NAT_POOL].max_entries > 1000000, "16 addresses are a million mappings: %u",
           tables[NAT_POOL].max_entries);
     assert_int_equal(tables[NAT_MAP].part_len, 20);
     must_load("external: [203.0.113.0/28]\nmax_mappings_per_address: 50");
     assert_int_equal(ntables, NAT_TABLES);
     for (int i = 0; i < ntables; i++)
-        CHECK(!schema_validate(&tables[i]), "%s: %s", tables[i].name,
-              schema_validate(&tables[i]));
+        CHECK(!schema_validate(&tables[i]), "%s: %s", tables[i].name, schema_validate(&tables[i]));
     assert_int_equal(tables[NAT_MAP].part_len, 16);
 }
 
@@ -169,9 +167,9 @@ static void inside_prefixes(void **state)
         uint32_t a;
         bool usual, given;
     } rows[] = {
-        {0x0a010203, true, false},  {0xac1fffff, true, false},  {0xac200000, false, false},
-        {0xc0a80001, true, false},  {0x64400001, true, false},  {0x08080808, false, false},
-        {0x0b000001, false, true},  {0x0b0000ff, false, true},  {0x0b000100, false, false},
+        {0x0a010203, true, false}, {0xac1fffff, true, false}, {0xac200000, false, false},
+        {0xc0a80001, true, false}, {0x64400001, true, false}, {0x08080808, false, false},
+        {0x0b000001, false, true}, {0x0b0000ff, false, true}, {0x0b000100, false, false},
     };
 
     must_load("external: [203.0.113.1]");
@@ -232,9 +230,12 @@ static void the_page_names_real_rows(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(errors_name_key_and_cure), cmocka_unit_test(defaults_are_those_of_the_rfcs),
-        cmocka_unit_test(indexes_and_back),         cmocka_unit_test(schemas_are_valid),
-        cmocka_unit_test(mixtures_are_refused),     cmocka_unit_test(inside_prefixes),
+        cmocka_unit_test(errors_name_key_and_cure),
+        cmocka_unit_test(defaults_are_those_of_the_rfcs),
+        cmocka_unit_test(indexes_and_back),
+        cmocka_unit_test(schemas_are_valid),
+        cmocka_unit_test(mixtures_are_refused),
+        cmocka_unit_test(inside_prefixes),
         cmocka_unit_test(the_page_names_real_rows),
     };
     return cmocka_run_group_tests_name("nat44_config", tests, NULL, NULL);

@@ -10,18 +10,20 @@
 #define ROWS(r) nat_rows_run(r, sizeof(r) / sizeof(r)[0])
 
 static char *one[] = {"203.0.113.1"};
-static const struct nat_config capped = {.external = one, .external_count = 1,
+static const struct nat_config capped = {.external = one,
+                                         .external_count = 1,
                                          .inside_address = "10.0.0.254",
                                          .max_mappings_per_address = 2};
 /* A cap above what its slot has: the ports of one slot are soon used up. */
-static const struct nat_config by_host = {.external = one, .external_count = 1,
+static const struct nat_config by_host = {.external = one,
+                                          .external_count = 1,
                                           .inside_address = "10.0.0.254",
                                           .max_mappings_per_address = 100000};
-static const struct nat_config quiet = {.external = one, .external_count = 1, .quiet = true,
-                                        .max_mappings_per_address = 1};
+static const struct nat_config quiet = {
+    .external = one, .external_count = 1, .quiet = true, .max_mappings_per_address = 1};
 
-static const struct nat_config one_session = {.external = one, .external_count = 1,
-                                              .inside_address = "10.0.0.254", .max_sessions = 1};
+static const struct nat_config one_session = {
+    .external = one, .external_count = 1, .inside_address = "10.0.0.254", .max_sessions = 1};
 
 #define PING_OUT OUT(PING(A, R, PA), PING(X, R, XA))
 enum { UNREACHABLE = 3, REDIRECT = 5, EXCEEDED = 11, PARAMETER = 12 };
@@ -29,13 +31,14 @@ enum { UNREACHABLE = 3, REDIRECT = 5, EXCEEDED = 11, PARAMETER = 12 };
 /* --- ICMP errors: RFC 5508 4 ---------------------------------------------------------- */
 
 /* A router R2 complains about our packet to R. */
-#define ERROR_IN(ty, co, q, after, ...)                                                           \
+#define ERROR_IN(ty, co, q, after, ...)                                                            \
     IN(ERR(R2, X, ty, co), ERR(R2, A, ty, co), .quote = q, .quoted = after, ##__VA_ARGS__)
 #define SENT_UDP U(X, XA, R, PR)
 #define SENT_TCP T(SYN, X, XA, R, PR)
-#define ERROR_IN_DROP(q, why, ...)                                                                \
+#define ERROR_IN_DROP(q, why, ...)                                                                 \
     IN_DROP(ERR(R2, X, UNREACHABLE, 1), why, .quote = q, .quoted = q, ##__VA_ARGS__)
 
+/* clang-format off */
 static const struct nat_row error_in_rows[] = {
     {"unreachable about udp, whole packet quoted (REQ-4)", NULL,
      {UDP_OUT, ERROR_IN(UNREACHABLE, 3, SENT_UDP, U(A, PA, R, PR))}, {1, 0, 0}},
@@ -80,6 +83,7 @@ static const struct nat_row error_in_rows[] = {
      {HANDSHAKE, ERROR_IN(UNREACHABLE, 3, T(ACK, X, XA, R, PR), T(ACK, A, PA, R, PR)),
       TCP_IN(ACK, TCP_ESTABLISHED)}, {1, 1, 0}},
 };
+/* clang-format on */
 
 static void errors_in(void **state)
 {
@@ -103,8 +107,11 @@ static void error_to_another_address(void **state)
     assert_int_equal(nat44_ops.init(&self, &config, tables, &ntables, err, sizeof err), 0);
     forge_frame(&q, inner);
     for (uint32_t last = 0; last < 2; last++) {
-        const struct forge f = {.src = R2, .dst = IP4(203, 0, 113, last), .proto = 1,
-                                .type = UNREACHABLE, .quote = inner + FORGE_ETHER,
+        const struct forge f = {.src = R2,
+                                .dst = IP4(203, 0, 113, last),
+                                .proto = 1,
+                                .type = UNREACHABLE,
+                                .quote = inner + FORGE_ETHER,
                                 .quote_len = 38};
         uint32_t len = forge_frame(&f, frame);
         assert_int_equal(packet_parse(&p, frame, len, sizeof frame, SIDE_OUTSIDE), PACKET_OK);
@@ -113,10 +120,11 @@ static void error_to_another_address(void **state)
 }
 
 /* An inside host complains about a packet that we let in. */
-#define ERROR_OUT(from, q, after, ...)                                                            \
+#define ERROR_OUT(from, q, after, ...)                                                             \
     OUT(ERR(from, R, UNREACHABLE, 3), ERR(X, R, UNREACHABLE, 3), .quote = q, .quoted = after,      \
         ##__VA_ARGS__)
 
+/* clang-format off */
 static const struct nat_row error_out_rows[] = {
     {"port unreachable from the host (REQ-5)", NULL,
      {UDP_OUT, UDP_IN, ERROR_OUT(A, U(R, PR, A, PA), U(R, PR, X, XA))}, {1, 0, 0}},
@@ -134,6 +142,7 @@ static const struct nat_row error_out_rows[] = {
      {OUT_DROP(ERR(A, R, UNREACHABLE, 3), "nat44_no_mapping",
                QUOTING(U(R, PR, R2, PA), U(R, PR, R2, PA)))}, {0, 0, 0}},
 };
+/* clang-format on */
 
 static void errors_out(void **state)
 {
@@ -145,6 +154,7 @@ static void errors_out(void **state)
 #define B_UDP_OUT OUT(U(B, PB, R, PR), U(X, XB, R, PR))
 #define B_SYN_OUT OUT(T(SYN, B, PB, R, PR), T(SYN, X, XB, R, PR))
 
+/* clang-format off */
 static const struct nat_row hairpin_rows[] = {
     {"udp to a neighbour's external end point", NULL,
      {B_UDP_OUT, TURNED(U(A, PA, X, XB), U(X, XA, B, PB)),
@@ -171,6 +181,7 @@ static const struct nat_row hairpin_rows[] = {
       TURNED(ERR(B, X, UNREACHABLE, 3), ERR(X, A, UNREACHABLE, 3),
              QUOTING(U(X, XA, B, PB), U(A, PA, X, XB)), .cut = 28)}, {2, 0, 0}},
 };
+/* clang-format on */
 
 static void hairpin(void **state)
 {
@@ -179,11 +190,13 @@ static void hairpin(void **state)
 
 /* --- fragments ---------------------------------------------------------------------------- */
 
-#define FIRST(s, sp, d, dp) F(17, s, sp, d, dp, .data = 16, .frag = 0x2000, .id = 77, .udp_length = 64)
+#define FIRST(s, sp, d, dp)                                                                        \
+    F(17, s, sp, d, dp, .data = 16, .frag = 0x2000, .id = 77, .udp_length = 64)
 #define LATER(s, d) F(17, s, 0, d, 0, .data = 16, .frag = 0x2003, .id = 77)
-#define LAST(s, d) F(17, s, 0, d, 0, .data = 5, .frag = 0x0006, .id = 77)
-#define FIRST_OUT OUT(FIRST(A, PA, R, PR), FIRST(X, XA, R, PR))
+#define LAST(s, d)  F(17, s, 0, d, 0, .data = 5, .frag = 0x0006, .id = 77)
+#define FIRST_OUT   OUT(FIRST(A, PA, R, PR), FIRST(X, XA, R, PR))
 
+/* clang-format off */
 static const struct nat_row fragment_rows[] = {
     {"out, in order", NULL,
      {FIRST_OUT, OUT(LATER(A, R), LATER(X, R)), OUT(LAST(A, R), LAST(X, R))}, {1, 0, 1}},
@@ -213,6 +226,7 @@ static const struct nat_row fragment_rows[] = {
           F(1, X, XA, R, XA, .type = 8)),
       OUT(F(1, A, 0, R, 0, .data = 16, .frag = 0x0003, .id = 9), F(1, X, 0, R, 0))}, {1, 0, 1}},
 };
+/* clang-format on */
 
 static void fragments(void **state)
 {
@@ -221,6 +235,7 @@ static void fragments(void **state)
 
 /* --- TTL, protocols, addresses --------------------------------------------------------------- */
 
+/* clang-format off */
 static const struct nat_row refusal_rows[] = {
     {"ttl 1 out: time exceeded, and no state (traceroute)", NULL,
      {OUT_ERROR(U(A, PA, R, PR, .ttl = 1), ERR(NAT_IN, A, EXCEEDED, 0))}, {0, 0, 0}},
@@ -260,12 +275,14 @@ static const struct nat_row refusal_rows[] = {
     {"from outside to an address that is not ours", NULL,
      {IN_DROP(U(R, PR, IP4(203, 0, 113, 2), 40000), "nat44_not_for_us")}, {0, 0, 0}},
 };
+/* clang-format on */
 
 static void refusals(void **state)
 {
     ROWS(refusal_rows);
 }
 
+/* clang-format off */
 static const struct nat_row damaged_rows[] = {
     {"wrong IP checksum", NULL,
      {OUT_DROP(U(A, PA, R, PR), "bad_ip_checksum", .damage = BAD_IP_SUM)}, {0, 0, 0}},
@@ -276,14 +293,17 @@ static const struct nat_row damaged_rows[] = {
     {"tcp fragment that could overwrite the flags (RFC 1858)", NULL,
      {OUT_DROP(F(6, A, 0, R, 0, .data = 20, .frag = 0x0001), "bad_header")}, {0, 0, 0}},
 };
+/* clang-format on */
 
 static void damaged(void **state)
 {
     ROWS(damaged_rows);
 }
 
-/* --- limits: RFC 6888 REQ-4, REQ-8, REQ-11 ------------------------------------------------------ */
+/* --- limits: RFC 6888 REQ-4, REQ-8, REQ-11 ------------------------------------------------------
+ */
 
+/* clang-format off */
 static const struct nat_row limit_rows[] = {
     {"a cap of 2: the third mapping is refused (REQ-4)", &capped,
      {UDP_OUT, TCP_OUT(SYN, TCP_SYN_OUT),
@@ -302,6 +322,7 @@ static const struct nat_row limit_rows[] = {
     {"a cap and quiet: dropped", &quiet,
      {UDP_OUT, OUT_DROP(PING(A, R, 9), "nat44_cap_reached")}, {1, 0, 0}},
 };
+/* clang-format on */
 
 static void limits(void **state)
 {
@@ -310,6 +331,7 @@ static void limits(void **state)
 
 /* All ports of one slot: each given out once, then refused, then, after the
  * quarantine, given out again. */
+/* clang-format off */
 static const struct nat_row exhaustion_rows[] = {
     {"ports used up: refused, nothing taken away (REQ-11)", &by_host,
      {{.fill = true}, OUT_ERROR(U(A, 19000, R, PR), ERR(NAT_IN, A, UNREACHABLE, 1)),
@@ -318,6 +340,7 @@ static const struct nat_row exhaustion_rows[] = {
      {{.fill = true}, WAIT_S(310), OUT_ERROR(U(A, 19000, R, PR), ERR(NAT_IN, A, UNREACHABLE, 1)),
       WAIT_S(121), {.fill = true}, WAIT_S(310)}, {0, 0, 0}},
 };
+/* clang-format on */
 
 static void exhaustion(void **state)
 {
@@ -400,10 +423,15 @@ static void one_mapping_made_at_two_workers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(errors_in),  cmocka_unit_test(error_to_another_address),
-        cmocka_unit_test(errors_out), cmocka_unit_test(hairpin),
-        cmocka_unit_test(fragments),  cmocka_unit_test(refusals),   cmocka_unit_test(damaged),
-        cmocka_unit_test(limits),     cmocka_unit_test(exhaustion),
+        cmocka_unit_test(errors_in),
+        cmocka_unit_test(error_to_another_address),
+        cmocka_unit_test(errors_out),
+        cmocka_unit_test(hairpin),
+        cmocka_unit_test(fragments),
+        cmocka_unit_test(refusals),
+        cmocka_unit_test(damaged),
+        cmocka_unit_test(limits),
+        cmocka_unit_test(exhaustion),
         cmocka_unit_test(both_ends_close_at_two_workers),
         cmocka_unit_test(one_mapping_made_at_two_workers),
     };

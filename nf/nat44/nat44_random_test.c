@@ -14,18 +14,30 @@
 #include "nf/nat44/nat44.h"
 #include "nf/testing/rig.h"
 
-enum { HOSTS = 6, PORTS = 4, OWNERS = HOSTS * PORTS, REMOTES = 4, BURST = 8, HISTORY = 8192,
-       TIMEOUT_MS = 300000, REST_MS = 120000, LATE_MS = TIMEOUT_MS / 8 + 1000 };
+enum {
+    HOSTS = 6,
+    PORTS = 4,
+    OWNERS = HOSTS * PORTS,
+    REMOTES = 4,
+    BURST = 8,
+    HISTORY = 8192,
+    TIMEOUT_MS = 300000,
+    REST_MS = 120000,
+    LATE_MS = TIMEOUT_MS / 8 + 1000
+};
 
-struct external { uint32_t addr; uint16_t port; };
+struct external {
+    uint32_t addr;
+    uint16_t port;
+};
 
-struct model {                 /* one per protocol */
+struct model { /* one per protocol */
     struct {
         bool known;
         struct external external;
-        uint64_t last_ms;      /* of the last packet out */
+        uint64_t last_ms; /* of the last packet out */
     } owner[OWNERS];
-    struct {                   /* mappings that died */
+    struct { /* mappings that died */
         struct external external;
         uint64_t last_ms;
     } past[HISTORY];
@@ -34,7 +46,7 @@ struct model {                 /* one per protocol */
 
 static struct rig *rig;
 static uint64_t seed, seed_was;
-static struct model model[2];  /* UDP, echo */
+static struct model model[2]; /* UDP, echo */
 static unsigned made, kept, died, came_in, refused, shared_bursts;
 
 static const uint8_t protos[2] = {17, 1};
@@ -149,9 +161,14 @@ static void burst_out(void)
         owner[i] = i && random_below(3) == 0 ? owner[i - 1] : (int)random_below(OWNERS);
         proto[i] = (int)random_below(2);
         shared_bursts += i && owner[i] == owner[i - 1];
-        struct forge f = {.src = host_of(owner[i]), .dst = remote(random_below(REMOTES)),
-                          .proto = protos[proto[i]], .sport = port_of(owner[i]), .dport = 53,
-                          .type = 8, .data = 8, .id = (uint16_t)i};
+        struct forge f = {.src = host_of(owner[i]),
+                          .dst = remote(random_below(REMOTES)),
+                          .proto = protos[proto[i]],
+                          .sport = port_of(owner[i]),
+                          .dport = 53,
+                          .type = 8,
+                          .data = 8,
+                          .id = (uint16_t)i};
         lens[i] = forge_frame(&f, frames[i]);
     }
     int got = put_in((const uint8_t(*)[RIG_FRAME])frames, lens, (int)n, &out);
@@ -173,13 +190,18 @@ static void one_in(void)
     int proto = (int)random_below(2);
     const struct model *m = &model[proto];
     int owner = (int)random_below(OWNERS);
-    struct external e = {IP4(203, 0, 113, 4 + random_below(4)), (uint16_t)(1 + random_below(65535))};
+    struct external e = {IP4(203, 0, 113, 4 + random_below(4)),
+                         (uint16_t)(1 + random_below(65535))};
     uint8_t frame[FORGE_ROOM];
 
     if (m->owner[owner].known && random_below(8))
         e = m->owner[owner].external;
-    struct forge f = {.src = remote(random_below(REMOTES)), .dst = e.addr, .proto = protos[proto],
-                      .sport = proto ? e.port : 53, .dport = e.port, .data = 4};
+    struct forge f = {.src = remote(random_below(REMOTES)),
+                      .dst = e.addr,
+                      .proto = protos[proto],
+                      .sport = proto ? e.port : 53,
+                      .dport = e.port,
+                      .data = 4};
     const struct rig_out *o = rig_send(rig, SIDE_OUTSIDE, frame, forge_frame(&f, frame));
     if (o->emitted)
         CHECK(!forge_check(o->frame, o->len), "seed %" PRIu64 ": %s", seed_was,
@@ -191,8 +213,8 @@ static void start(uint64_t with_seed, const char *prefix)
 {
     static const struct nf_ops *const chain[] = {&nat44_ops};
     char *external[] = {(char *)(uintptr_t)prefix};
-    const struct nat_config config = {.external = external, .external_count = 1,
-                                      .icmp_s = TIMEOUT_MS / 1000};
+    const struct nat_config config = {
+        .external = external, .external_count = 1, .icmp_s = TIMEOUT_MS / 1000};
     const void *const configs[] = {&config};
 
     seed = seed_was = with_seed;
@@ -234,8 +256,11 @@ static void hard_to_guess(void **state)
 
     start(9, "203.0.113.1");
     for (int i = 0; i < N; i++) {
-        struct forge f = {.src = IP4(10, 1, 0, 1), .dst = remote(0), .proto = 17,
-                          .sport = (uint16_t)(2000 + i), .dport = 53};
+        struct forge f = {.src = IP4(10, 1, 0, 1),
+                          .dst = remote(0),
+                          .proto = 17,
+                          .sport = (uint16_t)(2000 + i),
+                          .dport = 53};
         const struct rig_out *o = rig_send(rig, SIDE_INSIDE, frame, forge_frame(&f, frame));
         uint32_t port = forge_get16(o->frame + FORGE_ETHER + 20);
         up += port > last;

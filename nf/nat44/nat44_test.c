@@ -16,6 +16,7 @@ static const struct nat_config hasty = {.external = one, .external_count = 1, .t
 
 /* --- UDP: RFC 4787 ------------------------------------------------------------------- */
 
+/* clang-format off */
 static const struct nat_row udp_rows[] = {
     {"udp out: a mapping is made", NULL, {UDP_OUT}, {1, 0, 0}},
     {"udp out again: the same mapping", NULL, {UDP_OUT, UDP_OUT}, {1, 0, 0}},
@@ -50,6 +51,7 @@ static const struct nat_row udp_rows[] = {
     {"udp in refreshes if configured", &refreshing,
      {UDP_OUT, WAIT_S(200), UDP_IN, WAIT_S(200), UDP_IN}, {1, 0, 0}},
 };
+/* clang-format on */
 
 static void udp(void **state)
 {
@@ -58,6 +60,7 @@ static void udp(void **state)
 
 /* --- TCP: RFC 5382, RFC 7857 ------------------------------------------------------------ */
 
+/* clang-format off */
 static const struct nat_row tcp_rows[] = {
     {"SYN out: mapping and session", NULL, {TCP_OUT(SYN, TCP_SYN_OUT)}, {1, 1, 0}},
     {"SYN again", NULL, {TCP_OUT(SYN, TCP_SYN_OUT), TCP_OUT(SYN, TCP_SYN_OUT)}, {1, 1, 0}},
@@ -137,6 +140,7 @@ static const struct nat_row tcp_rows[] = {
      {OUT(T(SYN, A, PA, R, PR), T(SYN, X, XA, R, PR), .damage = BAD_L4_SUM),
       IN(T(SYNACK, R, PR, X, XA), T(SYNACK, R, PR, A, PA), .damage = BAD_L4_SUM)}, {1, 1, 0}},
 };
+/* clang-format on */
 
 static void tcp(void **state)
 {
@@ -145,6 +149,7 @@ static void tcp(void **state)
 
 /* --- echo: RFC 5508 ------------------------------------------------------------------------ */
 
+/* clang-format off */
 static const struct nat_row echo_rows[] = {
     {"ping out and back (REQ-1)", NULL,
      {OUT(PING(A, R, PA), PING(X, R, XA)), IN(PONG(R, X, XA), PONG(R, A, PA))}, {1, 0, 0}},
@@ -174,6 +179,7 @@ static const struct nat_row echo_rows[] = {
      {{.from = SIDE_INSIDE, .in = PING(A, NAT_IN, 7), .out = PONG(NAT_IN, A, 7),
        .want = WANT_ECHO}}, {0, 0, 0}},
 };
+/* clang-format on */
 
 static void echo(void **state)
 {

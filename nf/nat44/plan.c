@@ -81,15 +81,21 @@ static void plan_map(const struct nat_self *self, struct nf_plan *plan, const st
         nf_add_limit(plan, NAT_HOST, &w->inside.addr, &one, self->max_mappings);
     alloc = nf_alloc(plan, NAT_POOL + (int)w->proto, &w->inside);
     nf_insert(plan, NAT_MAP + (int)w->proto, &w->inside, &empty, 0);
-    nf_patch(plan, (struct txn_patch){.op = (uint8_t)alloc, .from = PATCH_INDEX, .len = 4,
-                                      .into = PATCH_INTO_VALUE, .into_off = 0});
-    nf_patch(plan, (struct txn_patch){.op = (uint8_t)alloc, .from = PATCH_VERSION, .len = 8,
-                                      .into = PATCH_INTO_VALUE, .into_off = 4});
+    nf_patch(plan, (struct txn_patch){.op = (uint8_t)alloc,
+                                      .from = PATCH_INDEX,
+                                      .len = 4,
+                                      .into = PATCH_INTO_VALUE,
+                                      .into_off = 0});
+    nf_patch(plan, (struct txn_patch){.op = (uint8_t)alloc,
+                                      .from = PATCH_VERSION,
+                                      .len = 8,
+                                      .into = PATCH_INTO_VALUE,
+                                      .into_off = 4});
     nf_skip_to_here(plan, get);
 }
 
-static void plan_session(const struct nat_self *self, const struct packet *p,
-                         struct nf_plan *plan, const struct nat_packet *w)
+static void plan_session(const struct nat_self *self, const struct packet *p, struct nf_plan *plan,
+                         const struct nat_packet *w)
 {
     struct nat_session_key k = {
         .inside = w->inside,
@@ -105,8 +111,11 @@ static void plan_session(const struct nat_self *self, const struct packet *p,
     map = nf_get(plan, NAT_MAP + NAT_TCP, &w->inside, 0);
     nf_insert_child(plan, NAT_SESSION, &k, &fresh, nat_tcp_timeout_ms(self, TCP_SYN_OUT),
                     NAT_MAP + NAT_TCP, &w->inside);
-    nf_patch(plan, (struct txn_patch){.op = (uint8_t)map, .from = PATCH_VALUE, .len = 4,
-                                      .into = PATCH_INTO_VALUE, .into_off = 0});
+    nf_patch(plan, (struct txn_patch){.op = (uint8_t)map,
+                                      .from = PATCH_VALUE,
+                                      .len = 4,
+                                      .into = PATCH_INTO_VALUE,
+                                      .into_off = 0});
     nf_skip_to_here(plan, get);
 }
 
@@ -125,8 +134,10 @@ static void plan_out(const struct nat_self *self, const struct packet *p, struct
 /* The internal end point, from the pool record that op `pool` found. */
 static struct txn_patch from_pool(int pool, enum txn_patch_into into)
 {
-    return (struct txn_patch){.op = (uint8_t)pool, .from = PATCH_VALUE,
-                              .len = sizeof(struct nat_end_point), .into = (uint8_t)into};
+    return (struct txn_patch){.op = (uint8_t)pool,
+                              .from = PATCH_VALUE,
+                              .len = sizeof(struct nat_end_point),
+                              .into = (uint8_t)into};
 }
 
 static void plan_in_session(const struct nat_self *self, const struct packet *p,

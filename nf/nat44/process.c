@@ -14,9 +14,9 @@ struct half {
     struct packet_addr addr;
     uint16_t port;
     uint32_t index;
-    struct nat_end_point inside;  /* in: whose mapping it is */
-    struct nf_entry *session;     /* TCP: that was there before; may be NULL */
-    enum nf_verdict refused;      /* 0: go on */
+    struct nat_end_point inside; /* in: whose mapping it is */
+    struct nf_entry *session;    /* TCP: that was there before; may be NULL */
+    enum nf_verdict refused;     /* 0: go on */
 };
 
 /* --- refusing ---------------------------------------------------------------------- */
@@ -219,7 +219,8 @@ static void rewrite(struct packet *p, const struct nat_packet *w, const struct h
 static void remember_fragment(const struct packet *p, struct nf_call *call, struct nf_entry *e,
                               bool turned)
 {
-    struct nat_frag f = {.src = packet_ipv4_of(&p->tuple.src), .dst = packet_ipv4_of(&p->tuple.dst),
+    struct nat_frag f = {.src = packet_ipv4_of(&p->tuple.src),
+                         .dst = packet_ipv4_of(&p->tuple.dst),
                          .turned = turned};
 
     nf_count(call, NAT_COUNT_FRAGMENT);
@@ -250,8 +251,8 @@ static bool hairpin_session(struct nf_call *call, int lookup, struct half *in)
     return true;
 }
 
-static enum nf_verdict forward(const struct nat_self *self, struct packet *p,
-                               struct nf_call *call, const struct nat_packet *w)
+static enum nf_verdict forward(const struct nat_self *self, struct packet *p, struct nf_call *call,
+                               const struct nat_packet *w)
 {
     struct nat_lookups n = nat_lookups_of(w);
     struct half out = {0}, in = {0};

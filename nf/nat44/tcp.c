@@ -32,8 +32,9 @@
 #define SAME TCP_STATES
 
 #define OUT 0
-#define IN 1
+#define IN  1
 
+/* clang-format off */
 static const uint8_t next_state[TCP_STATES][2][SEGMENTS] = {
     /* Who sent it: [SYN]       [SYN_ACK]     [ACK]            [FIN]        [RST]      [OTHER] */
     [TCP_SYN_OUT] = {
@@ -75,6 +76,7 @@ static const uint8_t next_state[TCP_STATES][2][SEGMENTS] = {
         [IN]  = {TCP_SYN_IN,    SAME,         SAME,            SAME,        SAME,      SAME},
     },
 };
+/* clang-format on */
 
 enum nat_segment nat_segment_of(const struct packet *p)
 {

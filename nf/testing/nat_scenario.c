@@ -5,21 +5,29 @@
 #include "nat_scenario.h"
 
 static char *external[] = {"203.0.113.1"};
-const struct nat_config nat_scenario_config = {
-    .external = external, .external_count = 1, .inside_address = "10.0.0.254",
-    .outside_address = "198.51.100.254"};
+const struct nat_config nat_scenario_config = {.external = external,
+                                               .external_count = 1,
+                                               .inside_address = "10.0.0.254",
+                                               .outside_address = "198.51.100.254"};
 
 enum { MAPS_MAX = 512 };
 
-struct content {               /* of the store */
+struct content { /* of the store */
     struct nat_end_point map[MAPS_MAX];
     uint32_t index[MAPS_MAX];
     uint64_t record_version[MAPS_MAX];
     int maps, records, sessions, frags, session_children, children;
     struct nat_session session[64];
     struct nat_session_key session_key[64];
-    struct { struct nat_end_point ep; uint32_t index; uint64_t version; } record[MAPS_MAX];
-    struct { struct packet_addr addr; int64_t count; } host[64];
+    struct {
+        struct nat_end_point ep;
+        uint32_t index;
+        uint64_t version;
+    } record[MAPS_MAX];
+    struct {
+        struct packet_addr addr;
+        int64_t count;
+    } host[64];
     int hosts;
 };
 
@@ -27,16 +35,16 @@ static struct content content;
 static struct rig *rig;
 static const char *row_name;
 static int step_number;
-static jmp_buf row_ends;       /* where a row that does not hold goes */
+static jmp_buf row_ends; /* where a row that does not hold goes */
 
-#define HOLDS(cond, ...)                                                                          \
-    do {                                                                                          \
-        if (!(cond)) {                                                                            \
-            print_error("row \"%s\", step %d: %s: ", row_name, step_number, #cond);               \
-            print_error(__VA_ARGS__);                                                             \
-            print_error("\n");                                                                    \
-            longjmp(row_ends, 1);                                                                 \
-        }                                                                                         \
+#define HOLDS(cond, ...)                                                                           \
+    do {                                                                                           \
+        if (!(cond)) {                                                                             \
+            print_error("row \"%s\", step %d: %s: ", row_name, step_number, #cond);                \
+            print_error(__VA_ARGS__);                                                              \
+            print_error("\n");                                                                     \
+            longjmp(row_ends, 1);                                                                  \
+        }                                                                                          \
     } while (0)
 
 /* --- the store's content --------------------------------------------------------------- */
@@ -82,8 +90,8 @@ static void look(void)
 
 static struct nat_end_point end_point(uint32_t addr, uint16_t port, uint8_t proto)
 {
-    return (struct nat_end_point){.addr = packet_ipv4(htobe32(addr)), .port = htobe16(port),
-                                  .proto = proto};
+    return (struct nat_end_point){
+        .addr = packet_ipv4(htobe32(addr)), .port = htobe16(port), .proto = proto};
 }
 
 static int map_of(const struct nat_end_point *ep)

@@ -22,12 +22,12 @@
 #include "nf/testing/rig.h"
 
 enum { XA = 1, XB = 2, PA = 4000, PB = 5000, PR = 80 };
-#define A IP4(10, 0, 0, 1)
-#define B IP4(10, 0, 0, 2)
-#define R IP4(198, 51, 100, 7)   /* remote hosts */
-#define R2 IP4(198, 51, 100, 8)
-#define X IP4(203, 0, 113, 1)    /* the external address */
-#define NAT_IN IP4(10, 0, 0, 254) /* the NAT's own, inside and outside */
+#define A       IP4(10, 0, 0, 1)
+#define B       IP4(10, 0, 0, 2)
+#define R       IP4(198, 51, 100, 7) /* remote hosts */
+#define R2      IP4(198, 51, 100, 8)
+#define X       IP4(203, 0, 113, 1) /* the external address */
+#define NAT_IN  IP4(10, 0, 0, 254)  /* the NAT's own, inside and outside */
 #define NAT_OUT IP4(198, 51, 100, 254)
 
 enum want { WANT_PASS = 1, WANT_TURNED, WANT_ERROR, WANT_ECHO, WANT_DROP };
@@ -35,21 +35,23 @@ enum damage { WHOLE = 0, BAD_L4_SUM, BAD_IP_SUM, BAD_QUOTED_SUM, CUT_8_BYTES };
 
 struct nat_step {
     enum packet_side from;
-    struct forge in, out;      /* out: addresses, ports, type and code */
-    struct forge quote, quoted;/* of ICMP errors, before and after; proto 0: none */
-    uint16_t cut;              /* bytes of the quoted packet; 0: all */
+    struct forge in, out;       /* out: addresses, ports, type and code */
+    struct forge quote, quoted; /* of ICMP errors, before and after; proto 0: none */
+    uint16_t cut;               /* bytes of the quoted packet; 0: all */
     enum damage damage;
-    enum want want;            /* 0: no packet, only a wait */
-    const char *reason;        /* WANT_DROP */
-    int tcp;                   /* state of session A:PA - R:PR after it, + 1; 0: any */
-    uint64_t wait_ms;          /* before it */
-    bool fill;                 /* sends UDP packets of A until the ports are used up */
+    enum want want;     /* 0: no packet, only a wait */
+    const char *reason; /* WANT_DROP */
+    int tcp;            /* state of session A:PA - R:PR after it, + 1; 0: any */
+    uint64_t wait_ms;   /* before it */
+    bool fill;          /* sends UDP packets of A until the ports are used up */
 };
 struct nat_row {
     const char *name;
     const struct nat_config *config; /* NULL: nat_scenario_config */
     struct nat_step steps[10];
-    struct { int maps, sessions, frags; } after;
+    struct {
+        int maps, sessions, frags;
+    } after;
 };
 
 extern const struct nat_config nat_scenario_config;
@@ -57,6 +59,7 @@ extern const struct nat_config nat_scenario_config;
 /* Runs all rows, then fails the cmocka test if one did not hold. */
 void nat_rows_run(const struct nat_row *rows, unsigned n);
 
+/* clang-format off */
 /* --- steps ------------------------------------------------------------------------ */
 
 #define F(p, s, sp, d, dp, ...)                                                                   \
@@ -88,5 +91,6 @@ void nat_rows_run(const struct nat_row *rows, unsigned n);
 enum { SYN = TCP_SYN, ACK = TCP_ACK, FIN = TCP_FIN | TCP_ACK, RST = TCP_RST | TCP_ACK,
        SYNACK = TCP_SYN | TCP_ACK };
 #define HANDSHAKE TCP_OUT(SYN, TCP_SYN_OUT), TCP_IN(SYNACK, TCP_ESTABLISHED), TCP_OUT(ACK, TCP_ESTABLISHED)
+/* clang-format on */
 
 #endif

@@ -12,15 +12,19 @@
 #include <string.h>
 
 enum {
-    SEQS = 4096,               /* txns outstanding per worker */
-    CONN_FIRST = 1,            /* of worker 0 */
-    STEP_MS = 20,              /* of rig_advance */
+    SEQS = 4096,    /* txns outstanding per worker */
+    CONN_FIRST = 1, /* of worker 0 */
+    STEP_MS = 20,   /* of rig_advance */
     INBOX = 1 << 20,
 };
 
-struct pending { uint64_t seq; backend_done done; void *user; };
+struct pending {
+    uint64_t seq;
+    backend_done done;
+    void *user;
+};
 
-struct worker {                /* a client of the shard, and its engine */
+struct worker { /* a client of the shard, and its engine */
     struct rig *rig;
     uint32_t conn;
     uint64_t client, seq, ack;
@@ -29,7 +33,7 @@ struct worker {                /* a client of the shard, and its engine */
     uint32_t batch_bytes, batch_txns;
     uint8_t inbox[INBOX] __attribute__((aligned(8)));
     uint32_t inbox_bytes;
-    int32_t table_id;          /* of the last TABLE frame */
+    int32_t table_id; /* of the last TABLE frame */
     struct engine *engine;
 };
 
@@ -43,14 +47,14 @@ struct rig {
     uint8_t buffers[RIG_OUT_MAX][RIG_FRAME];
 };
 
-#define REQUIRE(cond, ...)                                                                        \
-    do {                                                                                          \
-        if (!(cond)) {                                                                            \
-            fprintf(stderr, "%s:%d: rig: %s: ", __FILE__, __LINE__, #cond);                       \
-            fprintf(stderr, __VA_ARGS__);                                                         \
-            fprintf(stderr, "\n");                                                                \
-            abort();                                                                              \
-        }                                                                                         \
+#define REQUIRE(cond, ...)                                                                         \
+    do {                                                                                           \
+        if (!(cond)) {                                                                             \
+            fprintf(stderr, "%s:%d: rig: %s: ", __FILE__, __LINE__, #cond);                        \
+            fprintf(stderr, __VA_ARGS__);                                                          \
+            fprintf(stderr, "\n");                                                                 \
+            abort();                                                                               \
+        }                                                                                          \
     } while (0)
 
 /* --- frames from the shard ------------------------------------------------------------- */
@@ -105,8 +109,8 @@ static void step(struct rig *r, enum shard_event_kind kind, uint32_t conn, const
 {
     const struct shard_event ev = {
         .kind = kind, .conn = conn, .frame = frame, .frame_bytes = bytes, .view = view};
-    const struct shard_out out = {.ctx = r, .send = on_send, .close = on_close,
-                                  .propose_view = on_propose, .note = on_note};
+    const struct shard_out out = {
+        .ctx = r, .send = on_send, .close = on_close, .propose_view = on_propose, .note = on_note};
 
     shard_step(r->shard, &ev, r->now_ms, &out);
 }
@@ -235,8 +239,10 @@ static void on_drop(void *ctx, void *cookie, int reason)
 static void worker_start(struct rig *r, int i, uint64_t seed)
 {
     struct worker *w = &r->worker[i];
-    struct msg_hello hello = {.magic = MSG_MAGIC, .proto_min = MSG_PROTO_MIN,
-                              .proto_max = MSG_PROTO_MAX, .role = ROLE_CLIENT};
+    struct msg_hello hello = {.magic = MSG_MAGIC,
+                              .proto_min = MSG_PROTO_MIN,
+                              .proto_max = MSG_PROTO_MAX,
+                              .role = ROLE_CLIENT};
     struct msg_client_open open = {.nonce = (uint64_t)i + 1};
     struct engine_config config = {
         .nchain = r->nchain,
@@ -271,9 +277,11 @@ struct rig *rig_create(const struct nf_ops *const *chain, const void *const *con
 {
     struct rig *r = calloc(1, sizeof *r);
     const struct msg_node self = {.node = 1, .incarnation = 1};
-    const struct shard_config config = {
-        .shards = 1, .self = self, .seed = seed, .failure_timeout_ms = 500,
-        .client_lease_ms = UINT32_MAX / 2};
+    const struct shard_config config = {.shards = 1,
+                                        .self = self,
+                                        .seed = seed,
+                                        .failure_timeout_ms = 500,
+                                        .client_lease_ms = UINT32_MAX / 2};
     const struct shard_view view = {.epoch = 1, .nmembers = 1, .members = {self}};
     char err[300];
 
@@ -365,7 +373,7 @@ const struct rig_out *rig_send(struct rig *r, enum packet_side side, const uint8
                                uint32_t len)
 {
     const struct rig_out *out;
-    int n = rig_burst(r, side, (const uint8_t (*)[RIG_FRAME])frame, &len, 1, &out);
+    int n = rig_burst(r, side, (const uint8_t(*)[RIG_FRAME])frame, &len, 1, &out);
 
     REQUIRE(n == 1, "%d outcomes of one packet", n);
     return out;
@@ -420,8 +428,10 @@ void rig_insert(struct rig *r, const char *table, const void *key, const void *v
     struct txn_builder b;
 
     REQUIRE(s, "no NF of the chain declares %s", table);
-    struct txn_op op = {.code = TXN_INSERT, .table = (uint8_t)table_open(w, s),
-                        .key_len = s->key_size, .value_len = (uint16_t)s->value_size};
+    struct txn_op op = {.code = TXN_INSERT,
+                        .table = (uint8_t)table_open(w, s),
+                        .key_len = s->key_size,
+                        .value_len = (uint16_t)s->value_size};
     txn_begin(&b, txn, sizeof txn, slot_of((const uint8_t *)key + s->part_off, s->part_len));
     REQUIRE(txn_add_op(&b, &op, key, NULL, value) == 0, "%s", table);
     uint32_t bytes = txn_end(&b);

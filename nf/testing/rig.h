@@ -23,11 +23,11 @@ enum { RIG_WORKERS = 2, RIG_FRAME = 2048, RIG_OUT_MAX = 64 };
 
 struct rig;
 
-struct rig_out {               /* what became of a packet, in order */
-    int which;                 /* its place among those that went in */
+struct rig_out { /* what became of a packet, in order */
+    int which;   /* its place among those that went in */
     bool emitted;
-    enum packet_side side;     /* emitted: where it left */
-    const char *reason;        /* dropped: engine_reason_text */
+    enum packet_side side; /* emitted: where it left */
+    const char *reason;    /* dropped: engine_reason_text */
     uint32_t len;
     uint8_t frame[RIG_FRAME];
 };
@@ -45,7 +45,12 @@ int rig_burst(struct rig *r, enum packet_side side, const uint8_t (*frames)[RIG_
               const uint32_t *lens, int n, const struct rig_out **out);
 /* Packets to workers of the test's choice, all received before any of their
  * look-ups is answered: what one worker does the other does not see in time. */
-struct rig_in { int worker; enum packet_side side; const uint8_t *frame; uint32_t len; };
+struct rig_in {
+    int worker;
+    enum packet_side side;
+    const uint8_t *frame;
+    uint32_t len;
+};
 int rig_race(struct rig *r, const struct rig_in *in, int n, const struct rig_out **out);
 /* Moves the clock in small steps, timers firing on the way. */
 void rig_advance(struct rig *r, uint64_t ms);

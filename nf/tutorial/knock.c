@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* knock: SSH is open to those who knocked at UDP ports 7001, 7002, 7003, in order. */
-#include <string.h>
-
 #include "nf/lethe_nf.h"
 
-enum { KNOCKS };                                 /* our table: source address -> progress */
+enum { KNOCKS }; /* our table: source address -> knocks heard in order */
 enum { SSH = 22, FIRST = 7001, STEPS = 3, PATIENCE_MS = 10000, OPEN_MS = 300000 };
 enum { NOT_OPEN };
 static const char *const drops[] = {"not_open", NULL};
@@ -12,9 +10,11 @@ static const char *const drops[] = {"not_open", NULL};
 static int init(void *self, const void *config, struct table_schema *tables, int *ntables,
                 char *err, uint32_t err_len)
 {
-    tables[KNOCKS] = (struct table_schema){
-        .name = "knock.sources", .kind = TABLE_HASH, .version = 1, .key_size = 16, .part_len = 16,
-        .value_size = 8, .timeout_ms = PATIENCE_MS};
+    struct table_schema *t = &tables[KNOCKS];
+    *t = (struct table_schema){.name = "knock.sources", .kind = TABLE_HASH, .version = 1};
+    t->key_size = t->part_len = 16;
+    t->value_size = 8;
+    t->timeout_ms = PATIENCE_MS;
     *ntables = 1;
     return 0;
 }
@@ -28,7 +28,7 @@ static bool lookup(const void *self, const struct packet *pkt, struct nf_plan *p
 {
     int port = port_of(pkt);
     if (port != SSH && (port < FIRST || port >= FIRST + STEPS))
-        return false;                            /* nothing of ours: no round trip */
+        return false; /* nothing of ours: no round trip */
     nf_lookup_begin(plan, slot_of(&pkt->tuple.src, 16));
     nf_get(plan, KNOCKS, &pkt->tuple.src, port == SSH ? TXN_TOUCH : 0);
     return true;
@@ -39,21 +39,21 @@ static enum nf_verdict process(const void *self, struct packet *pkt, struct nf_c
     struct nf_entry *source = nf_entry(call, 0, 0);
     int port = port_of(pkt);
     if (!source)
-        return NF_PASS;
-    int64_t done = 0;                            /* knocks heard in order */
-    if (source->found == NF_HIT)
-        memcpy(&done, source->value, sizeof done);
-    if (port == SSH || done == STEPS)
-        return done == STEPS ? NF_PASS : nf_drop(call, NOT_OPEN);
-    done = port == FIRST + done ? done + 1 : port == FIRST;
-    nf_entry_write(call, source);                /* becomes a compare-and-swap, or an insert */
-    memcpy(source->value, &done, sizeof done);
-    source->timeout_ms = done == STEPS ? OPEN_MS : PATIENCE_MS;
+        return port == SSH ? nf_drop(call, NOT_OPEN) : NF_PASS;
+    uint8_t heard = source->found == NF_HIT ? source->value[0] : 0;
+    if (port == SSH || heard == STEPS)
+        return heard == STEPS ? NF_PASS : nf_drop(call, NOT_OPEN);
+    nf_entry_write(call, source); /* becomes a compare-and-swap, or an insert */
+    source->value[0] = port == FIRST + heard ? heard + 1 : port == FIRST;
+    source->timeout_ms = source->value[0] == STEPS ? OPEN_MS : PATIENCE_MS;
     return NF_PASS;
 }
 
-extern const struct nf_ops knock_ops;
 const struct nf_ops knock_ops = {
-    .name = "knock", .takes_ipv4 = true, .takes_ipv6 = true, .drop_reasons = drops,
-    .init = init, .lookup = lookup, .process = process,
+    .name = "knock",
+    .takes_ipv4 = true,
+    .drop_reasons = drops,
+    .init = init,
+    .lookup = lookup,
+    .process = process,
 };

@@ -14,15 +14,15 @@
 extern const struct nf_ops knock_ops;
 
 #define VISITOR IP4(198, 51, 100, 7)
-#define OTHER IP4(198, 51, 100, 8)
-#define SERVER IP4(10, 0, 0, 1)
+#define OTHER   IP4(198, 51, 100, 8)
+#define SERVER  IP4(10, 0, 0, 1)
 
 static struct rig *rig;
 
 static bool offer(uint32_t src, uint8_t proto, uint16_t dport)
 {
-    const struct forge f = {.src = src, .dst = SERVER, .proto = proto, .sport = 999,
-                            .dport = dport, .flags = 2};
+    const struct forge f = {
+        .src = src, .dst = SERVER, .proto = proto, .sport = 999, .dport = dport, .flags = 2};
     uint8_t frame[FORGE_ROOM];
     const struct rig_out *o = rig_send(rig, SIDE_OUTSIDE, frame, forge_frame(&f, frame));
 

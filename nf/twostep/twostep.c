@@ -22,8 +22,12 @@ enum { HOSTS, POLICIES, HITS };
 enum { ROUND_HOST, ROUND_POLICY };
 enum { GET, CREATE };
 
-struct config { unsigned default_policy; };
-struct self { uint32_t default_policy; };
+struct config {
+    unsigned default_policy;
+};
+struct self {
+    uint32_t default_policy;
+};
 
 static const cyaml_schema_field_t fields[] = {
     CYAML_FIELD_UINT("default_policy", CYAML_FLAG_OPTIONAL, struct config, default_policy),
@@ -36,15 +40,26 @@ static int init(void *self_, const void *config, struct table_schema *tables, in
     struct self *self = self_;
 
     self->default_policy = c ? c->default_policy : 0;
-    tables[HOSTS] = (struct table_schema){
-        .name = "twostep.hosts", .kind = TABLE_HASH, .version = 1, .key_size = 16, .part_len = 16,
-        .value_size = sizeof(struct twostep_host), .timeout_ms = 3600 * 1000};
-    tables[POLICIES] = (struct table_schema){
-        .name = "twostep.policies", .kind = TABLE_HASH, .version = 1, .key_size = 4, .part_len = 4,
-        .value_size = sizeof(struct twostep_policy)};
-    tables[HITS] = (struct table_schema){
-        .name = "twostep.hits", .kind = TABLE_COUNTERS, .durability = DURABLE_ASYNC, .version = 1,
-        .key_size = 4, .part_len = 4, .value_size = 8};
+    tables[HOSTS] = (struct table_schema){.name = "twostep.hosts",
+                                          .kind = TABLE_HASH,
+                                          .version = 1,
+                                          .key_size = 16,
+                                          .part_len = 16,
+                                          .value_size = sizeof(struct twostep_host),
+                                          .timeout_ms = 3600 * 1000};
+    tables[POLICIES] = (struct table_schema){.name = "twostep.policies",
+                                             .kind = TABLE_HASH,
+                                             .version = 1,
+                                             .key_size = 4,
+                                             .part_len = 4,
+                                             .value_size = sizeof(struct twostep_policy)};
+    tables[HITS] = (struct table_schema){.name = "twostep.hits",
+                                         .kind = TABLE_COUNTERS,
+                                         .durability = DURABLE_ASYNC,
+                                         .version = 1,
+                                         .key_size = 4,
+                                         .part_len = 4,
+                                         .value_size = 8};
     *ntables = 3;
     return 0;
 }

@@ -7,7 +7,11 @@
 
 enum twostep_verdict { TWOSTEP_PASS = 0, TWOSTEP_DROP = 1 };
 
-struct twostep_host { uint32_t policy, zero; };
-struct twostep_policy { uint8_t verdict, zero[7]; /* enum twostep_verdict */ };
+struct twostep_host {
+    uint32_t policy, zero;
+};
+struct twostep_policy {
+    uint8_t verdict, zero[7]; /* enum twostep_verdict */
+};
 
 #endif

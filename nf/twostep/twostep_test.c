@@ -9,11 +9,15 @@
 
 extern const struct nf_ops twostep_ops, monitor_ops;
 
-#define HOST IP4(10, 0, 0, 1)
-#define OTHER IP4(10, 0, 0, 2)
+#define HOST   IP4(10, 0, 0, 1)
+#define OTHER  IP4(10, 0, 0, 2)
 #define REMOTE IP4(198, 51, 100, 7)
 
-struct hits { uint32_t policy; int64_t hits; int hosts; };
+struct hits {
+    uint32_t policy;
+    int64_t hits;
+    int hosts;
+};
 
 static void take(void *ctx, const struct shard_entry *e)
 {
@@ -99,8 +103,12 @@ static void in_a_chain(void **state)
     const struct rig_out *o = offer(r, HOST);
     CHECK(o->emitted, "%s", o->reason);
     assert_int_equal(forge_get32(o->frame + 26), IP4(203, 0, 113, 1));
-    struct forge back = {.src = REMOTE, .dst = IP4(203, 0, 113, 1), .proto = 17, .sport = 53,
-                         .dport = (uint16_t)forge_get16(o->frame + 34), .data = 3};
+    struct forge back = {.src = REMOTE,
+                         .dst = IP4(203, 0, 113, 1),
+                         .proto = 17,
+                         .sport = 53,
+                         .dport = (uint16_t)forge_get16(o->frame + 34),
+                         .data = 3};
     o = rig_send(r, SIDE_OUTSIDE, frame, forge_frame(&back, frame));
     CHECK(o->emitted, "%s", o->reason);
     assert_int_equal(forge_get32(o->frame + 30), HOST);
