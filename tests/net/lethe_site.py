@@ -54,7 +54,7 @@ nfs:
     inside_address: {inside_address}
     outside_address: {outside_address}
     external: [{external}]
-"""
+{nat44}"""
 
 
 def wait_for(condition, timeout_s, what, every_s=0.02):
@@ -110,7 +110,7 @@ class Instance:
 
 class Site:
     def __init__(self, lab, build, shards=2, failure_timeout_ms=500, chain="nat44, monitor",
-                 spray=False, external=2):
+                 spray=False, external=2, nat44=""):
         self.lab = lab
         self.programs = os.path.abspath(build)
         self.run_dir = tempfile.mkdtemp(prefix="lethe-")  # short: a socket's path has 107 bytes
@@ -128,7 +128,7 @@ class Site:
             workers_max=network.WORKERS_MAX, inside_address=network.INSIDE_ADDRESS,
             inside_next_hop=network.INSIDE_NEXT_HOP, outside_address=network.OUTSIDE_ADDRESS,
             outside_next_hop=network.OUTSIDE_NEXT_HOP, inside_prefix=network.INSIDE_PREFIX,
-            external=", ".join(network.EXTERNAL_ADDRESSES[:external]))
+            external=", ".join(network.EXTERNAL_ADDRESSES[:external]), nat44=nat44)
         self.write_config(self.config)
 
     def write_config(self, path, **other):

@@ -126,14 +126,20 @@ static bool scan_slot(struct lethe_client *c, int table, bool pool, int slot, st
     return s.over && !s.failed;
 }
 
-static bool scan_table(struct lethe_client *c, int table, bool pool, struct rows *rows)
+/* Slot by slot, mappings and records one right after the other: a mapping and
+ * its record are in one slot, and little time passes between the two scans. */
+static bool scan_proto(struct lethe_client *c, const int *tables, int proto, struct rows *maps,
+                       struct rows *pool)
 {
-    rows->n = 0;
+    maps->n = pool->n = 0;
     for (int slot = 0; slot < LETHE_SLOTS; slot++)
-        if (!scan_slot(c, table, pool, slot, rows))
+        if (!scan_slot(c, tables[NAT_MAP + proto], false, slot, maps) ||
+            !scan_slot(c, tables[NAT_POOL + proto], true, slot, pool))
             return false;
-    if (rows->n)
-        qsort(rows->at, rows->n, sizeof *rows->at, by_index);
+    if (maps->n)
+        qsort(maps->at, maps->n, sizeof *maps->at, by_index);
+    if (pool->n)
+        qsort(pool->at, pool->n, sizeof *pool->at, by_index);
     return true;
 }
 
@@ -177,8 +183,7 @@ static int look(struct lethe_client *c, const int *tables)
     static struct rows maps, pool;
     uint32_t faults = 0, n[NAT_PROTOS];
     for (int proto = 0; proto < NAT_PROTOS; proto++) {
-        if (!scan_table(c, tables[NAT_MAP + proto], false, &maps) ||
-            !scan_table(c, tables[NAT_POOL + proto], true, &pool))
+        if (!scan_proto(c, tables, proto, &maps, &pool))
             return -1;
         faults += judge(protos[proto], &maps, &pool);
         n[proto] = maps.n;

@@ -3,7 +3,7 @@
 """Sixty counted kill -9 of random workers under 512 connections: nothing breaks, nothing is shared.
 
 Three workers; the killed one is started again while the next victim is chosen among those that have
-forwarded packets. New flows begin all the time. Afterwards: 0 broken connections, and neither the
+forwarded packets. Short flows come and go, and ports are scarce. Afterwards: 0 broken connections, and neither the
 packets on both sides of the NAT (nat_check.py) nor the store's content (nat_dump) show two live mappings
 with one (protocol, external address, external port).
 """
@@ -18,6 +18,9 @@ from lethe_site import wait_for
 
 CONNECTIONS = 512
 WORKERS = ["w1", "w2", "w3"]
+CHURN_RATE = 60
+# ports are given out again soon: few of them, and little rest
+SCARCE = dict(external=1, nat44="    tcp_reset_s: 10\n    port_rest_s: 1\n")
 
 
 def next_victim(site, rng):
@@ -76,7 +79,7 @@ def act(args):
         wait_for(lambda: lines.status()["opened"] == CONNECTIONS, 30,
                  "%d connections to open; see %s" % (CONNECTIONS, lines.process.log))
         wait_for(lambda: udp.ask("status")["mapped"] == udp.count, 20, "every UDP flow", 0.1)
-        udp.ask("churn", rate=20)
+        churn = traffic.Churn(lab, CHURN_RATE)
         checks.say("%d connections open, new flows come and go" % CONNECTIONS)
         faults = Faults(site, Gaps(site, udp), checks.started)
         kill_many(site, faults, checks, args)
@@ -85,6 +88,7 @@ def act(args):
             len(gaps), gaps[len(gaps) // 2], gaps[-1]))
         checks.result("connections", lines.finish())
         checks.result("UDP flows", udp.finish())
+        checks.result("short flows", churn.finish())
         check_nat(lab, args, capture, checks)
         check_store(lab, site, args, checks)
     return play
@@ -92,4 +96,4 @@ def act(args):
 
 if __name__ == "__main__":
     arguments = scene.arguments(__doc__, kills=(60, "how many"))
-    scene.play(arguments, act(arguments))
+    scene.play(arguments, act(arguments), **SCARCE)

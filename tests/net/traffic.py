@@ -122,6 +122,22 @@ class Udp:
         return s
 
 
+class Churn:
+    """Short TCP and UDP flows all the time (traffic_churn.py)."""
+
+    def __init__(self, lab, rate):
+        self.process = lab.spawn(
+            "churn", python("traffic_churn.py", "--server", network.SERVERS["s1"],
+                            *network.client_sources(lab), "--rate", str(rate)),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def finish(self):
+        out = self.process.popen.communicate(timeout=20)[0]
+        result = dict(json.loads(out) if out else {}, log=self.process.log)
+        result["ok"] = result.get("answered", 0) > 0
+        return result
+
+
 class Download:
     """A large curl download; its content is compared with what it must be."""
 

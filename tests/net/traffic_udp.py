@@ -16,7 +16,6 @@ Standard input, one JSON object a line; each is answered by one JSON line:
     {"do": "mark"}                forget the holes so far
     {"do": "count"}               count answers from now on, keep the holes
     {"do": "holes"}               per paced flow: hole in ms, answers since the mark or count
-    {"do": "churn", "rate": n}    n times a second a new flow of one packet from a new port
     {"do": "status"}              counts
     {"do": "finish"}              counts, then the end (also at the end of the input)
 One thread, one epoll, all client hosts.
@@ -38,7 +37,6 @@ KEEP_ALIVE_S = 1.0
 STEPS = 5                     # paced flows are spread over the 10 ms in this many bursts
 HEAD = struct.Struct("!8sII")  # a name no other flow of this run has, flow, number
 SEEN = struct.Struct("!4sH")
-CHURN_FLOW = 0xffffffff
 
 
 class Flow:
@@ -55,8 +53,6 @@ class Flows:
         self.commands = b""
         self.sources = [netns.parse_source(s) for s in getattr(args, "from")]
         self.sent = self.received = self.remapped = self.wrong = self.refused = 0
-        self.churn_sent = self.churn_rate = 0
-        self.churn_sockets, self.churn_due = [], 0.0
         self.run_name = os.urandom(4)
         self.flows = [self.open_flow(i) for i in range(args.count)]
         self.by_fd = {f.sock.fileno(): f for f in self.flows}
@@ -119,17 +115,6 @@ class Flows:
         f.paced_answers += 1
         self.received += 1
 
-    def churn(self, now):
-        """Short flows: every one a new mapping. Their sockets are kept a while for the answer."""
-        while self.churn_rate and self.churn_due <= now:
-            self.churn_due += 1.0 / self.churn_rate
-            self.churn_sent += 1
-            sock = self.open_socket(self.churn_sent)
-            sock.send(HEAD.pack(os.urandom(8), CHURN_FLOW, self.churn_sent))
-            self.churn_sockets.append(sock)
-        while len(self.churn_sockets) > 64:
-            self.churn_sockets.pop(0).close()
-
     def command(self, c, now):
         do = c["do"]
         if do == "flows":
@@ -156,13 +141,10 @@ class Flows:
         if do == "holes":
             return {"holes": {f.id: [round(1000 * max(f.hole, now - (f.last or now))), f.answers]
                               for f in self.flows if f.paced}}
-        if do == "churn":
-            self.churn_rate, self.churn_due = c["rate"], now
-            return {"churn": c["rate"]}
         if do == "finish":
             self.over = True
         return {"sent": self.sent, "received": self.received, "remapped": self.remapped,
-                "wrong": self.wrong, "refused": self.refused, "churned": self.churn_sent,
+                "wrong": self.wrong, "refused": self.refused,
                 "mapped": sum(1 for f in self.flows if f.outer),
                 "paced": sum(len(s) for s in self.steps)}
 
@@ -193,7 +175,6 @@ class Flows:
                 self.send(f)
             step += 1
             if step % STEPS == 0:
-                self.churn(now)
                 for f in self.flows:
                     if now >= f.keep_at:
                         f.keep_at += KEEP_ALIVE_S
