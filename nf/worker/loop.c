@@ -94,12 +94,27 @@ static void probe_in(struct worker *w, struct side *s, struct rte_mbuf *m)
     side_put(s, m);
 }
 
+/* How much to read. With the window full, nothing: the rings wait. If that
+ * lasts, the rings are read all the same (the engine drops and counts), for
+ * there are probes in them: a slow store must not make us look dead. */
+static uint32_t burst_max(struct worker *w, uint64_t now_us)
+{
+    uint32_t room = engine_room(w->engine);
+    if (room) {
+        w->full_us = 0;
+        return room < BURST ? room : BURST;
+    }
+    if (w->full_us == 0)
+        w->full_us = now_us;
+    return now_us - w->full_us < w->full_patience_us ? 0 : BURST;
+}
+
 static uint32_t side_in(struct worker *w, struct side *s, uint64_t now_us, bool *received)
 {
     struct rte_mbuf *burst[BURST];
     struct engine_packet in[BURST];
-    uint32_t room = engine_room(w->engine), nin = 0;
-    uint32_t n = side_rx(s, burst, room < BURST ? room : BURST);
+    uint32_t nin = 0;
+    uint32_t n = side_rx(s, burst, burst_max(w, now_us));
     for (uint32_t i = 0; i < n; i++) {
         struct rte_mbuf *m = burst[i];
         if (is_probe(m)) {
@@ -148,8 +163,9 @@ static uint32_t round_once(struct worker *w)
     if (too_long(w, w->last_us, start))
         discard_all(w);
     w->last_us = start;
-    work += side_in(w, &w->side[SIDE_INSIDE], start, &received);
-    work += side_in(w, &w->side[SIDE_OUTSIDE], start, &received);
+    /* In turn: the first of the two may take all the room there is. */
+    work += side_in(w, &w->side[w->rounds % 2], start, &received);
+    work += side_in(w, &w->side[1 - w->rounds % 2], start, &received);
     engine_flush(w->engine);
     work += (uint32_t)engine_poll(w->engine, loop_now_us());
     engine_flush(w->engine);

@@ -120,6 +120,7 @@ static int start_engine(struct worker *w, char *err)
     }
     w->max_hold_us = 1000ull * hold_ms;
     w->unreachable_us = 1000ull * site->failure_timeout_ms;
+    w->full_patience_us = w->unreachable_us / 8;
     return engine_create(&c, &w->engine, err, ERR_BYTES);
 }
 

@@ -124,12 +124,12 @@ static void row_add(struct worker *w, bool gauge, const char *name, const char *
         r->full = true;
 }
 
-static void labelled(struct worker *w, const char *name, const char *label, const char *value,
-                     const char *help, getter get, int a, int b)
+static void labelled(struct worker *w, bool gauge, const char *name, const char *label,
+                     const char *value, const char *help, getter get, int a, int b)
 {
     char full[NAME_MAX_BYTES];
     snprintf(full, sizeof full, "%s{%s=\"%s\"}", name, label, value);
-    row_add(w, false, full, help, get, a, b);
+    row_add(w, gauge, full, help, get, a, b);
 }
 
 static void rows_sides(struct worker *w)
@@ -138,11 +138,11 @@ static void rows_sides(struct worker *w)
     row_add(w, false, "lethe_worker_rx_packets_total", "packets received", get_rx, 0, 0);
     row_add(w, false, "lethe_worker_tx_packets_total", "packets sent on", get_tx, 0, 0);
     for (int i = 0; i < 2; i++) {
-        labelled(w, "lethe_worker_side_rx_packets_total", "side", names[i], "packets received",
+        labelled(w, false, "lethe_worker_side_rx_packets_total", "side", names[i], "packets received",
                  get_side_rx, i, 0);
-        labelled(w, "lethe_worker_side_tx_packets_total", "side", names[i], "packets sent on",
+        labelled(w, false, "lethe_worker_side_tx_packets_total", "side", names[i], "packets sent on",
                  get_side_tx, i, 0);
-        labelled(w, "lethe_worker_side_up", "side", names[i], "link is up", get_side_up, i, 0);
+        labelled(w, true, "lethe_worker_side_up", "side", names[i], "link is up", get_side_up, i, 0);
     }
 }
 
@@ -158,10 +158,10 @@ static void rows_drops(struct worker *w)
     };
     for (int i = 0; i < engine_reasons(w->engine); i++)
         if (i != ENGINE_DROP_END + PACKET_OK)
-            labelled(w, "lethe_worker_drops_total", "reason", engine_reason_text(w->engine, i),
+            labelled(w, false, "lethe_worker_drops_total", "reason", engine_reason_text(w->engine, i),
                      "packets dropped", get_drop, i, 0);
     for (size_t i = 0; i < sizeof side_drops / sizeof *side_drops; i++)
-        labelled(w, "lethe_worker_drops_total", "reason", side_drops[i].reason, "packets dropped",
+        labelled(w, false, "lethe_worker_drops_total", "reason", side_drops[i].reason, "packets dropped",
                  get_side_drop, (int)side_drops[i].offset, 0);
 }
 

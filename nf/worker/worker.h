@@ -60,12 +60,13 @@ struct worker {
     uint8_t probe_key[PROBE_KEY_BYTES];
     uint64_t incarnation;        /* of this process */
     unsigned number;             /* steering's, of this worker */
-    uint64_t max_hold_us, unreachable_us;
+    uint64_t max_hold_us, unreachable_us, full_patience_us;
 
     volatile bool drain;         /* set by a signal or the control thread */
     enum worker_state state;
     bool joined, store_well;
     uint64_t last_us;            /* start of the newest round */
+    uint64_t full_us;            /* since when the engine's window is full; 0: it is not */
     uint64_t tend_us, link_grace_us;
     uint64_t well_us;            /* when the store last had no trouble */
     uint64_t quiet_since_us, leave_by_us, end_by_us;
