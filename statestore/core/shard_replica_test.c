@@ -215,6 +215,52 @@ static void test_promotion(void **state)
     }
 }
 
+/* A backup that does not acknowledge fills the log, or the waiting replies: the
+ * shard says so, refuses what comes nevertheless, and goes on when it is gone. */
+static void test_bounds(void **state)
+{
+    (void)state;
+    for (int reads = 0; reads < 2; reads++) {
+        struct rig *r = start_pair(4);
+        uint64_t sent = 0;
+        r->cut[1] = r->hold_views = true;
+        insert_op(1, 1);
+        rig_submit(r, &t);
+        rig_run(r, 2 * RIG_FAILURE_MS); /* reads are suspended from now on */
+        for (; shard_takes_requests(r->shard[0]); sent++) {
+            CHECK(sent < 200000, "no bound");
+            if (reads)
+                get_op(1, (uint32_t)sent);
+            else
+                insert_op(1, (uint32_t)sent + 10);
+            r->ack = ++r->seq - 1;
+            rig_submit_as(r, &t, r->seq);
+            r->ack = 0;
+        }
+        CHECK(sent > 1000, "bound after %lu", (unsigned long)sent);
+        uint64_t seq = 0, position;
+        enum txn_status status = TXN_OK;
+        for (int i = 0; i < 200000 && status != TXN_BUSY; i++) {
+            insert_op(1, (uint32_t)sent++ + 10);
+            seq = rig_submit(r, &t);
+            status = rig_result(r, seq) ? rig_result(r, seq)->status : TXN_OK;
+            r->ack = r->seq;
+        }
+        assert_int_equal(status, TXN_BUSY);
+        position = rig_status(r, 0).position;
+        insert_op(1, (uint32_t)sent + 10);
+        rig_await(r, rig_submit(r, &t));
+        assert_int_equal(rig_status(r, 0).position, position);
+        r->hold_views = false;
+        rig_results_clear(r);
+        rig_run(r, 20);
+        assert_true(shard_takes_requests(r->shard[0]));
+        assert_int_equal(rig_status(r, 0).waiting, 0);
+        rig_check_digest(r, 0);
+        rig_free(r);
+    }
+}
+
 /* Three members; the one promoted is behind another one. */
 static void test_promotion_of_the_shorter_log(void **state)
 {
@@ -322,6 +368,7 @@ int main(void)
         cmocka_unit_test(test_commit_waits_for_backup),
         cmocka_unit_test(test_join_under_writes),
         cmocka_unit_test(test_promotion),
+        cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_promotion_of_the_shorter_log),
         cmocka_unit_test(test_backup_lost_and_back),
         cmocka_unit_test(test_three_members_lossy),
