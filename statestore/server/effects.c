@@ -46,7 +46,7 @@ static void on_propose(void *ctx, uint64_t old_epoch, const struct shard_view *w
 static void on_note(void *ctx, const char *text)
 {
     struct loop *l = ctx;
-    if (strstr(text, "drift"))
+    if (strcasestr(text, "drift"))
         log_error("drift", "shard=%u %s", l->number, text);
     else
         log_info("shard", "shard=%u %s", l->number, text);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -68,6 +69,16 @@ static int serve(const struct options *o, struct store *s)
     return rc ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
+/* The default of 1024 descriptors is a shell's, not a server's. */
+static void raise_descriptors(void)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files))
+        return;
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
+}
+
 static int run(const struct options *o)
 {
     char err[300];
@@ -76,6 +87,7 @@ static int run(const struct options *o)
     sigset_t set = stop_signals();
     sigprocmask(SIG_BLOCK, &set, NULL); /* before any thread: all inherit it */
     signal(SIGPIPE, SIG_IGN);
+    raise_descriptors();
     if (store_start(&s, &o->store, err, sizeof err)) {
         log_error("cannot start", "%s", err);
         return EXIT_FAILURE;
