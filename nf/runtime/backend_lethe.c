@@ -27,9 +27,6 @@ static int poll(void *ctx, uint64_t now_us)
 
 struct backend backend_lethe(struct lethe_client *client)
 {
-    return (struct backend){.ctx = client,
-                            .table_open = table_open,
-                            .submit = submit,
-                            .flush = flush,
-                            .poll = poll};
+    return (struct backend){
+        .ctx = client, .table_open = table_open, .submit = submit, .flush = flush, .poll = poll};
 }

@@ -40,29 +40,29 @@
 
 enum {
     ENGINE_CHAIN_MAX = 8,
-    ENGINE_PACKETS_DEFAULT = 1024,  /* in flight */
+    ENGINE_PACKETS_DEFAULT = 1024, /* in flight */
     ENGINE_PACKETS_MAX = 16384,
-    ENGINE_BURSTS_DEFAULT = 64,     /* in flight */
+    ENGINE_BURSTS_DEFAULT = 64, /* in flight */
     ENGINE_BURSTS_MAX = 256,
     ENGINE_TIMEOUT_DEFAULT_MS = 1000,
     ENGINE_RERUNS_MAX = 3,
-    ENGINE_TXNS = 8192,             /* submitted and unanswered, given up ones included */
-    ENGINE_SAVED_BYTES = 640,       /* what of a packet is restored for a re-run; an
-                                       NF rewrites headers or makes an ICMP error */
+    ENGINE_TXNS = 8192,       /* submitted and unanswered, given up ones included */
+    ENGINE_SAVED_BYTES = 640, /* what of a packet is restored for a re-run; an
+                                 NF rewrites headers or makes an ICMP error */
 };
 
 /* Why the engine drops. After these come the faults of packet_parse, then the
  * reasons of each NF; engine_reason_text names them all. */
-#define ENGINE_DROPS(X)                                                                           \
-    X(ENGINE_DROP_WINDOW, "window_full")        /* more packets than engine_room said */          \
-    X(ENGINE_DROP_TIMEOUT, "store_timeout")     /* no answer from the store in time */            \
-    X(ENGINE_DROP_CONFLICT, "conflict")         /* ENGINE_RERUNS_MAX re-runs, still a conflict */ \
-    X(ENGINE_DROP_ABANDONED, "abandoned")       /* the client's lease was lost: outcome unknown */ \
-    X(ENGINE_DROP_REFUSED, "commit_refused")    /* a limit of the store, at commit */             \
-    X(ENGINE_DROP_STORE, "store_unserved")      /* busy, or the shard is lost */                  \
-    X(ENGINE_DROP_AWAY, "held_too_long")        /* the loop was away: engine_discard_all */       \
-    X(ENGINE_DROP_IPV6, "not_taken")            /* an NF does not take this IP version */         \
-    X(ENGINE_DROP_NF_BUG, "nf_bug")             /* the NF broke a bound of lethe_nf.h */
+#define ENGINE_DROPS(X)                                                                            \
+    X(ENGINE_DROP_WINDOW, "window_full")     /* more packets than engine_room said */              \
+    X(ENGINE_DROP_TIMEOUT, "store_timeout")  /* no answer from the store in time */                \
+    X(ENGINE_DROP_CONFLICT, "conflict")      /* ENGINE_RERUNS_MAX re-runs, still a conflict */     \
+    X(ENGINE_DROP_ABANDONED, "abandoned")    /* the client's lease was lost: outcome unknown */    \
+    X(ENGINE_DROP_REFUSED, "commit_refused") /* a limit of the store, at commit */                 \
+    X(ENGINE_DROP_STORE, "store_unserved")   /* busy, or the shard is lost */                      \
+    X(ENGINE_DROP_AWAY, "held_too_long")     /* the loop was away: engine_discard_all */           \
+    X(ENGINE_DROP_IPV6, "not_taken")         /* an NF does not take this IP version */             \
+    X(ENGINE_DROP_NF_BUG, "nf_bug")          /* the NF broke a bound of lethe_nf.h */
 enum engine_drop {
 #define X(name, text) name,
     ENGINE_DROPS(X)
@@ -74,11 +74,11 @@ struct engine_config {
     const struct nf_instance *chain[ENGINE_CHAIN_MAX]; /* inside to outside; outlive it */
     int nchain;
     struct backend backend;
-    uint32_t packets_in_flight;   /* 0: the default */
-    uint32_t window_bursts;       /* bursts in flight; 0: the default */
-    uint32_t store_timeout_ms;    /* 0: the default */
-    bool pass_untaken;            /* packets an NF does not take: past it, or dropped */
-    uint64_t seed;                /* of nf_random */
+    uint32_t packets_in_flight; /* 0: the default */
+    uint32_t window_bursts;     /* bursts in flight; 0: the default */
+    uint32_t store_timeout_ms;  /* 0: the default */
+    bool pass_untaken;          /* packets an NF does not take: past it, or dropped */
+    uint64_t seed;              /* of nf_random */
     void *ctx;
     /* `pkt->len` bytes at `pkt->data` leave by `out`. */
     void (*emit)(void *ctx, void *cookie, const struct packet *pkt, enum packet_side out);
@@ -95,7 +95,7 @@ void engine_destroy(struct engine *e);
 
 struct engine_packet {
     void *cookie;
-    uint8_t *data;                /* Ethernet header first */
+    uint8_t *data; /* Ethernet header first */
     uint32_t len, room;
 };
 
@@ -121,15 +121,15 @@ uint64_t engine_next_us(const struct engine *e);
 /* --- counts: plain, written by the engine's thread --------------------------- */
 
 struct engine_stats {
-    uint64_t rx[2], tx[2];            /* packets by side */
-    uint64_t untaken;                 /* past an NF that does not take them */
-    uint64_t runs, run_packets;       /* runs processed, packets in them */
-    uint64_t lookups, commits, adds;  /* txns */
+    uint64_t rx[2], tx[2];           /* packets by side */
+    uint64_t untaken;                /* past an NF that does not take them */
+    uint64_t runs, run_packets;      /* runs processed, packets in them */
+    uint64_t lookups, commits, adds; /* txns */
     uint64_t conflicts, reruns, rounds;
     uint64_t adds_refused;
-    uint64_t late_replies;            /* found nothing */
-    uint64_t no_room;                 /* submissions that had to wait */
-    uint64_t rtt_us_sum, rtt_count;   /* of look-ups */
+    uint64_t late_replies;          /* found nothing */
+    uint64_t no_room;               /* submissions that had to wait */
+    uint64_t rtt_us_sum, rtt_count; /* of look-ups */
 };
 const struct engine_stats *engine_stats(const struct engine *e);
 int engine_reasons(const struct engine *e);

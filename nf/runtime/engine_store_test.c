@@ -22,7 +22,7 @@ struct sent {
     bool left, emitted;
 };
 
-struct one {                     /* a worker */
+struct one { /* a worker */
     struct lethe_client *client;
     struct engine *engine;
     struct nf_instance *nf;

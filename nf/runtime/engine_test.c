@@ -101,7 +101,7 @@ static void flows_do_not_wait_for_each_other(void **state)
 
 /* --- conflicts ------------------------------------------------------------------- */
 
-static int other_writes;       /* of another worker, each just before a CAS of ours */
+static int other_writes; /* of another worker, each just before a CAS of ours */
 static bool other_deletes;
 
 static void other_worker(struct scripted_store *s, const struct txn_head *t)
@@ -419,14 +419,10 @@ static void each_refusal_has_its_reason(void **state)
         uint8_t lookup_status, commit_status;
         const char *reason;
     } rows[] = {
-        {"x", 0, 0, "script_told_to"},
-        {"b", 0, 0, "nf_bug"},
-        {"r", TXN_STALE_CLIENT, 0, "abandoned"},
-        {"r", TXN_FORGOTTEN, 0, "abandoned"},
-        {"r", TXN_LOST, 0, "store_unserved"},
-        {"r", TXN_BUSY, 0, "store_unserved"},
-        {"r", TXN_BAD_REQUEST, 0, "nf_bug"},
-        {"w", 0, TXN_NO_MEMORY, "commit_refused"},
+        {"x", 0, 0, "script_told_to"},           {"b", 0, 0, "nf_bug"},
+        {"r", TXN_STALE_CLIENT, 0, "abandoned"}, {"r", TXN_FORGOTTEN, 0, "abandoned"},
+        {"r", TXN_LOST, 0, "store_unserved"},    {"r", TXN_BUSY, 0, "store_unserved"},
+        {"r", TXN_BAD_REQUEST, 0, "nf_bug"},     {"w", 0, TXN_NO_MEMORY, "commit_refused"},
         {"w", 0, TXN_STALE_CLIENT, "abandoned"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -531,7 +527,8 @@ static void discarding_forgets_everything(void **state)
     bench_stop();
 }
 
-/* --- bounds ------------------------------------------------------------------------------------ */
+/* --- bounds ------------------------------------------------------------------------------------
+ */
 
 static void window_is_bounded_in_packets_and_bursts(void **state)
 {
@@ -596,7 +593,8 @@ static void nothing_is_allocated_per_packet(void **state)
     bench_stop();
 }
 
-/* --- everything at once ------------------------------------------------------------------------ */
+/* --- everything at once ------------------------------------------------------------------------
+ */
 
 static uint64_t chaos;
 static uint64_t written_by_others[64];

@@ -32,8 +32,8 @@ static int self_create(struct nf_instance *nf)
     uint32_t page = (uint32_t)sysconf(_SC_PAGESIZE);
     uint32_t size = nf->ops->self_size ? nf->ops->self_size : 1;
     nf->self_bytes = (size + page - 1) / page * page;
-    nf->self = mmap(NULL, nf->self_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-                    0);
+    nf->self =
+        mmap(NULL, nf->self_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (nf->self != MAP_FAILED)
         return 0;
     nf->self = NULL;

@@ -12,8 +12,8 @@
 
 struct nf_instance {
     const struct nf_ops *ops;
-    void *self;                 /* PROT_READ */
-    uint32_t self_bytes;        /* of the mapping */
+    void *self;          /* PROT_READ */
+    uint32_t self_bytes; /* of the mapping */
     int ntables;
     struct table_schema tables[NF_TABLES_MAX];
 };

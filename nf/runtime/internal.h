@@ -26,24 +26,24 @@
 
 enum {
     NONE = 0xffff,
-    PLAN_BYTES = 2048,           /* look-ups of one run, per NF, over all rounds */
+    PLAN_BYTES = 2048, /* look-ups of one run, per NF, over all rounds */
     LOOKUPS_MAX = NF_LOOKUPS_MAX * NF_ROUNDS_MAX,
-    RUN_UPDATES = 12,            /* creations and distinct adds of one run */
+    RUN_UPDATES = 12, /* creations and distinct adds of one run */
     CHANGES_MAX = NF_ENTRIES_MAX + RUN_UPDATES,
     POISON = 0xdb,
     REASONS_MAX = 128,
-    COUNTERS_MAX = 32,           /* per NF */
+    COUNTERS_MAX = 32, /* per NF */
 };
 
 /* --- plans ---------------------------------------------------------------------- */
 
 struct nf_plan {
     const struct chain_nf *nf;
-    uint8_t *buf;                /* PLAN_BYTES, 8-byte aligned */
-    uint32_t used;               /* closed txns */
-    struct txn_builder open;     /* buf NULL: none */
+    uint8_t *buf;            /* PLAN_BYTES, 8-byte aligned */
+    uint32_t used;           /* closed txns */
+    struct txn_builder open; /* buf NULL: none */
     uint8_t ntxn;
-    bool broken;                 /* a bound was passed: a bug of the NF */
+    bool broken; /* a bound was passed: a bug of the NF */
 };
 
 /* A place in the chain. */
@@ -66,14 +66,14 @@ struct work {
     struct nf_entry e;
     uint32_t timeout_was;
     uint8_t slot;
-    uint8_t change;              /* enum change, of the run so far */
-    bool hidden;                 /* skipped, in the eyes of the run's later packets */
+    uint8_t change; /* enum change, of the run so far */
+    bool hidden;    /* skipped, in the eyes of the run's later packets */
 };
 
 enum update_kind { UPDATE_CREATE = 1, UPDATE_ADD };
 
-struct update {                  /* by nf_create, nf_add */
-    uint8_t kind, table, slot;   /* table: position in tables[] */
+struct update {                /* by nf_create, nf_add */
+    uint8_t kind, table, slot; /* table: position in tables[] */
     bool sent;
     uint32_t timeout_ms;
     uint8_t key[TXN_KEY_MAX];
@@ -85,7 +85,7 @@ struct update {                  /* by nf_create, nf_add */
 
 /* What a commit changes: a working copy or a creation, and where its op is. */
 struct change_ref {
-    uint8_t work, update;        /* 0xff: not one */
+    uint8_t work, update; /* 0xff: not one */
     uint8_t slot, txn, op;
 };
 
@@ -95,65 +95,65 @@ struct nf_call {
     const struct chain_nf *nf;
     int nentries;
     struct nf_entry entries[NF_ENTRIES_MAX];
-    uint8_t from[NF_ENTRIES_MAX];     /* entries[i] is a copy of work[from[i]] */
-    uint32_t written, deleted;        /* bits */
+    uint8_t from[NF_ENTRIES_MAX]; /* entries[i] is a copy of work[from[i]] */
+    uint32_t written, deleted;    /* bits */
     int nlookups;
-    const uint8_t *status;            /* of each look-up */
+    const uint8_t *status; /* of each look-up */
     int nupdates;
     struct update updates[NF_UPDATES_MAX];
     struct nf_plan more;
     bool more_named, broken;
     int reason;
-    uint64_t counts[COUNTERS_MAX];    /* kept only if the call stands */
-    uint32_t counted;                 /* bits */
+    uint64_t counts[COUNTERS_MAX]; /* kept only if the call stands */
+    uint32_t counted;              /* bits */
 };
 
 /* --- packets, flows, tickets --------------------------------------------------------- */
 
-struct job {                     /* a packet in flight */
+struct job { /* a packet in flight */
     struct packet pkt, before;
     void *cookie;
     uint64_t since_us;
     uint16_t next;
     uint16_t burst;
-    uint8_t stage;               /* NFs passed */
-    uint8_t verdict;             /* of the present pass */
+    uint8_t stage;   /* NFs passed */
+    uint8_t verdict; /* of the present pass */
     int16_t reason;
-    bool saved;                  /* `before` and `bytes` are of this stage */
+    bool saved; /* `before` and `bytes` are of this stage */
     uint8_t bytes[ENGINE_SAVED_BYTES];
 };
 
 enum phase {
-    PHASE_IDLE,                  /* no run */
-    PHASE_LOOKUP,                /* txns of the present round out, or to go out */
+    PHASE_IDLE,   /* no run */
+    PHASE_LOOKUP, /* txns of the present round out, or to go out */
     PHASE_COMMIT,
     PHASE_ADDS,
 };
 
 struct flow {
-    uint64_t key, since_us;      /* since_us: of the present wait */
-    uint32_t generation;         /* an answer to an older one finds nothing */
+    uint64_t key, since_us; /* since_us: of the present wait */
+    uint32_t generation;    /* an answer to an older one finds nothing */
     uint16_t hash_next;
-    uint16_t wait_prev, wait_next;    /* by since_us */
+    uint16_t wait_prev, wait_next; /* by since_us */
     uint16_t stall_next;
     uint16_t head, tail, run_len;
-    uint8_t phase;               /* enum phase */
-    uint8_t nf;                  /* position in the chain */
+    uint8_t phase; /* enum phase */
+    uint8_t nf;    /* position in the chain */
     uint8_t attempts;
     bool waits, stalled, fresh, in_use;
 
-    uint8_t waiting;             /* answers outstanding */
-    uint8_t unsent;              /* next txn to submit */
-    uint8_t ntxn;                /* txns of this phase */
-    uint8_t failure;             /* enum engine_drop + 1 */
-    bool conflict, mended;       /* mended: the answer held all that a re-run needs */
+    uint8_t waiting;       /* answers outstanding */
+    uint8_t unsent;        /* next txn to submit */
+    uint8_t ntxn;          /* txns of this phase */
+    uint8_t failure;       /* enum engine_drop + 1 */
+    bool conflict, mended; /* mended: the answer held all that a re-run needs */
 
     uint8_t nlookups, rounds;
     uint8_t round_first[NF_ROUNDS_MAX + 1]; /* first look-up of each round */
     uint16_t lookup_at[LOOKUPS_MAX + 1];    /* offset in plan; [nlookups]: end */
     uint8_t status[LOOKUPS_MAX];
     uint8_t nwork, nupdates, nchanges;
-    uint32_t counted;                       /* bits: events of the run, counted if it stands */
+    uint32_t counted; /* bits: events of the run, counted if it stands */
     uint16_t count[COUNTERS_MAX];
     struct change_ref changes[CHANGES_MAX];
     struct work work[NF_ENTRIES_MAX];
@@ -166,9 +166,9 @@ struct ticket {
     struct engine *e;
     uint64_t sent_us;
     uint32_t generation;
-    uint16_t flow;               /* NONE: an add nobody waits for */
+    uint16_t flow; /* NONE: an add nobody waits for */
     uint16_t next;
-    uint8_t number;              /* of the txn in its phase */
+    uint8_t number; /* of the txn in its phase */
 };
 
 struct engine {
@@ -189,9 +189,9 @@ struct engine {
     uint16_t burst_free[ENGINE_BURSTS_MAX];
     uint32_t nburst_free;
 
-    uint16_t fresh_head, fresh_tail;     /* flows to start when the burst is parsed */
-    uint16_t wait_head, wait_tail;       /* oldest wait first */
-    uint16_t stall_head, stall_tail;     /* the backend had no room */
+    uint16_t fresh_head, fresh_tail; /* flows to start when the burst is parsed */
+    uint16_t wait_head, wait_tail;   /* oldest wait first */
+    uint16_t stall_head, stall_tail; /* the backend had no room */
 
     struct nf_call call;
     uint8_t scratch_plan[PLAN_BYTES] __attribute__((aligned(8)));
@@ -247,16 +247,16 @@ void run_added(struct engine *e, struct flow *f);
 void job_emit(struct engine *e, uint16_t job, enum packet_side out);
 void job_drop(struct engine *e, uint16_t job, int reason);
 /* 0: submitted. -EAGAIN: ask again after the next poll. f NULL: nobody waits. */
-int run_submit(struct engine *e, const void *txn, uint32_t bytes, backend_done done,
-               struct flow *f, int number);
+int run_submit(struct engine *e, const void *txn, uint32_t bytes, backend_done done, struct flow *f,
+               int number);
 /* The flow of an answer, or NULL: nobody waits, or it gave up. Frees the ticket. */
 struct flow *run_answer(struct ticket *t);
 
 /* --- pass.c ------------------------------------------------------------------------ */
 
 enum pass {
-    PASS_DONE,                   /* every packet of the (perhaps shortened) run has a verdict */
-    PASS_MORE,                   /* another round was appended to the plan */
+    PASS_DONE, /* every packet of the (perhaps shortened) run has a verdict */
+    PASS_MORE, /* another round was appended to the plan */
 };
 enum pass run_pass(struct engine *e, struct flow *f);
 /* Appends p's txns to the flow's look-ups as a round; false: no room. */

@@ -62,8 +62,7 @@ int nf_get(struct nf_plan *p, int table, const void *key, uint8_t flags)
     return add_op(p, &op, key, NULL, NULL);
 }
 
-int nf_insert(struct nf_plan *p, int table, const void *key, const void *value,
-              uint32_t timeout_ms)
+int nf_insert(struct nf_plan *p, int table, const void *key, const void *value, uint32_t timeout_ms)
 {
     const struct table_schema *s = schema_at(p, table);
     if (!s)
@@ -98,9 +97,8 @@ int nf_alloc(struct nf_plan *p, int pool, const void *record)
     const struct table_schema *s = schema_at(p, pool);
     if (!s)
         return -1;
-    struct txn_op op = {.code = TXN_ALLOC,
-                        .table = p->nf->table[pool],
-                        .value_len = (uint16_t)s->value_size};
+    struct txn_op op = {
+        .code = TXN_ALLOC, .table = p->nf->table[pool], .value_len = (uint16_t)s->value_size};
     return add_op(p, &op, NULL, NULL, record);
 }
 

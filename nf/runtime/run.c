@@ -42,11 +42,11 @@ static uint16_t flow_pop(struct engine *e, struct flow *f)
     return j;
 }
 
-int run_submit(struct engine *e, const void *txn, uint32_t bytes, backend_done done,
-               struct flow *f, int number)
+int run_submit(struct engine *e, const void *txn, uint32_t bytes, backend_done done, struct flow *f,
+               int number)
 {
-    struct ticket *t = ticket_take(e, f ? flow_number(e, f) : NONE, f ? f->generation : 0,
-                                   (uint8_t)number);
+    struct ticket *t =
+        ticket_take(e, f ? flow_number(e, f) : NONE, f ? f->generation : 0, (uint8_t)number);
     int rc = t ? e->cfg.backend.submit(e->cfg.backend.ctx, txn, bytes, done, t) : -EAGAIN;
     if (rc) {
         if (t)
@@ -348,8 +348,7 @@ static void run_gather(struct engine *e, struct flow *f, uint32_t plan_used)
     f->run_len = 1;
     for (uint16_t j = head->next; j != NONE; j = e->jobs[j].next) {
         const struct job *job = &e->jobs[j];
-        if (job->pkt.side != head->pkt.side || job->stage != head->stage ||
-            !taken(nf, &job->pkt))
+        if (job->pkt.side != head->pkt.side || job->stage != head->stage || !taken(nf, &job->pkt))
             return;
         plan_packet(&p, nf, &job->pkt, e->scratch_plan);
         if (p.broken || p.used != plan_used || memcmp(p.buf, f->plan, plan_used) != 0)

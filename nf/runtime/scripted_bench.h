@@ -12,7 +12,7 @@ enum { BENCH_PACKETS = 4096, EMITTED = 1, DROPPED = 2 };
 struct bench_packet {
     uint8_t frame[SCRIPT_FRAME];
     uint32_t len;
-    int state, reason, order;  /* order: of leaving; reason: if dropped */
+    int state, reason, order; /* order: of leaving; reason: if dropped */
     uint8_t ttl;
     enum packet_side side, out;
     uint32_t key;
@@ -27,7 +27,7 @@ static struct bench {
     struct bench_packet packets[BENCH_PACKETS];
     int npackets, left;
     uint64_t now_us;
-} *b;
+} * b;
 
 static void bench_emit(void *ctx, void *cookie, const struct packet *p, enum packet_side out)
 {

@@ -23,16 +23,20 @@
 #include "common/packet/packet_forge.h"
 #include "nf/runtime/engine.h"
 
-struct script_config { uint8_t at; };          /* which byte of orders */
-struct script_self { uint8_t at; };
+struct script_config {
+    uint8_t at;
+}; /* which byte of orders */
+struct script_self {
+    uint8_t at;
+};
 enum { T_ENTRIES, T_COUNTERS, SCRIPT_TABLES };
 enum { SCRIPT_ORDERS = 4, SCRIPT_KEY_AT = SCRIPT_ORDERS, SCRIPT_FRAME = 128 };
 
 static const char *const script_reasons[] = {"zero", "told_to", NULL};
 static const char *const script_counters[] = {"packets", NULL};
-static struct nf_entry *leaked;                /* by 'l' */
+static struct nf_entry *leaked; /* by 'l' */
 static int script_calls;
-static int seen_get, seen_insert;              /* by 's': enum nf_found; -1: skipped */
+static int seen_get, seen_insert; /* by 's': enum nf_found; -1: skipped */
 
 static int script_init(void *self, const void *config, struct table_schema *tables, int *n,
                        char *err, uint32_t err_len)

@@ -43,11 +43,11 @@ struct scripted_store {
     uint32_t next_index;
     struct scripted_txn queue[SCRIPTED_QUEUE];
     int nqueue;
-    int room;                  /* txns it holds; then -EAGAIN */
-    int deliver;               /* answers in one poll */
-    uint64_t shuffle;          /* not 0: state of a random order */
-    uint8_t next_status;       /* enum txn_status of the next txn executed, then OK again */
-    uint8_t every_status;      /* of every txn */
+    int room;                    /* txns it holds; then -EAGAIN */
+    int deliver;                 /* answers in one poll */
+    uint64_t shuffle;            /* not 0: state of a random order */
+    uint8_t next_status;         /* enum txn_status of the next txn executed, then OK again */
+    uint8_t every_status;        /* of every txn */
     int submitted[TXN_CODE_END]; /* txns by the code of their first op */
     /* Called before a txn executes: another worker acts. */
     void (*before)(struct scripted_store *s, const struct txn_head *t);

@@ -53,8 +53,9 @@ static int registry_find(const char *name)
 
 static int unknown_nf(const char *path, const char *name, char *err, uint32_t err_len)
 {
-    int n = snprintf(err, err_len, "%s:%u: chain: there is no network function \"%s\"; known:",
-                     path, site_line(path, "chain"), name);
+    int n =
+        snprintf(err, err_len, "%s:%u: chain: there is no network function \"%s\"; known:", path,
+                 site_line(path, "chain"), name);
     for (int i = 0; nf_registry[i] && n > 0 && (uint32_t)n < err_len; i++)
         n += snprintf(err + n, err_len - (uint32_t)n, " %s", nf_registry[i]->name);
     return -ENOENT;
@@ -64,9 +65,10 @@ static int instances_create(const char *path, struct chain *c, char *err, uint32
 {
     char why[400], key[64];
     if (c->site->chain_count < 1 || c->site->chain_count > ENGINE_CHAIN_MAX) {
-        snprintf(err, err_len, "%s:%u: chain: has %u network functions; write 1 to %d, from the "
-                 "inside to the outside", path, site_line(path, "chain"), c->site->chain_count,
-                 ENGINE_CHAIN_MAX);
+        snprintf(err, err_len,
+                 "%s:%u: chain: has %u network functions; write 1 to %d, from the "
+                 "inside to the outside",
+                 path, site_line(path, "chain"), c->site->chain_count, ENGINE_CHAIN_MAX);
         return -EINVAL;
     }
     for (unsigned i = 0; i < c->site->chain_count; i++) {

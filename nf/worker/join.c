@@ -16,9 +16,9 @@
 #include "common/packet/packet.h"
 
 enum {
-    ASK_MS = 1000,               /* steering answers a join within */
-    AGAIN_MS = 100,              /* between two attempts */
-    REMIND_MS = 10 * 1000,       /* what still ails is said again */
+    ASK_MS = 1000,         /* steering answers a join within */
+    AGAIN_MS = 100,        /* between two attempts */
+    REMIND_MS = 10 * 1000, /* what still ails is said again */
 };
 
 struct joiner {
@@ -28,7 +28,7 @@ struct joiner {
     char name[32], control[JOIN_TEXT];
     bool steered, stop, want, leave;
     bool left, last;
-    uint64_t replies, taken;     /* numbers of the newest reply, and of what the loop has */
+    uint64_t replies, taken; /* numbers of the newest reply, and of what the loop has */
     struct join_reply reply;
     char complaint[JOIN_TEXT];
 };
@@ -47,8 +47,8 @@ static bool mac_get(const json_t *o, const char *key, uint8_t mac[6])
     unsigned b[6];
     char end;
     const char *s = json_string_value(json_object_get(o, key));
-    if (!s || sscanf(s, "%2x:%2x:%2x:%2x:%2x:%2x%c", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5],
-                     &end) != 6)
+    if (!s ||
+        sscanf(s, "%2x:%2x:%2x:%2x:%2x:%2x%c", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &end) != 6)
         return false;
     for (int i = 0; i < 6; i++)
         mac[i] = (uint8_t)b[i];

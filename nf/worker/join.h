@@ -19,9 +19,9 @@ struct join_reply {
     unsigned worker;
     uint64_t incarnation;
     unsigned mtu;
-    char devargs[2][JOIN_DEVARGS];   /* by enum packet_side */
+    char devargs[2][JOIN_DEVARGS]; /* by enum packet_side */
     uint8_t mac[2][6], peer_mac[2][6];
-    char doorbell[JOIN_TEXT];        /* steering's */
+    char doorbell[JOIN_TEXT]; /* steering's */
 };
 
 /* Reads the JSON; 0, or -errno and a sentence. */

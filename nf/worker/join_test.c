@@ -11,13 +11,13 @@
 #include "common/metrics/control.h"
 #include "nf/worker/join.h"
 
-#define SIDE(n)                                                                                  \
-    "{\"socket\": \"/run/x.sock\", \"id\": 0, \"mac\": \"02:4c:45:00:00:0" n "\", "              \
+#define SIDE(n)                                                                                    \
+    "{\"socket\": \"/run/x.sock\", \"id\": 0, \"mac\": \"02:4c:45:00:00:0" n "\", "                \
     "\"peer_mac\": \"02:00:00:00:00:1" n "\", \"devargs\": \"role=client,id=" n "\"}"
-#define GOOD                                                                                     \
-    "{\"ok\": true, \"name\": \"w1\", \"worker\": 3, \"inside\": " SIDE("0")                     \
-    ", \"outside\": " SIDE("1") ", \"doorbell\": \"/run/steer.bell\", \"mtu\": 1500, "           \
-    "\"incarnation\": 1746012345678}"
+#define GOOD                                                                                       \
+    "{\"ok\": true, \"name\": \"w1\", \"worker\": 3, \"inside\": " SIDE(                           \
+        "0") ", \"outside\": " SIDE("1") ", \"doorbell\": \"/run/steer.bell\", \"mtu\": 1500, "    \
+                                         "\"incarnation\": 1746012345678}"
 
 static void whole_reply_is_taken(void **state)
 {
@@ -35,7 +35,10 @@ static void whole_reply_is_taken(void **state)
 
 static void what_is_wrong_is_named(void **state)
 {
-    static const struct { const char *json, *says; int rc; } rows[] = {
+    static const struct {
+        const char *json, *says;
+        int rc;
+    } rows[] = {
         {"", "not JSON", -EPROTO},
         {"[]", "worker", -EPROTO},
         {"{\"error\": \"no room\"}", "no room", -ECONNREFUSED},
@@ -64,12 +67,12 @@ static void answer(void *ctx, int argc, char **argv, char *reply, uint32_t room)
     if (asked[0] == 1 && !strcmp(argv[0], "join"))
         snprintf(reply, room, "{\"error\": \"not yet\"}");
     else
-        snprintf(reply, room, "%s", strcmp(argv[0], "join") ? "{\"ok\": true, \"last\": true}"
-                                                            : GOOD);
+        snprintf(reply, room, "%s",
+                 strcmp(argv[0], "join") ? "{\"ok\": true, \"last\": true}" : GOOD);
 }
 
-static bool within_10_s(bool (*condition)(struct joiner *j, struct join_reply *r),
-                        struct joiner *j, struct join_reply *r)
+static bool within_10_s(bool (*condition)(struct joiner *j, struct join_reply *r), struct joiner *j,
+                        struct join_reply *r)
 {
     for (int i = 0; i < 10000; i++) {
         if (condition(j, r))

@@ -25,8 +25,8 @@
 
 enum {
     BURST = 64,
-    IDLE_YIELDS = 32,            /* idle rounds before the doorbell is armed */
-    SLEEP_MAX_US = 10 * 1000,    /* a wake-up that a dying ringer lost costs this */
+    IDLE_YIELDS = 32,         /* idle rounds before the doorbell is armed */
+    SLEEP_MAX_US = 10 * 1000, /* a wake-up that a dying ringer lost costs this */
 };
 
 uint64_t loop_now_us(void)
@@ -130,8 +130,8 @@ static uint32_t side_in(struct worker *w, struct side *s, uint64_t now_us, bool 
         uint8_t *data = rte_pktmbuf_mtod(m, uint8_t *);
         if (s->learn && m->data_len >= sizeof(struct rte_ether_hdr))
             memcpy(s->peer, data + 6, sizeof s->peer);
-        in[nin++] = (struct engine_packet){
-            m, data, m->data_len, (uint32_t)m->data_len + rte_pktmbuf_tailroom(m)};
+        in[nin++] = (struct engine_packet){m, data, m->data_len,
+                                           (uint32_t)m->data_len + rte_pktmbuf_tailroom(m)};
     }
     *received |= nin != 0;
     engine_rx(w->engine, in, nin, s->which, now_us);

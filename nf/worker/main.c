@@ -26,11 +26,11 @@ enum {
     MBUFS_DEFAULT = 2048,
     MBUF_CACHE = 64,
     MAX_HOLD_DEFAULT_MS = 250,
-    MEMORY_MB = 24,              /* of EAL, without packet buffers */
+    MEMORY_MB = 24, /* of EAL, without packet buffers */
     ERR_BYTES = 600,
 };
 
-static struct worker worker;     /* zeroed; a signal handler needs to find it */
+static struct worker worker; /* zeroed; a signal handler needs to find it */
 
 static void on_signal(int number)
 {
@@ -54,10 +54,14 @@ static void check_say(const struct worker *w)
     else
         printf("%s is right. chain:", w->opt.config);
     for (int i = 0; i < w->chain.n; i++)
-        printf(w->opt.json ? "%s\"%s\"" : "%s%s", i ? ", " : w->opt.json ? "" : " ",
+        printf(w->opt.json ? "%s\"%s\"" : "%s%s",
+               i             ? ", "
+               : w->opt.json ? ""
+                             : " ",
                w->chain.nf[i]->ops->name);
     if (w->opt.json)
-        printf("], \"store\": \"%s\", \"shards\": %u}\n", site->store.nodes[0].listen, site->store.shards);
+        printf("], \"store\": \"%s\", \"shards\": %u}\n", site->store.nodes[0].listen,
+               site->store.shards);
     else
         printf("; store: %s, %u shards\n", site->store.nodes[0].listen, site->store.shards);
 }
@@ -75,13 +79,14 @@ static int start_dpdk(struct worker *w, char *err)
     uint32_t bytes = RTE_MBUF_DEFAULT_BUF_SIZE + 256;
     uint32_t in_flight = w->chain.site->worker.packets_in_flight;
     if (mbufs < (in_flight ? in_flight : ENGINE_PACKETS_DEFAULT) + 512) {
-        snprintf(err, ERR_BYTES, "worker: mbufs: %u is too few for %u packets in flight; write at "
-                 "least 512 more than those", mbufs,
-                 in_flight ? in_flight : ENGINE_PACKETS_DEFAULT);
+        snprintf(err, ERR_BYTES,
+                 "worker: mbufs: %u is too few for %u packets in flight; write at "
+                 "least 512 more than those",
+                 mbufs, in_flight ? in_flight : ENGINE_PACKETS_DEFAULT);
         return -EINVAL;
     }
-    int rc = dpdk_start("lethe-nf", NULL, MEMORY_MB + mbufs / 1024 * (bytes / 1024 + 1), err,
-                        ERR_BYTES);
+    int rc =
+        dpdk_start("lethe-nf", NULL, MEMORY_MB + mbufs / 1024 * (bytes / 1024 + 1), err, ERR_BYTES);
     if (rc)
         return rc;
     w->pool = rte_pktmbuf_pool_create("packets", mbufs, MBUF_CACHE, 0, RTE_MBUF_DEFAULT_BUF_SIZE,
@@ -159,8 +164,10 @@ static int start_sides(struct worker *w, char *err)
     w->steered = !w->opt.port[SIDE_INSIDE];
     if (w->steered) {
         if (!steering->control || !steering->probe_key_file) {
-            snprintf(err, ERR_BYTES, "%s: steering: `control` and `probe_key_file` are needed, or "
-                     "give --port for both sides", w->opt.config);
+            snprintf(err, ERR_BYTES,
+                     "%s: steering: `control` and `probe_key_file` are needed, or "
+                     "give --port for both sides",
+                     w->opt.config);
             return -EINVAL;
         }
         int rc = probe_key_load(steering->probe_key_file, w->probe_key, err, ERR_BYTES);
@@ -174,8 +181,8 @@ static int start_sides(struct worker *w, char *err)
 static int start_control(struct worker *w, char *err)
 {
     char path[300];
-    int rc = joiner_start(&w->joiner, w->opt.name,
-                          w->steered ? w->chain.site->steering.control : NULL);
+    int rc =
+        joiner_start(&w->joiner, w->opt.name, w->steered ? w->chain.site->steering.control : NULL);
     if (rc) {
         snprintf(err, ERR_BYTES, "no thread: %s", strerror(-rc));
         return rc;
@@ -200,7 +207,7 @@ static void signals_set(void)
 
 static int start(struct worker *w, char *err)
 {
-    static int (*const stages[])(struct worker *w, char *err) = {
+    static int (*const stages[])(struct worker * w, char *err) = {
         start_dpdk, start_engine, start_bell, start_sides, start_control};
     for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
         int rc = stages[i](w, err);

@@ -37,11 +37,16 @@ static const char help[] =
 enum { OPT_PORT = 256, OPT_PEER, OPT_CHECK, OPT_VERSION, OPT_HELP };
 
 static const struct option longs[] = {
-    {"config", required_argument, NULL, 'c'},   {"worker", required_argument, NULL, 'w'},
-    {"name", required_argument, NULL, 'w'},     {"port", required_argument, NULL, OPT_PORT},
-    {"peer", required_argument, NULL, OPT_PEER}, {"check", no_argument, NULL, OPT_CHECK},
-    {"verbose", no_argument, NULL, 'v'},        {"version", no_argument, NULL, OPT_VERSION},
-    {"help", no_argument, NULL, OPT_HELP},      {"output", required_argument, NULL, 'o'},
+    {"config", required_argument, NULL, 'c'},
+    {"worker", required_argument, NULL, 'w'},
+    {"name", required_argument, NULL, 'w'},
+    {"port", required_argument, NULL, OPT_PORT},
+    {"peer", required_argument, NULL, OPT_PEER},
+    {"check", no_argument, NULL, OPT_CHECK},
+    {"verbose", no_argument, NULL, 'v'},
+    {"version", no_argument, NULL, OPT_VERSION},
+    {"help", no_argument, NULL, OPT_HELP},
+    {"output", required_argument, NULL, 'o'},
     {NULL, 0, NULL, 0},
 };
 
@@ -55,8 +60,7 @@ static bool wrong(const char *what, const char *arg, const char *instead)
 /* "inside=rest": the side's number, and the rest; -1 if it is not so. */
 static int side_of(const char *arg, const char **rest)
 {
-    static const char *const names[] = {
-        [SIDE_INSIDE] = "inside=", [SIDE_OUTSIDE] = "outside="};
+    static const char *const names[] = {[SIDE_INSIDE] = "inside=", [SIDE_OUTSIDE] = "outside="};
     for (int side = 0; side < 2; side++) {
         size_t n = strlen(names[side]);
         if (!strncmp(arg, names[side], n) && arg[n]) {

@@ -138,17 +138,21 @@ static void rows_sides(struct worker *w)
     row_add(w, false, "lethe_worker_rx_packets_total", "packets received", get_rx, 0, 0);
     row_add(w, false, "lethe_worker_tx_packets_total", "packets sent on", get_tx, 0, 0);
     for (int i = 0; i < 2; i++) {
-        labelled(w, false, "lethe_worker_side_rx_packets_total", "side", names[i], "packets received",
-                 get_side_rx, i, 0);
-        labelled(w, false, "lethe_worker_side_tx_packets_total", "side", names[i], "packets sent on",
-                 get_side_tx, i, 0);
-        labelled(w, true, "lethe_worker_side_up", "side", names[i], "link is up", get_side_up, i, 0);
+        labelled(w, false, "lethe_worker_side_rx_packets_total", "side", names[i],
+                 "packets received", get_side_rx, i, 0);
+        labelled(w, false, "lethe_worker_side_tx_packets_total", "side", names[i],
+                 "packets sent on", get_side_tx, i, 0);
+        labelled(w, true, "lethe_worker_side_up", "side", names[i], "link is up", get_side_up, i,
+                 0);
     }
 }
 
 static void rows_drops(struct worker *w)
 {
-    static const struct { const char *reason; size_t offset; } side_drops[] = {
+    static const struct {
+        const char *reason;
+        size_t offset;
+    } side_drops[] = {
         {"tx_full", offsetof(struct side_counts, tx_full)},
         {"link_down", offsetof(struct side_counts, link_down)},
         {"segmented", offsetof(struct side_counts, segmented)},
@@ -158,11 +162,11 @@ static void rows_drops(struct worker *w)
     };
     for (int i = 0; i < engine_reasons(w->engine); i++)
         if (i != ENGINE_DROP_END + PACKET_OK)
-            labelled(w, false, "lethe_worker_drops_total", "reason", engine_reason_text(w->engine, i),
-                     "packets dropped", get_drop, i, 0);
+            labelled(w, false, "lethe_worker_drops_total", "reason",
+                     engine_reason_text(w->engine, i), "packets dropped", get_drop, i, 0);
     for (size_t i = 0; i < sizeof side_drops / sizeof *side_drops; i++)
-        labelled(w, false, "lethe_worker_drops_total", "reason", side_drops[i].reason, "packets dropped",
-                 get_side_drop, (int)side_drops[i].offset, 0);
+        labelled(w, false, "lethe_worker_drops_total", "reason", side_drops[i].reason,
+                 "packets dropped", get_side_drop, (int)side_drops[i].offset, 0);
 }
 
 static void rows_nfs(struct worker *w)
@@ -179,7 +183,10 @@ static void rows_nfs(struct worker *w)
 
 static void rows_engine(struct worker *w)
 {
-    static const struct { const char *name, *help; size_t offset; } rows[] = {
+    static const struct {
+        const char *name, *help;
+        size_t offset;
+    } rows[] = {
         {"lethe_worker_runs_total", "runs processed", offsetof(struct engine_stats, runs)},
         {"lethe_worker_run_packets_total", "packets in them",
          offsetof(struct engine_stats, run_packets)},
@@ -252,11 +259,11 @@ static void say_status(struct worker *w, char *reply, uint32_t room)
     struct worker_public p = w->public;
     pthread_mutex_unlock(&w->public.lock);
     const char *trouble = p.store.fatal[0] ? p.store.fatal : p.store.trouble;
-    json_t *o = json_pack("{s:s, s:b, s:b, s:i, s:s, s:i, s:I, s:I}", "state", states[p.state],
-                          "steered", w->steered, "links_up", p.joined, "worker", (int)p.number,
-                          "store_trouble", trouble, "store_in_flight", (int)p.store.in_flight,
-                          "store_retries", (json_int_t)p.store.retries, "store_reconnects",
-                          (json_int_t)p.store.reconnects);
+    json_t *o =
+        json_pack("{s:s, s:b, s:b, s:i, s:s, s:i, s:I, s:I}", "state", states[p.state], "steered",
+                  w->steered, "links_up", p.joined, "worker", (int)p.number, "store_trouble",
+                  trouble, "store_in_flight", (int)p.store.in_flight, "store_retries",
+                  (json_int_t)p.store.retries, "store_reconnects", (json_int_t)p.store.reconnects);
     char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
     snprintf(reply, room, "%s", text ? text : "{\"error\": \"out of memory\"}");
     free(text);

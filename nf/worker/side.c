@@ -13,7 +13,7 @@
 
 #include "common/packet/dpdk_port.h"
 
-enum { DISCARD_MAX = 8192 };     /* of one receive ring, at once */
+enum { DISCARD_MAX = 8192 }; /* of one receive ring, at once */
 
 /* The value of `iface=` in a device's arguments; false: there is none. */
 static bool iface_of(const char *args, char *iface, size_t room)
@@ -102,8 +102,8 @@ static uint32_t tx_offer(struct side *s)
         return 0;
     }
     while (sent < s->ntx) {
-        uint16_t n = rte_eth_tx_burst((uint16_t)s->port, 0, s->tx + sent,
-                                      (uint16_t)(s->ntx - sent));
+        uint16_t n =
+            rte_eth_tx_burst((uint16_t)s->port, 0, s->tx + sent, (uint16_t)(s->ntx - sent));
         if (n == 0)
             break;
         sent += n;

@@ -29,14 +29,14 @@ struct side_counts {
 struct side {
     enum packet_side which;
     char device[64], args[512];
-    int port;                    /* -1: none yet */
-    int fd;                      /* to sleep on; -1: none */
+    int port; /* -1: none yet */
+    int fd;   /* to sleep on; -1: none */
     bool up;
-    bool learn;                  /* peer: the source of the newest frame */
+    bool learn; /* peer: the source of the newest frame */
     uint8_t mac[6], peer[6];
     struct rte_mbuf *tx[SIDE_TX_ROOM];
     uint32_t ntx;
-    uint64_t stuck_us;           /* since when the port takes nothing; 0: it does */
+    uint64_t stuck_us; /* since when the port takes nothing; 0: it does */
     struct side_counts n;
 };
 

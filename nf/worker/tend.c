@@ -14,10 +14,10 @@
 enum {
     TEND_US = 100 * 1000,
     TEND_JOINING_US = 20 * 1000,
-    TROUBLE_US = 250 * 1000,     /* connecting takes a moment */
-    LINK_GRACE_US = 300 * 1000,  /* a fresh memif connects within */
-    LEAVE_US = 2500 * 1000,      /* steering answers `leave` within */
-    QUIET_US = 50 * 1000,        /* rings empty that long: nothing comes any more */
+    TROUBLE_US = 250 * 1000,    /* connecting takes a moment */
+    LINK_GRACE_US = 300 * 1000, /* a fresh memif connects within */
+    LEAVE_US = 2500 * 1000,     /* steering answers `leave` within */
+    QUIET_US = 50 * 1000,       /* rings empty that long: nothing comes any more */
     FINISH_US = 5000 * 1000,
     FINISH_LAST_US = 200 * 1000, /* packets come for ever: nobody else is there */
 };
@@ -28,8 +28,9 @@ static void tend_store(struct worker *w, uint64_t now_us)
 {
     struct lethe_status st;
     lethe_status(w->client, &st);
-    w->store_well = lethe_ready(w->client) || (st.unreachable_since_us != 0 &&
-                    now_us - st.unreachable_since_us <= w->unreachable_us);
+    w->store_well =
+        lethe_ready(w->client) ||
+        (st.unreachable_since_us != 0 && now_us - st.unreachable_since_us <= w->unreachable_us);
     if (w->state == WORKER_WAITING && st.fatal[0])
         snprintf(w->fatal, sizeof w->fatal, "%s", st.fatal);
     if (!st.trouble[0])

@@ -23,10 +23,10 @@
 #include "nf/worker/side.h"
 
 enum worker_state {
-    WORKER_WAITING,              /* for the store, the first time */
+    WORKER_WAITING, /* for the store, the first time */
     WORKER_SERVING,
-    WORKER_LEAVING,              /* asked steering to send nothing more */
-    WORKER_FINISHING,            /* what is in flight */
+    WORKER_LEAVING,   /* asked steering to send nothing more */
+    WORKER_FINISHING, /* what is in flight */
     WORKER_DONE
 };
 
@@ -58,23 +58,23 @@ struct worker {
 
     bool steered, has_probe_key;
     uint8_t probe_key[PROBE_KEY_BYTES];
-    uint64_t incarnation;        /* of this process */
-    unsigned number;             /* steering's, of this worker */
+    uint64_t incarnation; /* of this process */
+    unsigned number;      /* steering's, of this worker */
     uint64_t max_hold_us, unreachable_us, full_patience_us;
 
-    volatile bool drain;         /* set by a signal or the control thread */
+    volatile bool drain; /* set by a signal or the control thread */
     enum worker_state state;
     bool joined, store_well;
-    uint64_t last_us;            /* start of the newest round */
-    uint64_t full_us;            /* since when the engine's window is full; 0: it is not */
+    uint64_t last_us; /* start of the newest round */
+    uint64_t full_us; /* since when the engine's window is full; 0: it is not */
     uint64_t tend_us, link_grace_us;
-    uint64_t well_us;            /* when the store last had no trouble */
+    uint64_t well_us; /* when the store last had no trouble */
     uint64_t quiet_since_us, leave_by_us, end_by_us;
     uint64_t busy_us, busy_since_us;
     uint32_t busy_permille, rtt_us;
     uint64_t rtt_sum, rtt_count; /* at the last look */
     uint64_t rounds, sleeps, absences;
-    char fatal[240];             /* why it cannot serve */
+    char fatal[240]; /* why it cannot serve */
 };
 
 static inline uint32_t side_waiting(const struct worker *w)
