@@ -169,7 +169,10 @@ static void a_paused_observer_condemns_nobody(void **state)
     for (int lost = 0; lost < 2; lost++) {
         struct world w = healthy_world();
         for (int i = 0; i < 20; i++) {
-            run(&w, TIMEOUT_US / 3);
+            run(&w, TIMEOUT_US / 2);
+            do /* until a probe is on its way */
+                round_after(&w, ROUND_US);
+            while (w.pending == 0);
             if (lost)
                 w.pending = 0;
             round_after(&w, 30 * (uint64_t)TIMEOUT_US);

@@ -8,7 +8,9 @@
 #include "tests/check.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -115,6 +117,79 @@ static void no_wake_up_is_lost_between_processes(void **state)
     doorbell_close(own);
     CHECK(ok && WIFEXITED(status) && WEXITSTATUS(status) == 0, "ok %d status %x", ok, status);
     munmap(words, 4096);
+}
+
+static void spin_until(uint64_t *word, uint64_t target)
+{
+    for (int spins = 0; load(word) < target; spins++)
+        if (spins % 1024 == 1023)
+            sched_yield(); /* there may be one processor only */
+        else
+            __builtin_ia32_pause();
+}
+
+/*
+ * The one moment that matters, over and over: the sleeper arms and polls while
+ * the ringer puts and rings. If the poll sees nothing, the ring must have come.
+ */
+enum { MEETINGS = 30000, APPOINTMENT_TICKS = 3000, JITTER_TICKS = 512 };
+static uint64_t start_line, finished, appointment;
+static uint64_t item __attribute__((aligned(64)));
+
+/* Both sides look at the time-stamp counter, to meet within nanoseconds. */
+static void keep_appointment(uint64_t late_ticks)
+{
+    uint64_t at = __atomic_load_n(&appointment, __ATOMIC_RELAXED) + late_ticks;
+    while (__builtin_ia32_rdtsc() < at)
+        continue;
+}
+
+static void *meet(void *arg)
+{
+    struct doorbell *peer;
+    char e[256];
+    if (doorbell_open(path_a, &peer, e, sizeof(e)) < 0)
+        return arg;
+    for (uint64_t i = 1; i <= MEETINGS; i++) {
+        spin_until(&start_line, i);
+        keep_appointment(i * 7 % JITTER_TICKS); /* at another of its instructions each time */
+        __atomic_store_n(&item, i, __ATOMIC_RELAXED); /* doorbell_ring orders it */
+        doorbell_ring(peer);
+        __atomic_store_n(&finished, i, __ATOMIC_RELEASE);
+    }
+    doorbell_close(peer);
+    return NULL;
+}
+
+static void arming_and_ringing_never_miss_each_other(void **state)
+{
+    struct doorbell *own;
+    pthread_t thread;
+    void *failed;
+    uint64_t lost = 0;
+    char bytes[64], path[80];
+    assert_int_equal(doorbell_create(path_a, &own, err, sizeof(err)), 0);
+    snprintf(path, sizeof(path), "%s.fifo", path_a);
+    int fifo = open(path, O_RDWR | O_NONBLOCK);
+    assert_true(fifo >= 0);
+    assert_int_equal(pthread_create(&thread, NULL, meet, own), 0);
+    for (uint64_t i = 1; i <= MEETINGS; i++) {
+        __atomic_store_n(&appointment, __builtin_ia32_rdtsc() + APPOINTMENT_TICKS,
+                         __ATOMIC_RELAXED);
+        __atomic_store_n(&start_line, i, __ATOMIC_RELEASE);
+        keep_appointment(JITTER_TICKS / 2);
+        doorbell_arm(own);
+        bool seen = __atomic_load_n(&item, __ATOMIC_RELAXED) == i;
+        spin_until(&finished, i);
+        bool rung = read(fifo, bytes, sizeof(bytes)) > 0;
+        lost += !seen && !rung;
+        doorbell_disarm(own);
+    }
+    pthread_join(thread, &failed);
+    close(fifo);
+    doorbell_close(own);
+    assert_null(failed);
+    CHECK(lost == 0, "%" PRIu64 " of %d wake-ups were lost", lost, MEETINGS);
 }
 
 /* Several ringers at once; the sleeper must see every item. */
@@ -259,6 +334,7 @@ int main(void)
         cmocka_unit_test(second_live_owner_is_refused),
         cmocka_unit_test(a_dying_owner_is_waited_for),
         cmocka_unit_test(no_wake_up_is_lost_between_processes),
+        cmocka_unit_test(arming_and_ringing_never_miss_each_other),
         cmocka_unit_test(many_ringers_lose_nothing),
         cmocka_unit_test(ringer_survives_killed_owner),
         cmocka_unit_test(extra_descriptor_wakes_and_reports),
