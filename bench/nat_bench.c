@@ -35,6 +35,7 @@ struct settings {
     int runs;
     uint64_t packets;
     const char *store, *out;
+    const char *only;            /* a peer's name: just that one, to profile it */
 };
 
 struct buffer {
@@ -290,23 +291,26 @@ static void note_latency(struct report *r, enum peer_kind kind)
 static int usage(const char *self, int code)
 {
     fprintf(code ? stderr : stdout,
-            "usage: %s [--runs N] [--packets N] [--store PROGRAM] [--out DIR]\n"
+            "usage: %s [--runs N] [--packets N] [--store PROGRAM] [--out DIR] [--only PEER]\n"
             "Measures nat44 on a local table, on the store in a thread (inproc) and on the store\n"
             "in a process (tcp), at 10 k and 1 M mappings. Writes DIR/nat.json. Defaults: 5 runs\n"
-            "of 2000000 packets, build/release/statestore/lethe-store, build/bench.\n",
+            "of 2000000 packets, build/release/statestore/lethe-store, build/bench. --only local,\n"
+            "inproc or tcp measures that one and writes nothing: for a profiler.\n",
             self);
     return code;
 }
 
 int main(int argc, char **argv)
 {
-    struct settings s = {5, 2000000, "build/release/statestore/lethe-store", "build/bench"};
+    struct settings s = {5, 2000000, "build/release/statestore/lethe-store", "build/bench", NULL};
     static const struct option options[] = {
         {"runs", 1, 0, 'r'},  {"packets", 1, 0, 'n'}, {"store", 1, 0, 'p'},
-        {"out", 1, 0, 'o'},   {"help", 0, 0, 'h'},    {0, 0, 0, 0},
+        {"out", 1, 0, 'o'},   {"help", 0, 0, 'h'},    {"only", 1, 0, 'y'},
+        {0, 0, 0, 0},
     };
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (o) {
+        case 'y': s.only = optarg; break;
         case 'r': s.runs = atoi(optarg); break;
         case 'n': s.packets = strtoull(optarg, NULL, 10); break;
         case 'p': s.store = optarg; break;
@@ -326,10 +330,14 @@ int main(int argc, char **argv)
     for (int run = 0; run < s.runs; run++)
         for (int size = 0; size < 2; size++)
             for (int kind = PEER_LOCAL; kind <= PEER_TCP; kind++) {
+                if (s.only && strcmp(s.only, peer_name(kind)))
+                    continue;
                 report_progress("nat: run %d of %d, %s, %s mappings ...", run + 1, s.runs,
                                 peer_name(kind), size_name(sizes[size]));
                 measure(&s, r, nat, kind, sizes[size]);
             }
+    if (s.only)
+        return report_finish(r, NULL) ? 1 : 0;
     ratio(r, "nat_inproc_over_local_10k", "inproc, 10k mappings", "local, 10k mappings", 0.5);
     ratio(r, "nat_inproc_over_local_1m", "inproc, 1m mappings", "local, 1m mappings", 0.5);
     ratio(r, "nat_tcp_over_local_10k", "tcp, 10k mappings", "local, 10k mappings", 0);

@@ -158,6 +158,10 @@ int report_finish(struct report *r, const char *dir)
     if (isatty(2))
         fprintf(stderr, "\r\033[K");
     print_table(r);
+    if (!dir) {
+        free(r);
+        return 0;
+    }
     char path[512];
     snprintf(path, sizeof path, "%s/%s.json", dir, r->question);
     json_t *j = report_json(r);

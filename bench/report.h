@@ -26,7 +26,8 @@ double report_median(const struct report *r, const char *name, const char *metri
 void report_ratio(struct report *r, const char *ratio, double value, double hoped);
 /* A sentence under the table and in the JSON ("notes"). */
 void report_note(struct report *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* Prints the table, writes <dir>/<question>.json, frees. 0 or -errno. */
+/* Prints the table, writes <dir>/<question>.json (NULL: does not), frees. 0 or
+ * -errno. */
 int report_finish(struct report *r, const char *dir);
 
 /* A line on stderr that a terminal overwrites: what is being measured now. */
