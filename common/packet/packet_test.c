@@ -43,6 +43,8 @@ static const struct good {
      .frag = 0x2000, .udp_length = 999}, true, true, false, false, 1, 2, 42},
     {"middle fragment", {.src = A, .dst = B, .proto = 200, .data = 16, .frag = 0x2003}, false,
      true, true, false, 0, 0, 34},
+    {"fragment at 32768", {.src = A, .dst = B, .proto = 17, .data = 3, .frag = 0x1000}, false, true,
+     true, false, 0, 0, 34},
     {"last fragment", {.src = A, .dst = B, .proto = 17, .data = 3, .frag = 0x0003}, false, true,
      true, false, 0, 0, 34},
     {"unknown protocol", {.src = A, .dst = B, .proto = 47, .data = 3}, false, false, false, false,
