@@ -11,7 +11,7 @@
 
 #include "world.h"
 
-enum { DIAL_AGAIN_US = 20000 };
+enum { DIAL_AGAIN_US = 20000, DEEP_EVERY = 1024 };
 
 static void step(struct world *w, struct node *n, const struct shard_event *ev);
 
@@ -129,13 +129,31 @@ static void feed_waiting(struct world *w, struct node *n)
     }
 }
 
+/* Where the replica stands, whenever that changed. */
+static void trace_state(const struct world *w, struct node *n)
+{
+    static const char *const roles[] = {"?", "primary", "backup", "joining", "LOST", "idle"};
+    struct shard_status st;
+    if (!w->trace)
+        return;
+    shard_status_get(n->shard, &st);
+    uint64_t state = st.position * 31 + st.commit * 17 + st.view_epoch * 7 + st.role;
+    if (state == n->traced)
+        return;
+    n->traced = state;
+    trace(w, n->proc, "   = %s e%" PRIu64 " position %" PRIu64 " commit %" PRIu64 " waiting %u"
+          " time %" PRIu64 " digest %016" PRIx64, st.role < 6 ? roles[st.role] : "?",
+          st.view_epoch, st.position, st.commit, st.waiting, st.shard_time_ms, st.digest);
+}
+
 static void step(struct world *w, struct node *n, const struct shard_event *ev)
 {
     raw_step(w, n, ev);
     feed_waiting(w, n);
     set_alarm(w, n);
     node_count(w, (int)(n - w->nodes));
-    nodes_equal(w, false);
+    trace_state(w, n);
+    nodes_equal(w, w->counts.drift_compares % DEEP_EVERY == DEEP_EVERY - 1);
 }
 
 void node_view(struct world *w, int number, const struct shard_view *view)

@@ -131,6 +131,7 @@ struct node {
     struct waiting_frame *waiting;
     uint32_t nwaiting, waiting_room;
     uint64_t wake_us;            /* scheduled; UINT64_MAX: none */
+    uint64_t traced;             /* the state that was traced last */
     uint64_t duplicates_seen, exhausted_seen, expired_seen, touches_seen; /* counted so far */
 };
 
