@@ -62,7 +62,7 @@ struct worker {
     unsigned number;      /* steering's, of this worker */
     uint64_t max_hold_us, unreachable_us, full_patience_us;
 
-    volatile bool drain; /* set by a signal or the control thread */
+    _Atomic bool drain;          /* set by a signal or the control thread */
     enum worker_state state;
     bool joined, store_well;
     uint64_t last_us; /* start of the newest round */
