@@ -109,7 +109,7 @@ class Demo:
         self.site.bring_up(["w1", "w2"])
         self.start_traffic()
         self.break_things()
-        self.view.set_phase("nothing more breaks: every connection answers a last time")
+        self.view.set_phase("nothing more breaks: curl and iperf3 come to their end")
         self.finish_traffic()
 
     def start_traffic(self):
@@ -140,22 +140,22 @@ class Demo:
         self.show_for(3)
         self.view.set_phase("kill -9 of worker w1: all its packets go to w2")
         faults.kill("w1")
-        self.show_for(4)
+        self.show_for(6)
         self.view.set_phase("a third worker is added")
         self.add_worker("w3")
-        self.show_for(4)
+        self.show_for(6)
         self.view.set_phase("kill -9 of worker w2: w3 goes on with flows it has never seen")
         faults.kill("w2")
-        self.show_for(4)
+        self.show_for(6)
         self.view.set_phase("worker w1 is started again")
         self.add_worker("w1")
-        self.show_for(4)
+        self.show_for(6)
         self.view.set_phase("SIGSTOP of worker w3 for five seconds")
         faults.pause("w3", 5)
-        self.show_for(4)
+        self.show_for(6)
         self.view.set_phase("kill -9 of the store's backup: the primary goes on alone")
         faults.kill("store-b")
-        self.show_for(4)
+        self.show_for(6)
         self.call_backup_back()
         self.show_for(3)
 
@@ -173,7 +173,8 @@ class Demo:
         seconds = time.monotonic() - began
         text = ", ".join("shard %d: digest %s at log position %d" % (i, digest, position)
                          for i, (position, digest) in enumerate(same))
-        self.view.event("the backup is back; both replicas say " + text, "good")
+        self.view.event("the backup is back: both replicas have one digest, " + ", ".join(
+            "%s… at %d" % (digest[:6], position) for position, digest in same), "good")
         self.summary["backup_back"] = {"shards": same, "seconds": round(seconds, 2)}
         self.verdict.add("store backup called back", True, "%.1f s after its start; both say %s"
                          % (seconds, text))
@@ -200,6 +201,7 @@ class Demo:
         """Also when something failed before: the count of broken connections is the verdict."""
         if not self.lines:
             return
+        self.view.set_phase("every connection answers a last time")
         lines = self.lines.finish()
         self.summary.update(connections_opened=lines["opened"], connections_kept=lines["kept"],
                             connections_broken=lines["broken"], lines=lines)

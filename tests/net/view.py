@@ -75,7 +75,7 @@ class Watch:
         row.mappings = sum(s["pool_used"] for s in shards)
         row.detail = "%s, log %s" % ("/".join(sorted({s["role"] for s in shards})),
                                      number(sum(s["position"] for s in shards), 0))
-        return sum(s["txns"] for s in shards)
+        return sum(s["position"] for s in shards)
 
     @staticmethod
     def _steering(row, stats):
@@ -109,7 +109,7 @@ class View:
     def __init__(self, title, watch, started, traffic):
         self.title, self.watch, self.started = title, watch, started
         self.traffic = traffic            # name -> function that returns a line of text
-        self.events = []                  # [seconds, text, kind]
+        self.events = []                  # [seconds, text, kind, outcome, its kind]
         self.phase = ""
         self.lock = threading.Lock()
         self.live = sys.stdout.isatty()
@@ -124,12 +124,13 @@ class View:
         at = time.monotonic() - self.started
         with self.lock:
             if earlier is not None:
-                earlier[1:] = [earlier[1] + "   " + text, kind]
+                earlier[3:] = [text, kind]
             else:
-                earlier = [at, text, kind]
+                earlier = [at, text, kind, "", kind]
                 self.events.append(earlier)
         if not self.live:
-            print("%6.1f s  %s" % (at, earlier[1]), flush=True)
+            print("%6.1f s  %s" % (at, "   ".join(filter(None, (earlier[1], earlier[3])))),
+                  flush=True)
         return earlier
 
     def set_phase(self, text):
@@ -182,9 +183,11 @@ class View:
             lines.append("  %-16s %s" % (name, text()))
         lines.append(rule("what happened", width))
         room = height - len(lines) - 2
-        for at, text, kind in self.events[-room:] if room > 0 else []:
-            lines.append("  %s%3d:%02d%s  %s%s" % (DIM, *divmod(int(at), 60), OFF,
-                                                  EVENT_LOOK.get(kind, ""), text[:width - 12]))
+        for at, text, kind, outcome, its_kind in self.events[-room:] if room > 0 else []:
+            text = text.ljust(30 if outcome else 0)[:width - 12]
+            lines.append("  %s%3d:%02d%s  %s%s%s%s" % (
+                DIM, *divmod(int(at), 60), OFF, EVENT_LOOK[kind], text,
+                EVENT_LOOK[its_kind], outcome[:max(0, width - 12 - len(text))]))
         return lines
 
     def _instances(self, width):
