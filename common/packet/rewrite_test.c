@@ -256,7 +256,11 @@ static void no_error_about(void **state)
         {"from loopback", {.src = IP4(127, 0, 0, 1), .dst = b, .proto = 17}, FORGE_ROOM, 2, false},
         {"from multicast", {.src = IP4(230, 0, 0, 1), .dst = b, .proto = 17}, FORGE_ROOM, 2, false},
         {"without room", {.src = a, .dst = b, .proto = 17, .data = 20}, 69, 2, false},
-        {"of three bytes, with just room", {.src = a, .dst = b, .proto = 47, .data = 3}, 65, 2, true},
+        {"of three bytes, with just room",
+         {.src = a, .dst = b, .proto = 47, .data = 3},
+         65,
+         2,
+         true},
         {"with just room", {.src = a, .dst = b, .proto = 17, .data = 20}, 70, 2, true},
     };
     struct packet p;
