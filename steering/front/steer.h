@@ -40,6 +40,7 @@ enum {
     MBUFS_XDP = 8192,          /* more for each AF_XDP edge: its rings hold them */
     MEMORY_MB = 32,            /* of DPDK, with packet buffers of 2 KiB */
     EDGE_DESCS = 1024, MEMIF_DESCS = 2048, MEMIF_RING_LOG2 = 11,
+    MEMIF_BUFFER_BYTES = 2048, /* larger packets take several */
     HELD_MAX = 32,             /* packets that wait for the next hop's MAC, per side */
     HELD_MAX_US = 1000000,
     WORKERS_DEFAULT = 16,

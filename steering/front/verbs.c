@@ -243,9 +243,9 @@ static json_t *port_json(const struct steer *s, const struct worker_info *i, int
     unsigned id = (unsigned)side; /* a socket file of its own: any number would do */
     return json_pack("{s:s, s:i, s:o, s:o, s:o}", "socket", i->socket[side], "id", (int)id, "mac",
                      mac_json(m), "peer_mac", mac_json(s->edge[side].mac), "devargs",
-                     json_sprintf("role=client,id=%u,bsize=%u,rsize=%d,socket-abstract=no,"
+                     json_sprintf("role=client,id=%u,bsize=%d,rsize=%d,socket-abstract=no,"
                                   "socket=%s,mac=%02x:%02x:%02x:%02x:%02x:%02x",
-                                  id, s->room, MEMIF_RING_LOG2, i->socket[side], m[0], m[1], m[2],
+                                  id, MEMIF_BUFFER_BYTES, MEMIF_RING_LOG2, i->socket[side], m[0], m[1], m[2],
                                   m[3], m[4], m[5]));
 }
 

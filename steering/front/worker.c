@@ -124,9 +124,9 @@ static int add_port(struct steer *s, struct worker *w, enum packet_side side, ch
     unlink(path); /* of a steering that was killed */
     snprintf(name, sizeof(name), "net_memif%u", 2 * w->number + side);
     snprintf(args, sizeof(args),
-             "role=server,id=%u,bsize=%u,rsize=%d,socket-abstract=no,socket=%s,"
+             "role=server,id=%u,bsize=%d,rsize=%d,socket-abstract=no,socket=%s,"
              "mac=%02x:%02x:%02x:%02x:%02x:%02x",
-             (unsigned)side, s->room, MEMIF_RING_LOG2, path, mac[0], mac[1], mac[2], mac[3],
+             (unsigned)side, MEMIF_BUFFER_BYTES, MEMIF_RING_LOG2, path, mac[0], mac[1], mac[2], mac[3],
              mac[4], mac[5]);
     int port = dpdk_port_add(name, args, s->pool, MEMIF_DESCS, MEMIF_DESCS, err, err_len);
     if (port < 0)
