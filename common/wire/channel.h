@@ -26,7 +26,9 @@ struct channel_ops {
     int (*send)(struct channel *c, const void *frame, uint32_t bytes);
     /* Pushes out what send buffered (one system call for a burst). */
     void (*flush)(struct channel *c);
-    /* Frame and its bytes; NULL when there is none, or the channel is closed. */
+    /* Frame and its bytes; NULL when there is none, or the channel is closed.
+     * tcp may say NULL once without asking the kernel again after a read that
+     * emptied the socket: who sleeps polls the descriptor, who spins calls again. */
     const void *(*recv)(struct channel *c, uint32_t *bytes);
     /* A descriptor to sleep on, or -1; *events in poll(2)'s terms. Before
      * sleeping call arm: false means something came in meanwhile, poll again. */

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Runs every fuzz target for a fixed number of executions, from a fixed seed,
 # over a copy of its committed corpus, and prints what that covered.
+# The table stays in build/fuzz/run/coverage.txt.
 #   tests/fuzz/run.sh [times]     times: multiplies the executions; default 1
 # Exit status 1: a target crashed; its input is kept and named.
 set -u
@@ -30,6 +31,7 @@ print("%.1f%% %.1f%%" % (t["lines"]["percent"], t["branches"]["percent"]))' "$ou
 }
 
 status=0
+exec > >(tee "$out/coverage.txt")
 printf '%-12s %11s %7s %7s %9s %7s %9s %5s\n' \
   target executions seeds edges features lines branches s
 fuzz() { # target, executions, options...
