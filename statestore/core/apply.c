@@ -343,10 +343,10 @@ int apply_snapshot(struct shard *s, uint16_t slot, const void *effects, uint32_t
     struct effect *e = (struct effect *)(uintptr_t)effects;
     const uint8_t *end = (const uint8_t *)effects + bytes;
     int err = 0;
-    /* The base names the tables that its later records refer to. */
-    if (slot < LETHE_SLOTS)
-        err = prepare(s, slot, e, bytes);
+    /* One by one: the base names tables that its later effects refer to, and
+     * memory for thousands of records at once would be far too much. */
     for (; (const uint8_t *)e < end && !err; e = effect_next(e))
-        err = fits(s, slot, e) ? apply_effect(s, slot, e, false) : -EINVAL;
+        if (!(err = prepare(s, slot, e, e->bytes)))
+            err = apply_effect(s, slot, e, false);
     return err;
 }

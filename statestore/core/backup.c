@@ -225,6 +225,8 @@ void on_chunk(struct shard *s, const struct msg_chunk *m)
         return;
     const char *wrong = effects_check(m + 1, m->body_bytes);
     memcpy(s->scratch, m + 1, m->body_bytes); /* applying writes into them */
+    j->partial += j->next_part[slot]++ == 0;
+    j->position[slot] = m->position;
     int err = wrong ? -EBADMSG : apply_snapshot(s, slot, s->scratch, m->body_bytes);
     if (err == -EINVAL) {
         refuse_slot(s, m); /* a table that the log will tell us of */
@@ -234,8 +236,6 @@ void on_chunk(struct shard *s, const struct msg_chunk *m)
         break_off(s, wrong ? wrong : "out of memory");
         return;
     }
-    j->partial += j->next_part[slot]++ == 0;
-    j->position[slot] = m->position;
     chunk_ack(s, m, false);
     if (m->part < m->last_part)
         return;
