@@ -16,8 +16,9 @@ enum {
     TEND_JOINING_US = 20 * 1000,
     TROUBLE_US = 250 * 1000,    /* connecting takes a moment */
     LINK_GRACE_US = 300 * 1000, /* a fresh memif connects within */
-    LEAVE_US = 2500 * 1000,     /* steering answers `leave` within */
-    QUIET_US = 50 * 1000,       /* rings empty that long: nothing comes any more */
+    REMIND_US = 10 * 1000 * 1000,
+    LEAVE_US = 2500 * 1000, /* steering answers `leave` within */
+    QUIET_US = 50 * 1000,   /* rings empty that long: nothing comes any more */
     FINISH_US = 5000 * 1000,
     FINISH_LAST_US = 200 * 1000, /* packets come for ever: nobody else is there */
 };
@@ -52,20 +53,27 @@ static void tend_store(struct worker *w, uint64_t now_us)
 
 /* --- steering ---------------------------------------------------------------------- */
 
+/* Opened anew with every answer: a steering that ended in good order removed
+ * its doorbell, and the next one's is another file under the same name. */
 static void bell_apply(struct worker *w, const char *path)
 {
     char err[200];
-    if (w->steer_bell && !strcmp(path, w->steer_bell_path))
-        return;
     doorbell_close(w->steer_bell);
     w->steer_bell = NULL;
     if (doorbell_open(path, &w->steer_bell, err, sizeof err))
         log_warn("cannot ring steering", "%s", err);
-    else
-        snprintf(w->steer_bell_path, sizeof w->steer_bell_path, "%s", path);
 }
 
-static void side_apply(struct worker *w, struct side *s, const struct join_reply *r)
+static void port_complain(struct worker *w, uint64_t now_us, const char *err)
+{
+    if (w->port_said_us && now_us - w->port_said_us < REMIND_US)
+        return;
+    log_warn("port not opened", "%s", err);
+    w->port_said_us = now_us;
+}
+
+static void side_apply(struct worker *w, struct side *s, const struct join_reply *r,
+                       uint64_t now_us)
 {
     static const char *const devices[] = {
         [SIDE_INSIDE] = "net_memif_inside", [SIDE_OUTSIDE] = "net_memif_outside"};
@@ -78,7 +86,7 @@ static void side_apply(struct worker *w, struct side *s, const struct join_reply
     }
     side_close(s);
     if (side_open(s, devices[s->which], r->devargs[s->which], w->pool, err, sizeof err))
-        log_warn("port not opened", "%s", err);
+        port_complain(w, now_us, err);
 }
 
 static void tend_steering(struct worker *w, uint64_t now_us)
@@ -87,7 +95,7 @@ static void tend_steering(struct worker *w, uint64_t now_us)
     if (joiner_take(w->joiner, &r)) {
         w->number = r.worker;
         for (int i = 0; i < 2; i++)
-            side_apply(w, &w->side[i], &r);
+            side_apply(w, &w->side[i], &r, now_us);
         bell_apply(w, r.doorbell);
         w->link_grace_us = now_us + LINK_GRACE_US;
     }

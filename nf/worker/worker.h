@@ -49,7 +49,6 @@ struct worker {
     struct rte_mempool *pool;
     struct side side[2];
     struct doorbell *bell, *steer_bell;
-    char steer_bell_path[JOIN_TEXT];
     struct joiner *joiner;
     struct metrics *metrics;
     struct control *control;
@@ -62,13 +61,14 @@ struct worker {
     unsigned number;      /* steering's, of this worker */
     uint64_t max_hold_us, unreachable_us, full_patience_us;
 
-    _Atomic bool drain;          /* set by a signal or the control thread */
+    _Atomic bool drain; /* set by a signal or the control thread */
     enum worker_state state;
     bool joined, store_well;
     uint64_t last_us; /* start of the newest round */
     uint64_t full_us; /* since when the engine's window is full; 0: it is not */
     uint64_t tend_us, link_grace_us;
-    uint64_t well_us; /* when the store last had no trouble */
+    uint64_t well_us;      /* when the store last had no trouble */
+    uint64_t port_said_us; /* when a port's failure was last logged */
     uint64_t quiet_since_us, leave_by_us, end_by_us;
     uint64_t busy_us, busy_since_us;
     uint32_t busy_permille, rtt_us;
