@@ -191,5 +191,7 @@ int check_edges(struct steer *s, char *err, uint32_t err_len)
     }
     s->mtu = s->mtu != 0 ? s->mtu : MTU_DEFAULT;
     int rc = make_folder("run_dir", s->site->run_dir, err, err_len);
-    return rc < 0 ? rc : make_folder("steering.memif_dir", s->site->steering.memif_dir, err, err_len);
+    if (rc < 0)
+        return rc;
+    return make_folder("steering.memif_dir", s->site->steering.memif_dir, err, err_len);
 }

@@ -214,8 +214,10 @@ static bool finish(struct steer *s, struct order *o, char *reply, uint32_t room)
     }
     doorbell_ring(s->bell);
     int rc;
-    while ((rc = sem_timedwait(&o->done, &until)) < 0 && errno == EINTR)
-        continue;
+    /* A post may be left over from an order that came too late. */
+    do
+        rc = sem_timedwait(&o->done, &until);
+    while (rc < 0 ? errno == EINTR : __atomic_load_n(&o->state, __ATOMIC_ACQUIRE) == ORDER_WAITS);
     if (rc < 0) {
         refuse(reply, room, "the datapath did not answer in time");
         return false;
@@ -245,8 +247,8 @@ static json_t *port_json(const struct steer *s, const struct worker_info *i, int
                      mac_json(m), "peer_mac", mac_json(s->edge[side].mac), "devargs",
                      json_sprintf("role=client,id=%u,bsize=%d,rsize=%d,socket-abstract=no,"
                                   "socket=%s,mac=%02x:%02x:%02x:%02x:%02x:%02x",
-                                  id, MEMIF_BUFFER_BYTES, MEMIF_RING_LOG2, i->socket[side], m[0], m[1], m[2],
-                                  m[3], m[4], m[5]));
+                                  id, MEMIF_BUFFER_BYTES, MEMIF_RING_LOG2, i->socket[side], m[0],
+                                  m[1], m[2], m[3], m[4], m[5]));
 }
 
 static void do_join(struct steer *s, const char *name, char *reply, uint32_t room)

@@ -126,8 +126,8 @@ static int add_port(struct steer *s, struct worker *w, enum packet_side side, ch
     snprintf(args, sizeof(args),
              "role=server,id=%u,bsize=%d,rsize=%d,socket-abstract=no,socket=%s,"
              "mac=%02x:%02x:%02x:%02x:%02x:%02x",
-             (unsigned)side, MEMIF_BUFFER_BYTES, MEMIF_RING_LOG2, path, mac[0], mac[1], mac[2], mac[3],
-             mac[4], mac[5]);
+             (unsigned)side, MEMIF_BUFFER_BYTES, MEMIF_RING_LOG2, path, mac[0], mac[1], mac[2],
+             mac[3], mac[4], mac[5]);
     int port = dpdk_port_add(name, args, s->pool, MEMIF_DESCS, MEMIF_DESCS, err, err_len);
     if (port < 0)
         return port;

@@ -59,7 +59,8 @@ static int add_port(struct worker *w, json_t *reply, int side, char *err)
     char name[32];
     json_t *args = json_object_get(json_object_get(reply, text[side]), "devargs");
     snprintf(name, sizeof(name), "net_memif%d", side);
-    w->port[side] = dpdk_port_add(name, json_string_value(args), w->pool, 2048, 2048, err, ERR_BYTES);
+    w->port[side] = dpdk_port_add(name, json_string_value(args), w->pool, 2048, 2048, err,
+                                  ERR_BYTES);
     return w->port[side] < 0 ? -1 : 0;
 }
 
