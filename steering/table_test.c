@@ -45,7 +45,7 @@ static void an_overtaken_table_is_never_seen_and_the_held_one_stays(void **state
     const struct table *held = table_current(t);
     memcpy(before, held->bucket, sizeof(before));
     for (unsigned i = 0; i < 4; i++) {
-        table_name(t, i, "abcd" + i);
+        table_name(t, i, &"abcd"[i]);
         table_want(t, 1u << i);
         assert_true(table_serve(t)); /* not taken by the datapath in between */
         assert_memory_equal(before, held->bucket, sizeof(before));
@@ -74,7 +74,7 @@ static void the_held_table_does_not_change(void **state)
     stop = 0;
     assert_int_equal(tables_create(SIZE, &t), 0);
     for (unsigned i = 0; i < 8; i++)
-        table_name(t, i, "abcdefgh" + i);
+        table_name(t, i, &"abcdefgh"[i]);
     assert_int_equal(pthread_create(&thread, NULL, build, t), 0);
     for (int change = 0; change < CHANGES; change++) {
         rng ^= rng << 13, rng ^= rng >> 7, rng ^= rng << 17;
