@@ -388,24 +388,27 @@ static void *flood(void *arg)
 }
 
 /* The reader takes nothing until the writer has no room, then everything: the
- * writer is asleep for room, or about to be, each time. */
+ * writer is asleep for room, or about to be. Over inproc each time; over tcp
+ * once, since there the kernel holds bytes that nobody but the reader moves. */
 static void a_writer_without_room_is_woken(void **state)
 {
     struct ends e = setup(state);
     struct flood f = {.c = e.a};
+    bool inproc = strcmp(e.a->ops->name, "inproc") == 0;
     pthread_t thread;
     uint64_t n = 0, seen = 0, waits = 0;
     pthread_create(&thread, NULL, flood, &f);
     while (n < FLOOD) {
         const struct msg_append *m;
-        while (f.refused == seen && !f.done)
+        while ((inproc || waits == 0) && f.refused == seen && !f.done)
             sched_yield();
         waits += f.refused != seen;
         seen = f.refused;
-        for (int empty = 0; empty < 2; empty++) /* once may be "not looked again" */
-            while ((m = channel_recv(e.b, &(uint32_t){0})))
-                assert_int_equal(m->first, ++n);
+        while ((m = channel_recv(e.b, &(uint32_t){0})))
+            assert_int_equal(m->first, ++n);
         CHECK(e.b->open, "closed: %s", e.b->why);
+        if (!inproc && n < FLOOD)
+            sleep_on(e.b);
     }
     CHECK(waits > 0, "of %d frames none had to wait", FLOOD);
     channel_close(e.b); /* wakes the writer, which waits for a frame by now */
