@@ -180,6 +180,38 @@ static void test_join_under_writes(void **state)
     }
 }
 
+/* One slot of more parts than the window, written to all the while. */
+static void test_join_of_a_big_slot(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 4; seed++) {
+        struct rig *r = rig_new(seed, 2, (struct shard_config){0});
+        rig_start(r, 0);
+        open_tables(r);
+        for (uint32_t i = 0; i < 8000; i++) {
+            insert_op(1, i);
+            rig_submit(r, &t);
+            r->ack = r->seq;
+        }
+        rig_results_clear(r);
+        r->drop = seed * 30;
+        r->twice = r->swap = seed % 2 * 80;
+        rig_connect_backup(r, 1, 0);
+        for (uint32_t i = 8000; i < 10000; i++) {
+            insert_op(1, i);
+            r->ack = rig_submit(r, &t) - 100;
+            get_op(1, i - 7000);
+            rig_submit(r, &t);
+            rig_run(r, i % 4 == 0);
+        }
+        CHECK(rig_status(r, 0).entries == 10000, "seed %lu", (unsigned long)seed);
+        rig_run_until_copies(r, 2);
+        r->drop = 0;
+        rig_check_same(r, 0, 1);
+        rig_free(r);
+    }
+}
+
 static void test_promotion(void **state)
 {
     (void)state;
@@ -367,6 +399,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_commit_waits_for_backup),
         cmocka_unit_test(test_join_under_writes),
+        cmocka_unit_test(test_join_of_a_big_slot),
         cmocka_unit_test(test_promotion),
         cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_promotion_of_the_shorter_log),
