@@ -119,14 +119,15 @@ class Lines:
 
     def break_off(self, c, reason):
         self.broken += 1
+        try:
+            name = "%s:%d" % c.sock.getsockname()
+        except OSError:
+            name = "?"
+        why = {"connection": c.id, "from": name, "line": c.number,
+               "at_s": round(time.time() - self.args.epoch, 2), "reason": reason}
+        print(json.dumps(why), file=sys.stderr, flush=True)
         if len(self.reasons) < REASONS_KEPT:
-            try:
-                name = "%s:%d" % c.sock.getsockname()
-            except OSError:
-                name = "?"
-            self.reasons.append({"connection": c.id, "from": name, "line": c.number,
-                                 "at_s": round(time.time() - self.args.epoch, 2),
-                                 "reason": reason})
+            self.reasons.append(why)
         self.close(c, "broken")
 
     def close(self, c, state):
