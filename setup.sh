@@ -9,7 +9,8 @@ packages=(
   build-essential cmake ninja-build pkg-config
   clang-14 libclang-rt-14-dev llvm-14   # fuzzers (libFuzzer) and their coverage
   # what the product stands on
-  libdpdk-dev libnuma-dev libpcap-dev   # DPDK: workers and steering
+  libdpdk-dev libnuma-dev libbsd-dev    # DPDK: workers and steering
+  libxdp-dev libbpf-dev                 # its AF_XDP ports
   libibverbs-dev librdmacm-dev          # RDMA transports
   libhiredis-dev                        # Redis Cluster as a state store
   libuv1-dev                            # control threads
