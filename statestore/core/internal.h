@@ -30,8 +30,6 @@
 
 enum {
     LOG_BYTES_DEFAULT = 16 * 1024 * 1024,
-    LOG_ENTRY_MAX = 128 * 1024,   /* one entry; see WORK_MAX */
-    LOG_BYTES_MIN = 8 * LOG_ENTRY_MAX,
     REPLIES_MAX = 65536,          /* waiting for commit */
     REPLIES_SOFT = REPLIES_MAX - 4 * MSG_BATCH_MAX,
     CLIENTS_MAX = 4096,
@@ -46,11 +44,23 @@ enum {
     TIMER_TICK_MS = 8,
     WHEEL_LEVELS = 4,
     WHEEL_BUCKETS = 256,
-    SNAPSHOT_STEP_BYTES = 1024 * 1024, /* encoded in one step, a big slot excepted */
-    CHUNK_BODY_BYTES = 48 * 1024,
-    CHUNK_WINDOW = 16,            /* parts unacknowledged */
-    APPEND_BODY_BYTES = 128 * 1024,
-    APPEND_WINDOW_BYTES = 2 * 1024 * 1024,
+};
+
+/* The simulator's build makes these small, so that its small shards meet them. */
+#ifdef LETHE_SMALL_BOUNDS
+#define SHARD_BOUND(real, simulated) (simulated)
+#else
+#define SHARD_BOUND(real, simulated) (real)
+#endif
+enum {
+    LOG_ENTRY_MAX = SHARD_BOUND(128 * 1024, 1280),     /* one entry; see WORK_MAX */
+    LOG_BYTES_MIN = 8 * LOG_ENTRY_MAX,
+    /* encoded in one step, a big slot excepted */
+    SNAPSHOT_STEP_BYTES = SHARD_BOUND(1024 * 1024, 8000),
+    CHUNK_BODY_BYTES = SHARD_BOUND(48 * 1024, 1500),
+    CHUNK_WINDOW = SHARD_BOUND(16, 48),                /* parts unacknowledged */
+    APPEND_BODY_BYTES = SHARD_BOUND(128 * 1024, 2000),
+    APPEND_WINDOW_BYTES = SHARD_BOUND(2 * 1024 * 1024, 5000),
 };
 
 /* --- kept results and waiting replies -------------------------------------------- */

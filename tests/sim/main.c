@@ -67,7 +67,7 @@ static double seconds_now(void)
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-/* --- counts ------------------------------------------------------------------------- */
+/* --- counts ---------------------------------------------------------------------------- */
 
 static void counts_add(struct counts *to, const struct counts *more)
 {
@@ -104,7 +104,7 @@ static int counts_missing(FILE *out, const struct counts *c)
     return zeros;
 }
 
-/* --- one seed ---------------------------------------------------------------------------- */
+/* --- one seed -------------------------------------------------------------------------- */
 
 static void print_failure(FILE *out, const struct world *w)
 {
@@ -124,7 +124,7 @@ static bool run_one(struct world *w, uint64_t seed, const struct options *o, str
     return good;
 }
 
-/* --- many seeds ---------------------------------------------------------------------------- */
+/* --- many seeds ------------------------------------------------------------------------ */
 
 struct tally {
     struct counts counts;
@@ -217,7 +217,7 @@ static int run_many(struct world *w, const struct options *o)
     return rc;
 }
 
-/* --- planted bugs --------------------------------------------------------------------------- */
+/* --- planted bugs ---------------------------------------------------------------------- */
 
 /* Seeds until one fails; 0: it survived. */
 static uint64_t hunt(struct world *w, const struct options *o, double until, json_t *rows)
@@ -271,7 +271,7 @@ static int run_all_bugs(struct world *w, const struct options *o)
     return survivors ? 1 : 0;
 }
 
-/* --- options ------------------------------------------------------------------------------------ */
+/* --- options --------------------------------------------------------------------------- */
 
 static enum shard_bug bug_named(const char *text)
 {
@@ -307,7 +307,7 @@ static void parse(int argc, char **argv, struct options *o)
         switch (c) {
         case 'n': o->seeds = number(optarg); break;
         case 'f': o->first = number(optarg); break;
-        case 's': o->first = number(optarg), o->seeds = 1, o->one = true; break;
+        case 's': o->first = number(optarg); o->seeds = 1; o->one = true; break;
         case 't': o->trace = true; break;
         case 'b': o->bug = bug_named(optarg); break;
         case 'a': o->all_bugs = true; break;
@@ -331,6 +331,7 @@ int main(int argc, char **argv)
     if (!w)
         return 1;
     parse(argc, argv, &o);
+    setvbuf(stdout, NULL, o.trace ? _IOFBF : _IOLBF, 1 << 16);
     shard_bug = o.bug;
     int rc = o.all_bugs ? run_all_bugs(w, &o) : run_many(w, &o);
     free(w);

@@ -20,7 +20,7 @@ static uint64_t now_ms(const struct world *w, const struct node *n)
     return proc_now_us(w, n->proc) / 1000;
 }
 
-/* --- effects ----------------------------------------------------------------------- */
+/* --- effects --------------------------------------------------------------------------- */
 
 static void effect_send(void *ctx, uint32_t conn, const void *frame, uint32_t bytes)
 {
@@ -29,6 +29,8 @@ static void effect_send(void *ctx, uint32_t conn, const void *frame, uint32_t by
     /* A rejoin begins a new incarnation: what it signs with is what it is. */
     if (h->type == MSG_JOIN)
         n->self = ((const struct msg_join *)frame)->self;
+    if (h->type == MSG_CHUNK_ACK)
+        n->world->counts.resnapshots += ((const struct msg_chunk_ack *)frame)->refused;
     net_send(n->world, conn, n->proc, frame, bytes);
 }
 
@@ -55,7 +57,7 @@ static void effect_note(void *ctx, const char *text)
     trace(n->world, n->proc, "note: %s", text);
 }
 
-/* --- counting ------------------------------------------------------------------------ */
+/* --- counting -------------------------------------------------------------------------- */
 
 static uint64_t newer(uint64_t now, uint64_t *seen)
 {
@@ -83,7 +85,7 @@ void node_count(struct world *w, int number)
         run_fail(w, "replicas", "node %d reports %u digests that differed", number + 1, st.drifts);
 }
 
-/* --- steps --------------------------------------------------------------------------- */
+/* --- steps ----------------------------------------------------------------------------- */
 
 static void tick(struct world *w, const struct event *e)
 {
@@ -241,6 +243,7 @@ void node_frame(struct world *w, int number, uint32_t conn, const void *frame, u
     bool client_frame = h->type >= MSG_CLIENT_OPEN && h->type <= MSG_BATCH;
     if (client_frame && (n->nwaiting || !shard_takes_requests(n->shard))) {
         keep_waiting(n, conn, frame, bytes);
+        w->counts.held_back++;
         return;
     }
     step(w, n, &(struct shard_event){.kind = SHARD_EV_FRAME, .conn = conn, .frame = frame,
@@ -257,7 +260,7 @@ void node_closed(struct world *w, int number, uint32_t conn)
     step(w, n, &(struct shard_event){.kind = SHARD_EV_CLOSED, .conn = conn});
 }
 
-/* --- a backup looks for its primary --------------------------------------------------------- */
+/* --- a backup looks for its primary ---------------------------------------------------- */
 
 static void look_for_primary(struct world *w, const struct event *e)
 {
@@ -274,7 +277,7 @@ static void look_for_primary(struct world *w, const struct event *e)
     net_send(w, n->upstream, n->proc, &m, sizeof m);
 }
 
-/* --- life -------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------ */
 
 void node_start(struct world *w, int number)
 {
@@ -289,7 +292,7 @@ void node_start(struct world *w, int number)
     struct shard_config config = {
         .shards = 1, .self = n->self, .seed = rng_next(&w->rng),
         .failure_timeout_ms = FAILURE_TIMEOUT_MS, .client_lease_ms = CLIENT_LEASE_MS,
-        .log_bytes = 1024 * 1024,
+        .log_bytes = LOG_BYTES,
     };
     n->shard = shard_create(&config);
     if (!n->shard)
@@ -325,7 +328,7 @@ void node_crash(struct world *w, int number)
         views_primary_died(w);
 }
 
-/* --- equality ------------------------------------------------------------------------------------ */
+/* --- equality -------------------------------------------------------------------------- */
 
 bool nodes_settled(const struct world *w)
 {

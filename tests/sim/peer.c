@@ -67,7 +67,9 @@ static void think(struct world *w, const struct event *e)
              NULL);
     if (w->stopped || !lethe_ready(p->lethe))
         return;
-    uint32_t burst = p->keeper || rng_chance(&w->rng, 700) ? 1 : 1 + rng_below(&w->rng, 4);
+    uint32_t burst = 1;
+    if (!p->keeper && rng_chance(&w->rng, 250))
+        burst += rng_below(&w->rng, rng_chance(&w->rng, 200) ? PENDING_MAX : 4);
     bool any = false;
     while (burst-- && workload_ask(w, p))
         any = true;

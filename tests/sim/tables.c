@@ -21,13 +21,23 @@ const struct table_schema sim_schemas[SIM_TABLES] = {
     [T_HITS] = {COUNTERS("hits", DURABLE_ASYNC, 8, 16)},
     [T_CAPS] = {COUNTERS("caps", DURABLE_SYNC, 4, 8)},
     [T_PORTS] = {.name = "ports", .kind = TABLE_POOL, .version = 1, .key_size = 4,
-                 .part_len = 4, .value_size = 16, .max_entries = SIM_PORTS,
+                 .part_len = 4, .value_size = 16, .max_entries = SIM_POOL,
                  .quarantine_ms = QUARANTINE_MS},
     [T_MAPS] = {HASH("maps", DURABLE_SYNC, 8, 24, 0), .parent_dies = 1,
                 .reactions = {{.kind = REACT_FREE, .off = 0, .len = 12, .table = "ports"},
                               {.kind = REACT_SUB, .off = 0, .len = 4, .table = "caps"}}},
     [T_SESSIONS] = {HASH("sessions", DURABLE_SYNC, 12, 8, 800)},
 };
+
+const uint8_t sim_slots[SIM_SLOTS] = {0, 1, 255};
+
+uint32_t sim_slot_number(uint8_t hash_slot)
+{
+    uint32_t slot = 0;
+    while (sim_slots[slot] != hash_slot)
+        slot++;
+    return slot;
+}
 
 const uint8_t sim_per_slot[SIM_TABLES] = {
     [T_FLOWS] = 4, [T_IDLE] = 3, [T_ALIVE] = 2, [T_CALM] = 2, [T_SUMS] = 2, [T_HITS] = 1,
@@ -40,7 +50,7 @@ static uint32_t part_of(uint32_t slot)
     static uint32_t found[SIM_SLOTS];
     if (!found[slot])
         for (uint32_t n = 1; !found[slot]; n++)
-            if (slot_of(&n, sizeof n) == slot)
+            if (slot_of(&n, sizeof n) == sim_slots[slot])
                 found[slot] = n;
     return found[slot];
 }
@@ -60,7 +70,16 @@ uint16_t sim_key(enum sim_table table, uint32_t slot, uint32_t i)
 
 uint16_t sim_port_key(uint32_t index)
 {
-    return index < SIM_PORTS ? (uint16_t)(first_key(T_PORTS) + index) : HIST_NO_KEY;
+    for (uint32_t slot = 0; index < SIM_POOL && slot < SIM_SLOTS; slot++)
+        if (sim_slots[slot] == slot_of_index(index))
+            return (uint16_t)(first_key(T_PORTS) + slot * POOL_BLOCK + index % POOL_BLOCK);
+    return HIST_NO_KEY;
+}
+
+uint32_t sim_port_index(uint16_t key)
+{
+    uint32_t n = key - first_key(T_PORTS);
+    return sim_slots[n / POOL_BLOCK] * (uint32_t)POOL_BLOCK + n % POOL_BLOCK;
 }
 
 enum sim_table sim_key_table(uint16_t key)
@@ -76,6 +95,7 @@ uint32_t sim_key_bytes(uint16_t key, uint8_t *out)
     enum sim_table table = sim_key_table(key);
     uint32_t n = key - first_key(table);
     if (table == T_PORTS) {
+        n = sim_port_index(key);
         memcpy(out, &n, 4);
         return 4;
     }
@@ -121,10 +141,10 @@ static void declare(struct world *w, uint16_t number)
         .quarantine_ms = s->quarantine_ms,
     };
     if (table == T_PORTS) {
-        key.slot = slot_of_index(n);
-        snprintf(key.name, sizeof key.name, "%s[%u]", s->name, n);
+        key.slot = slot_of_index(sim_port_index(number));
+        snprintf(key.name, sizeof key.name, "%s[%u]", s->name, sim_port_index(number));
     } else {
-        key.slot = (uint8_t)(n / sim_per_slot[table]);
+        key.slot = sim_slots[n / sim_per_slot[table]];
         snprintf(key.name, sizeof key.name, "%s[%u.%u]", s->name, key.slot,
                  n % sim_per_slot[table]);
     }

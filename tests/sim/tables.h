@@ -23,7 +23,8 @@ enum sim_table {
 };
 enum {
     SIM_SLOTS = 3,
-    SIM_PORTS = 2 * POOL_BLOCK + 6, /* the last slot has six: it runs dry */
+    SIM_PORTS = 2 * POOL_BLOCK + 6, /* in our slots; the last one has six: it runs dry */
+    SIM_POOL = 255 * POOL_BLOCK + 6,
     CAP_LIMIT = 3,
     IDLE_MAX = 7,                   /* of nine keys: inserts may find the table full */
     SESSIONS_PER_MAP = 3,
@@ -31,12 +32,18 @@ enum {
     LONGEST_TIMEOUT_MS = 1500,
 };
 
+/* The hash slots: the first, its neighbour, the last. Everywhere here `slot`
+ * counts them from 0. */
+extern const uint8_t sim_slots[SIM_SLOTS];
+uint32_t sim_slot_number(uint8_t hash_slot);
+
 extern const struct table_schema sim_schemas[SIM_TABLES];
 extern const uint8_t sim_per_slot[SIM_TABLES]; /* keys of a table in a slot; pool: 0 */
 
 /* Number of key `i` of a table in a slot; of a pool index. */
 uint16_t sim_key(enum sim_table table, uint32_t slot, uint32_t i);
 uint16_t sim_port_key(uint32_t index);
+uint32_t sim_port_index(uint16_t key);
 /* Its bytes; returns their count. */
 uint32_t sim_key_bytes(uint16_t key, uint8_t *out);
 enum sim_table sim_key_table(uint16_t key);

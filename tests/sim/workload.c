@@ -12,7 +12,7 @@
 
 static void answered(void *user, const struct txn_result_head *r);
 
-/* --- building ------------------------------------------------------------------------- */
+/* --- building -------------------------------------------------------------------------- */
 
 struct build {
     struct world *w;
@@ -29,10 +29,10 @@ static bool begin(struct build *b, struct world *w, struct peer *p, uint32_t slo
             b->pending = &p->pending[i];
     if (!b->pending)
         return false;
-    b->txn = lethe_txn_begin(p->lethe, (uint8_t)slot, answered, b->pending);
+    b->txn = lethe_txn_begin(p->lethe, sim_slots[slot], answered, b->pending);
     if (!b->txn)
         return false;
-    b->pending->op = hist_invoke(&w->history, p->hist_client, (uint8_t)slot, w->now_us);
+    b->pending->op = hist_invoke(&w->history, p->hist_client, sim_slots[slot], w->now_us);
     b->pending->nasked = 0;
     return true;
 }
@@ -154,7 +154,7 @@ static int ask_free(struct build *b, uint32_t index, uint64_t version)
                  (struct hist_act){.what = HIST_REMOVE, .guard = version});
 }
 
-/* --- what is asked ----------------------------------------------------------------------- */
+/* --- what is asked --------------------------------------------------------------------- */
 
 /* Low numbers are hot. */
 static uint32_t pick(struct world *w, uint32_t n)
@@ -170,8 +170,8 @@ static uint16_t pick_key(struct world *w, enum sim_table t, uint32_t slot)
 
 static uint16_t pick_port(struct world *w, uint32_t slot)
 {
-    uint32_t base = slot * POOL_BLOCK;
-    uint32_t count = SIM_PORTS - base < POOL_BLOCK ? SIM_PORTS - base : (uint32_t)POOL_BLOCK;
+    uint32_t base = sim_slots[slot] * (uint32_t)POOL_BLOCK;
+    uint32_t count = SIM_POOL - base < POOL_BLOCK ? SIM_POOL - base : (uint32_t)POOL_BLOCK;
     return sim_port_key(base + rng_below(&w->rng, count));
 }
 
@@ -265,7 +265,7 @@ static bool ask_port(struct build *b, uint32_t slot)
 {
     struct peer *p = b->p;
     uint32_t at = p->nheld ? rng_below(&b->w->rng, p->nheld) : 0;
-    bool mine = p->nheld && p->held[at].slot == slot;
+    bool mine = p->nheld && p->held[at].slot == sim_slots[slot];
     if (mine && rng_chance(&b->w->rng, 650)) {
         ask_free(b, p->held[at].index, p->held[at].version);
         if (rng_chance(&b->w->rng, 900)) /* else it will be freed twice */
@@ -275,7 +275,7 @@ static bool ask_port(struct build *b, uint32_t slot)
     } else {
         uint16_t key = pick_port(b->w, slot);
         if (p->version[key] && rng_chance(&b->w->rng, 700))
-            ask_free(b, key - sim_port_key(0), p->version[key]);
+            ask_free(b, sim_port_index(key), p->version[key]);
         else
             ask_get(b, key, 0);
     }
@@ -343,7 +343,7 @@ void workload_open_tables(struct peer *p)
     }
 }
 
-/* --- answers -------------------------------------------------------------------------------- */
+/* --- answers --------------------------------------------------------------------------- */
 
 /* What an entry's bytes say: its token, or a counter's value. */
 static void read_value(enum sim_table t, const uint8_t *value, uint32_t len, struct hist_act *a)
@@ -464,10 +464,11 @@ static void scanned(struct world *w, struct pending *pd, const struct txn_result
         listed[key] = true;
         at += (sizeof *e + e->key_len + e->value_len + 7) & ~7ull;
     }
-    for (uint32_t i = 0; !r->version && i < sim_per_slot[t]; i++)
-        if (!listed[sim_key(t, slot, i)])
-            hist_act_late(&w->history, pd->op,
-                          (struct hist_act){.what = HIST_SEE, .key = sim_key(t, slot, i)});
+    for (uint32_t i = 0; !r->version && i < sim_per_slot[t]; i++) {
+        uint16_t key = sim_key(t, sim_slot_number(slot), i);
+        if (!listed[key])
+            hist_act_late(&w->history, pd->op, (struct hist_act){.what = HIST_SEE, .key = key});
+    }
 }
 
 static void answered(void *user, const struct txn_result_head *r)
@@ -500,7 +501,7 @@ static void answered(void *user, const struct txn_result_head *r)
     }
 }
 
-/* --- the end -------------------------------------------------------------------------------------- */
+/* --- the end --------------------------------------------------------------------------- */
 
 struct ending {
     struct world *w;

@@ -29,7 +29,7 @@ enum {
     PROC_VIEWS = NODES + CLIENTS_MAX, /* the view service is a process too */
     PROCS,
     NOBODY = -1,                      /* an event that belongs to no process */
-    PENDING_MAX = 6,                  /* operations a client has outstanding */
+    PENDING_MAX = 24,                 /* operations a client has outstanding */
     HELD_MAX = 24,                    /* pool indexes a client means to free */
     KEYS_MAX = 400,                   /* in the whole history */
 };
@@ -38,6 +38,7 @@ enum {
     FAILURE_TIMEOUT_MS = 100,
     CLIENT_LEASE_MS = 2500,
     RETRY_MS = 25,
+    LOG_BYTES = 10 * 1024,            /* fills up while a backup is silent */
 };
 
 /* What a run counts. Each must be non-zero over a whole invocation. */
@@ -65,6 +66,8 @@ enum {
     X(conflicts, "conflicts")                                                                      \
     X(full, "inserts refused, table full")                                                         \
     X(held, "replies held for commit")                                                             \
+    X(held_back, "client frames the shard did not take at once")                                   \
+    X(resnapshots, "snapshot parts that came late and were refused")                               \
     X(stale_clients, "client leases lost")
 /* Counted too, but zero is no failure. */
 #define SIM_NOTES(X)                                                                               \
