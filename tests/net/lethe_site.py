@@ -239,8 +239,9 @@ class Site:
                         known[s["position"]] = s["digest"]
                         if s["mark_position"] > start[s["shard"]]:
                             known[s["mark_position"]] = s["mark_digest"]
-                return [self._common(i, seen) for i in range(count)]
-            return wait_for(lambda: all(same()) and same(), timeout_s, "both replicas to print one "
+                found = [self._common(i, seen) for i in range(count)]
+                return found if all(found) else None
+            return wait_for(same, timeout_s, "both replicas to print one "
                             "digest at one log position; see "
                             + self.instances["store-b"].process.log, 0.001)
 
@@ -260,10 +261,6 @@ class Site:
         whole = (a and all(s["role"] == "primary" and s["copies"] == 2 for s in a)
                  and len(b) == len(a) and all(s["role"] == "backup" for s in b))
         return len(a) if whole else 0
-
-    def running_workers(self):
-        return sorted(n for n, i in self.instances.items()
-                      if i.kind == "worker" and i.running() and i.state == "running")
 
     # --- breaking ------------------------------------------------------------------------
 

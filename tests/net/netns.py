@@ -18,7 +18,8 @@ import subprocess
 import sys
 import time
 
-CLONE_NEWNET = 0x40000000
+CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
+MS_REC_PRIVATE = 0x4000 | 0x40000
 PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -35,8 +36,20 @@ def require_root_and_tools(tools):
     missing = [t for t in tools if not shutil.which(t)]
     if missing:
         sys.exit("these programs are missing: %s; ./setup.sh installs them" % " ".join(missing))
-    if _libc.unshare(0) != 0:
-        sys.exit("this system lets nobody create network namespaces")
+    _provide("/proc/self/ns/net", "/proc", b"proc")
+    _provide("/sys/devices/system/cpu", "/sys", b"sysfs")
+
+
+def _provide(needed, where, kind):
+    """A fresh chroot has neither /proc nor /sys: mounts one for this process and its children."""
+    if os.path.exists(needed):
+        return
+    if _libc.unshare(CLONE_NEWNS) == 0:
+        _libc.mount(b"none", b"/", None, MS_REC_PRIVATE, None)  # fails harmlessly in a chroot
+        _libc.mount(kind, where.encode(), kind, 0, None)
+    if not os.path.exists(needed):
+        sys.exit("%s is not mounted here, and cannot be: mount -t %s none %s" % (
+            where, kind.decode(), where))
 
 
 def enter(namespace_fd):

@@ -34,7 +34,7 @@ class Checks:
     """Named conditions: printed as they are checked; the test passes when all held."""
 
     def __init__(self):
-        self.started, self.failed, self.numbers = time.monotonic(), [], {}
+        self.started, self.failed = time.monotonic(), []
 
     def say(self, text):
         print("%6.1f s  %s" % (time.monotonic() - self.started, text), flush=True)
