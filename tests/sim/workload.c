@@ -471,12 +471,22 @@ static void scanned(struct world *w, struct pending *pd, const struct txn_result
     }
 }
 
+/* Whatever was answered was executed after it was invoked, and renewed the
+ * lease: it may not be lost before a whole lease from there. */
+static void check_lease(struct world *w, const struct peer *p)
+{
+    if (p->renewed_us && w->now_us < p->renewed_us + CLIENT_LEASE_MS * 1000ull)
+        run_fail(w, "lease", "client %u lost its lease of %d ms %.1f ms after it was renewed",
+                 p->hist_client, CLIENT_LEASE_MS, (double)(w->now_us - p->renewed_us) / 1000.0);
+}
+
 static void answered(void *user, const struct txn_result_head *r)
 {
     struct pending *pd = user;
     struct world *w = pd->world;
     enum hist_outcome outcome = r->status == TXN_OK ? HIST_OK : HIST_REFUSED;
     if (r->status == TXN_STALE_CLIENT) {
+        check_lease(w, pd->peer);
         outcome = HIST_UNKNOWN;
         w->counts.stale_clients++;
         w->counts.unknown++;
@@ -493,6 +503,8 @@ static void answered(void *user, const struct txn_result_head *r)
     if (outcome == HIST_OK && pd->asked[0].code == TXN_SCAN && first)
         scanned(w, pd, first);
     hist_complete(&w->history, pd->op, outcome, r->status, w->now_us);
+    if (outcome != HIST_UNKNOWN && w->history.ops[pd->op].invoked_us > pd->peer->renewed_us)
+        pd->peer->renewed_us = w->history.ops[pd->op].invoked_us;
     pd->used = false;
     pd->peer->npending--;
     if (w->trace) {

@@ -168,6 +168,7 @@ struct peer {
     struct held_index held[HELD_MAX];
     uint32_t nheld;
     uint64_t version[KEYS_MAX];  /* by key: the last it saw */
+    uint64_t renewed_us;         /* its lease, at the earliest */
     uint32_t kept;               /* keeper: how many it asked for */
     uint32_t hist_client;        /* number of this life in the history */
 };
