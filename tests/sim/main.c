@@ -13,7 +13,7 @@
 
 #include "world.h"
 
-enum { COUNTS_MATTER_FROM = 20, BUG_SEEDS_MAX = 400, REPLAY_EVERY = 25 };
+enum { COUNTS_MATTER_FROM = 100, BUG_SEEDS_MAX = 400, REPLAY_EVERY = 25 };
 
 struct options {
     uint64_t first, seeds;
