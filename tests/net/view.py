@@ -4,6 +4,7 @@
 Watch is the observer: a thread that asks every instance for its counters twice a second and turns
 them into rates. View draws what Watch knows; plain ANSI, made for 100 x 30. Neither changes anything.
 """
+import os
 import shutil
 import sys
 import threading
@@ -112,7 +113,7 @@ class View:
         self.events = []                  # [seconds, text, kind, outcome, its kind]
         self.phase = ""
         self.lock = threading.Lock()
-        self.live = sys.stdout.isatty()
+        self.live = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
         self.stopping = threading.Event()
         if self.live:
             sys.stdout.write("\033[?1049h\033[?25l")
