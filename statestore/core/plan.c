@@ -48,13 +48,25 @@ struct work *plan_find(struct shard *s, uint8_t table, const void *key)
     return NULL;
 }
 
-static void load_record(struct work *w, const struct table *t, uint8_t slot)
+/* An earlier op of the txn may have touched it. */
+static uint64_t touched_deadline(const struct exec *x, uint8_t table, uint32_t rec,
+                                 uint64_t deadline_ms)
 {
-    const struct record *r = record_at(t, slot, w->rec);
-    const struct meta *m = meta_at(t, slot, w->rec);
+    for (int i = 0; i < x->ntouch; i++) {
+        const struct touch *t = &x->touches[i];
+        if (t->table == table && t->rec == rec && t->deadline_ms > deadline_ms)
+            deadline_ms = t->deadline_ms;
+    }
+    return deadline_ms;
+}
+
+static void load_record(const struct exec *x, struct work *w, const struct table *t)
+{
+    const struct record *r = record_at(t, x->slot, w->rec);
+    const struct meta *m = meta_at(t, x->slot, w->rec);
     record_value(t, r, w->value);
     w->version = r->version;
-    w->deadline_ms = r->deadline_ms;
+    w->deadline_ms = touched_deadline(x, t->id, w->rec, r->deadline_ms);
     w->timeout_ms = m->timeout_ms;
     w->children = m->children;
     w->has_parent = m->parent_rec != REC_NONE;
@@ -78,7 +90,7 @@ struct work *plan_load(struct shard *s, struct table *t, const void *key, uint64
     memset(w->delta, 0, t->schema.value_size);
     w->existed = w->exists = rec != REC_NONE;
     if (w->existed)
-        load_record(w, t, x->slot);
+        load_record(x, w, t);
     else
         memset(w->value, 0, t->schema.value_size);
     return w;
