@@ -183,15 +183,21 @@ static void chunk_ack(struct shard *s, const struct msg_chunk *m, bool refused)
     shard_send(s, s->joining.conn, &ack, MSG_CHUNK_ACK, sizeof ack);
 }
 
-static void refuse_slot(struct shard *s, const struct msg_chunk *m)
+/* The parts that came so far are no use. */
+static void forget_parts(struct shard *s, uint16_t slot)
 {
     struct joining *j = &s->joining;
-    if (j->next_part[m->slot_or_base]) {
-        j->next_part[m->slot_or_base] = 0;
-        j->partial--;
-        if (m->slot_or_base < LETHE_SLOTS)
-            slot_discard(s, (uint8_t)m->slot_or_base);
-    }
+    if (!j->next_part[slot])
+        return;
+    j->next_part[slot] = 0;
+    j->partial--;
+    if (slot < LETHE_SLOTS)
+        slot_discard(s, (uint8_t)slot);
+}
+
+static void refuse_slot(struct shard *s, const struct msg_chunk *m)
+{
+    forget_parts(s, m->slot_or_base);
     chunk_ack(s, m, true);
 }
 
@@ -199,7 +205,11 @@ static void refuse_slot(struct shard *s, const struct msg_chunk *m)
 static bool is_next_part(struct shard *s, const struct msg_chunk *m)
 {
     struct joining *j = &s->joining;
-    uint16_t slot = m->slot_or_base, next = j->next_part[slot];
+    uint16_t slot = m->slot_or_base;
+    /* Encoded afresh: the rest of those before will never come. */
+    if (!j->arrived[slot] && m->part == 0 && m->position > j->position[slot])
+        forget_parts(s, slot);
+    uint16_t next = j->next_part[slot];
     if (j->arrived[slot] || (next && m->position == j->position[slot] && m->part < next)) {
         chunk_ack(s, m, false);
         return false;
