@@ -54,7 +54,9 @@ enum txn_code {
     TXN_FREE,      /* p    guard: version == arg0; the index goes to quarantine */
     TXN_SCAN,      /* hpc  alone in its txn; arg0 = cursor (0 starts); the
                            result's index is the number of entries, version the
-                           next cursor (0: done), value packed scan entries */
+                           next cursor (0: done), value packed scan entries.
+                           Who stays all the while is seen, after a fail-over
+                           perhaps twice */
     TXN_CODE_END
 };
 

@@ -361,8 +361,9 @@ static uint32_t scan_put(const struct shard *s, const struct table *t, const str
     return padded;
 }
 
-/* The cursor is the number of the next record to look at: records are never
- * moved, so whoever stays through the scan is seen. */
+/* The cursor is the number of the next record to look at, and whose number:
+ * records are never moved, so whoever stays through the scan is seen. At a new
+ * primary they stand elsewhere, so that it begins again. */
 static int op_scan(struct shard *s, int i, const struct txn_op *op, struct found *f)
 {
     struct exec *x = &s->x;
@@ -371,7 +372,8 @@ static int op_scan(struct shard *s, int i, const struct txn_op *op, struct found
                      f->t->schema.value_size + 7) & ~7u;
     uint8_t *value = x->result + x->used + sizeof(struct txn_result);
     uint32_t room = TXN_RESULT_MAX - x->used - (uint32_t)sizeof(struct txn_result), used = 0;
-    uint64_t rec = op->arg0;
+    uint64_t whose = s->version_floor >> VERSION_EPOCH_SHIFT << 32;
+    uint64_t rec = (op->arg0 ^ whose) >> 32 ? 0 : (uint32_t)op->arg0;
     struct txn_result head = {0};
     for (; rec < p->high && used + size <= room; rec++) {
         const struct record *r = record_at(f->t, x->slot, (uint32_t)rec);
@@ -380,7 +382,7 @@ static int op_scan(struct shard *s, int i, const struct txn_op *op, struct found
         used += scan_put(s, f->t, r, value + used);
         head.index++;
     }
-    head.version = rec < p->high ? rec : 0;
+    head.version = rec < p->high ? whose | rec : 0;
     result_add(s, i, RES_DONE, used, head);
     return OP_NEXT;
 }
