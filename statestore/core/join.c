@@ -10,15 +10,15 @@
  * at P for this peer only. So a slot's parts always meet a joiner that is not
  * past P; if reordering makes it so, it refuses and the slot is encoded afresh.
  *
- * When every slot has arrived and the joiner is close behind, commit begins to
- * wait for it; when it has all that was committed before, a view with it is
- * proposed. So whoever the view names has every entry that was ever told.
+ * When every slot has arrived and what the joiner lacks fits the window, commit
+ * begins to wait for it; when it has all that was committed before, a view with
+ * it is proposed. So whoever the view names has every entry that was ever told.
+ * Nor has it, in its snapshot, what the other members lack: it could not send
+ * them that, nor know which replies have to wait for it.
  */
 #include <stdlib.h>
 
 #include "internal.h"
-
-enum { CAUGHT_UP_ENTRIES = 512 };
 
 void join_stop(struct peer *p)
 {
@@ -60,18 +60,32 @@ static void attach(struct shard *s, struct peer *p, uint32_t conn)
     p->told_ms = 0;
 }
 
-/* The replica at `n`'s node has started again. */
-static void drop_earlier(struct shard *s, const struct msg_node *n)
+/* The replica at `n`'s node has started again. False: an earlier one is still
+ * in the view, or in the view proposed. */
+static bool drop_earlier(struct shard *s, const struct msg_node *n)
 {
+    bool none = true;
     for (int i = 0; i < PEERS_MAX; i++) {
         struct peer *p = &s->peer[i];
         if (p->node.node != n->node || node_same(&p->node, n))
             continue;
-        if (p->in_view)
+        if (p->in_view) {
             propose_without(s, &p->node, "it came back without its state");
-        else
+            none = false;
+        } else {
             peer_remove(s, p);
+        }
     }
+    return none;
+}
+
+/* Incarnations grow: what an earlier one said comes late. */
+static bool is_of_the_past(const struct shard *s, const struct msg_node *n)
+{
+    for (int i = 0; i < PEERS_MAX; i++)
+        if (s->peer[i].node.node == n->node && s->peer[i].node.incarnation > n->incarnation)
+            return true;
+    return false;
 }
 
 static uint32_t joiners(const struct shard *s)
@@ -84,7 +98,8 @@ static uint32_t joiners(const struct shard *s)
 
 void on_join(struct shard *s, struct conn *c, const struct msg_join *m)
 {
-    if (s->role != SHARD_PRIMARY || !m->self.node || m->self.node == s->self.node)
+    if (s->role != SHARD_PRIMARY || !m->self.node || m->self.node == s->self.node ||
+        is_of_the_past(s, &m->self))
         return;
     struct peer *p = peer_of_node(s, &m->self);
     bool member = view_index(&s->view, &m->self) > 0;
@@ -208,17 +223,25 @@ static void end_snapshot(struct shard *s, struct peer *p)
     shard_send(s, p->conn, &m, MSG_SNAP_END, sizeof m);
 }
 
+/* Of the log, with what is under way. */
+static uint64_t bytes_behind(const struct shard *s, const struct peer *p)
+{
+    return p->acked == s->position
+               ? 0 : s->log.end - s->log.at[(p->acked + 1) & s->log.at_mask].offset;
+}
+
 static void propose_with(struct shard *s, struct peer *p)
 {
     struct shard_view want = s->view;
     struct join *j = &p->join;
-    if (s->proposing || want.nmembers == 3 || p->acked < j->end_position)
+    if (s->proposing || want.nmembers == 3 || p->acked < j->end_position ||
+        s->commit < j->end_position)
         return;
-    if (!j->gates && s->position - p->acked <= CAUGHT_UP_ENTRIES) {
+    if (!j->gates && bytes_behind(s, p) <= APPEND_WINDOW_BYTES) {
         j->gates = true;
         j->gate = s->commit;
     }
-    if (!j->gates || p->acked < j->gate)
+    if (!j->gates || p->acked < j->gate || !drop_earlier(s, &p->node))
         return;
     want.members[want.nmembers++] = p->node;
     shard_note(s, "proposing a view with node %u, caught up at position %lu", p->node.node,
