@@ -360,6 +360,24 @@ static void test_backup_lost_and_back(void **state)
     }
 }
 
+/* An observer who asks one replica after the other finds the same marks. */
+static void test_marks_agree(void **state)
+{
+    (void)state;
+    uint64_t position[2], digest[2];
+    struct rig *r = start_pair(7);
+    load(r, 6000, 10);
+    rig_check_same(r, 0, 1);
+    for (int i = 0; i < 2; i++)
+        shard_mark_get(r->shard[i], &position[i], &digest[i]);
+    CHECK(digest[0] && position[0] && position[0] % SHARD_MARK_EVERY == 0 &&
+              rig_status(r, 0).position - position[0] <= SHARD_MARK_EVERY,
+          "mark at %lu", (unsigned long)position[0]);
+    assert_int_equal(position[1], position[0]);
+    assert_int_equal(digest[1], digest[0]);
+    rig_free(r);
+}
+
 static void test_three_members_lossy(void **state)
 {
     (void)state;
@@ -404,6 +422,7 @@ int main(void)
         cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_promotion_of_the_shorter_log),
         cmocka_unit_test(test_backup_lost_and_back),
+        cmocka_unit_test(test_marks_agree),
         cmocka_unit_test(test_three_members_lossy),
         cmocka_unit_test(test_fresh_view_of_two),
     };
