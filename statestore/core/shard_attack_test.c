@@ -344,6 +344,175 @@ static void test_scan_over_a_promotion(void **state)
     rig_free(r);
 }
 
+/* --- three copies, crashes at any time -------------------------------------------- */
+
+enum { UNTOLD_MAX = 512, SEQS_MAX = 16384 };
+struct three {
+    struct rig *r;
+    uint64_t boot[RIG_SHARDS];
+    uint32_t seqs;            /* so many were used */
+    bool is_key[SEQS_MAX];    /* of an insertion, of a key of that number */
+    uint32_t promotions, copies3;
+};
+
+static void three_boot(struct three *h, int shard)
+{
+    h->boot[shard] = rig_node(shard).incarnation + h->r->now;
+    rig_boot(h->r, shard, (struct shard_config){0});
+}
+
+/* Alive, and what the view names. */
+static bool is_member(const struct three *h, int shard)
+{
+    const struct shard_view *v = &h->r->view;
+    for (uint32_t i = 0; i < v->nmembers; i++)
+        if (h->r->shard[shard] && v->members[i].node == (uint32_t)shard + 1 &&
+            v->members[i].incarnation >= h->boot[shard])
+            return true;
+    return false;
+}
+
+static void dial_primary(struct three *h)
+{
+    for (int i = 0; i < RIG_SHARDS; i++)
+        for (int k = 0; k < i; k++)
+            rig_disconnect(h->r, i, k);
+    for (int i = 0; i < RIG_SHARDS; i++)
+        if (i != h->r->primary && h->r->shard[i])
+            rig_connect_backup(h->r, i, h->r->primary);
+}
+
+/* The members that live, one of them in front. */
+static void three_promote(struct three *h, int first)
+{
+    struct rig *r = h->r;
+    struct shard_view next = {.epoch = r->view.epoch + 1, .nmembers = 1};
+    for (uint32_t i = 0; i < r->view.nmembers; i++) {
+        int shard = (int)r->view.members[i].node - 1;
+        if (shard == first)
+            next.members[0] = r->view.members[i];
+        else if (is_member(h, shard))
+            next.members[next.nmembers++] = r->view.members[i];
+    }
+    r->view = next;
+    r->primary = first;
+    r->answer_to = -1;
+    h->promotions++;
+    rig_set_view(r, first);
+    dial_primary(h);
+    rig_client_connect(r, RIG_CLIENT);
+}
+
+static void three_crash(struct three *h)
+{
+    struct rig *r = h->r;
+    int victim = (int)(rig_random(r) % RIG_SHARDS), heir = -1;
+    for (int i = 0; i < RIG_SHARDS; i++)
+        if (i != victim && is_member(h, i) && (heir < 0 || rig_random(r) % 2))
+            heir = i;
+    if (!r->shard[victim] || heir < 0)
+        return;
+    rig_crash(r, victim);
+    if (victim == r->primary)
+        three_promote(h, heir);
+}
+
+static void three_insert(struct three *h, uint32_t key)
+{
+    insert(FLOWS, key % 8, key);
+    rig_submit_as(h->r, &t, key);
+}
+
+/* Everything is asked for until it is answered; nothing ran twice. */
+static void three_settle(struct three *h, uint32_t from)
+{
+    struct rig *r = h->r;
+    for (uint32_t key = from; key <= h->seqs; key++) {
+        const struct txn_result_head *res;
+        for (int i = 0; !(res = rig_result(r, key)) || res->status == TXN_NOT_PRIMARY ||
+                        res->status == TXN_BUSY; i++) {
+            CHECK(i < 500, "key %u is not answered", key);
+            if (i % 20 == 0)
+                three_insert(h, key);
+            rig_run(r, 1);
+        }
+        CHECK(res->status == TXN_OK, "key %u: status %d", key, res->status);
+    }
+    r->ack = h->seqs;
+}
+
+static void three_check_all(struct three *h)
+{
+    struct rig *r = h->r;
+    r->seq = h->seqs;
+    for (uint32_t key = 1; key <= h->seqs; key += 1 + (uint32_t)(rig_random(r) % 16)) {
+        if (!h->is_key[key])
+            continue;
+        get(FLOWS, key % 8, key);
+        const struct txn_result_head *res = rig_await(r, rig_submit(r, &t));
+        CHECK(res->status == TXN_OK && txn_result_first(res)->res == RES_HIT,
+              "key %u was told and is gone", key);
+        r->ack = r->seq;
+    }
+    h->seqs = (uint32_t)r->seq;
+    rig_results_clear(r);
+}
+
+static void three_round(struct three *h)
+{
+    struct rig *r = h->r;
+    uint32_t from = h->seqs + 1;
+    int away = (int)(rig_random(r) % RIG_SHARDS);
+    r->drop = (uint32_t)(rig_random(r) % 3) * 60;
+    r->twice = r->swap = (uint32_t)(rig_random(r) % 2) * 100;
+    r->cut[away] = away != r->primary && rig_random(r) % 2;
+    for (uint32_t n = (uint32_t)(rig_random(r) % (UNTOLD_MAX / 2)); n; n--) {
+        CHECK(h->seqs + 1 < SEQS_MAX, "too long");
+        h->is_key[++h->seqs] = true;
+        three_insert(h, h->seqs);
+        if (rig_random(r) % 8 == 0)
+            rig_deliver(r);
+        if (rig_random(r) % 32 == 0)
+            rig_run(r, 1 + rig_random(r) % 8);
+        if (rig_random(r) % 150 == 0)
+            three_crash(h);
+    }
+    h->copies3 += rig_status(r, r->primary).copies == 3;
+    three_crash(h);
+    r->cut[away] = false;
+    three_settle(h, from);
+    for (int i = 0; i < RIG_SHARDS; i++)
+        if (!r->shard[i]) {
+            three_boot(h, i);
+            rig_connect_backup(r, i, r->primary);
+        }
+    rig_run(r, rig_random(r) % 400);
+    three_check_all(h);
+}
+
+static void test_three_copies_and_crashes(void **state)
+{
+    (void)state;
+    static struct three h;
+    uint32_t promotions = 0, copies3 = 0;
+    for (uint64_t seed = 1; seed <= 40; seed++) {
+        h = (struct three){.r = start_alone(seed, RIG_SHARDS)};
+        for (int i = 0; i < RIG_SHARDS; i++)
+            h.boot[i] = rig_node(i).incarnation + 1000;
+        dial_primary(&h);
+        for (int round = 0; round < 12; round++)
+            three_round(&h);
+        h.r->drop = 0;
+        rig_run_until_copies(h.r, 3);
+        rig_check_same(h.r, 0, 1);
+        rig_check_same(h.r, 1, 2);
+        promotions += h.promotions;
+        copies3 += h.copies3;
+        rig_free(h.r);
+    }
+    CHECK(promotions > 40 && copies3 > 40, "%u promotions, %u", promotions, copies3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -355,6 +524,7 @@ int main(void)
         cmocka_unit_test(test_join_of_an_earlier_incarnation),
         cmocka_unit_test(test_two_incarnations_of_a_joiner),
         cmocka_unit_test(test_scan_over_a_promotion),
+        cmocka_unit_test(test_three_copies_and_crashes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
