@@ -203,6 +203,10 @@ static int keep_result(struct shard *s, uint8_t slot, uint64_t client, uint64_t 
     if (!k)
         return -ENOMEM;
     k->position = position;
+    /* A joiner's slots are of different positions, so it may meet a result before
+     * the watermark that let it happen. */
+    if (seq > c->ack + MSG_CLIENT_WINDOW)
+        client_acked(s, c, seq - MSG_CLIENT_WINDOW);
     int err = client_keep(s, c, k, true) ? 0 : -ENOMEM;
     kept_put(s, k);
     return err;
