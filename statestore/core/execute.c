@@ -189,8 +189,10 @@ static int op_get(struct shard *s, int i, const struct txn_op *op, struct found 
     result_entry(s, i, f->exists ? RES_HIT : RES_ABSENT, f);
     if (!f->exists)
         return op->flags & TXN_STOP_IF_ABSENT ? OP_STOP : OP_NEXT;
-    if (op->flags & TXN_TOUCH && f->rec != REC_NONE)
-        plan_touch(s, f->t, f->rec);
+    /* In the working set it may be for another's sake: a child's, a counter's. */
+    uint32_t rec = f->w && !f->w->replaced ? f->w->rec : f->rec;
+    if (op->flags & TXN_TOUCH && rec != REC_NONE)
+        plan_touch(s, f->t, rec);
     return op->flags & TXN_SKIP_IF_PRESENT ? op->skip : OP_NEXT;
 }
 
