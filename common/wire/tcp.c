@@ -15,7 +15,7 @@
  * then does `open` turn false. A send that fails leaves that to recv, too.
  *
  * Host names are resolved in tcp_connect and tcp_listen by getaddrinfo, which
- * may block on the resolver; literal addresses never block.
+ * may block on the resolver; literal addresses and localhost never block.
  */
 #include "common/wire/channel.h"
 
@@ -28,6 +28,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -342,7 +343,10 @@ static int resolve(const char *address, int flags, struct addrinfo **found, uint
     char service[8];
     snprintf(service, sizeof service, "%u", *port);
     hints.ai_flags |= AI_NUMERICSERV;
-    int why = getaddrinfo(host, service, &hints, found);
+    bool loopback = strcasecmp(host, "localhost") == 0; /* RFC 6761 6.3: no need to look it up */
+    if (loopback)
+        hints.ai_flags &= ~AI_PASSIVE;
+    int why = getaddrinfo(loopback ? NULL : host, service, &hints, found);
     if (why == 0)
         return 0;
     snprintf(err, err_len, "cannot resolve host '%s': %s; write an address, or a name that resolves",
