@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # What `make run`, `make check` and `make check-long` do once the dev build is there.
 #   run.sh demo        the demo: exit status is its verdict
-#   run.sh check       sanitizer builds of the unit and simulator tests, then every
-#                      test of the dev build; ends with ctest's summary
+#   run.sh check       sanitizer builds of the unit and simulator tests, the fuzzers,
+#                      then every test of the dev build; ends with ctest's summary
 #   run.sh check-long  the same, with the tests labelled `long`
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -33,13 +33,15 @@ demo)
   exec "${as_root[@]}" python3 tests/net/demo.py --build build/dev "$@"
   ;;
 check | check-long)
-  not_long=(-LE long)
-  [ "$1" = check-long ] && not_long=()
+  leave_out='fuzz|long'
+  [ "$1" = check-long ] && leave_out=fuzz
   status=0
   sanitized asan unit_tests 'unit|sim' || status=1
   sanitized tsan thread_tests threads || status=1
-  echo "== dev: all tests"
-  "${as_root[@]}" ctest --test-dir build/dev -j2 --output-on-failure --no-tests=error "${not_long[@]}" || status=1
+  echo "== fuzzers, with their coverage"
+  ctest --test-dir build/dev -V --no-tests=error -L fuzz || status=1
+  echo "== dev: all other tests"
+  "${as_root[@]}" ctest --test-dir build/dev -j2 --output-on-failure --no-tests=error -LE "$leave_out" || status=1
   [ $status = 0 ] || echo "FAILED: see above" >&2
   exit $status
   ;;
