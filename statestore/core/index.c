@@ -103,8 +103,8 @@ void part_prefetch_bucket(const struct table *t, uint8_t slot, uint64_t hash)
     const struct index *ix = &t->part[slot].index;
     if (!ix->buckets)
         return;
-    __builtin_prefetch(&ix->buckets[first_of(ix, hash)]);
-    __builtin_prefetch(&ix->buckets[second_of(ix, hash)]);
+    bring_near(&ix->buckets[first_of(ix, hash)]);
+    bring_near(&ix->buckets[second_of(ix, hash)]);
 }
 
 static bool prefetch_from(const struct table *t, uint8_t slot, const struct bucket *b,
@@ -113,11 +113,7 @@ static bool prefetch_from(const struct table *t, uint8_t slot, const struct buck
     uint32_t m = ways_with(b, print);
     if (!m)
         return false;
-    uint32_t rec = b->rec[__builtin_ctz(m) / 2];
-    const uint8_t *line = (const uint8_t *)record_at(t, slot, rec);
-    for (int i = 0; i < t->record_lines; i++)
-        __builtin_prefetch(line + i * LINE_BYTES);
-    __builtin_prefetch(meta_at(t, slot, rec));
+    record_prefetch(t, slot, b->rec[__builtin_ctz(m) / 2]);
     return true;
 }
 

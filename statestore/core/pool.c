@@ -78,6 +78,27 @@ uint32_t pool_find(const struct table *t, uint8_t slot, uint32_t index)
     return p ? p->rec[pool_dense(index)] : REC_NONE;
 }
 
+void pool_prefetch(const struct table *t, uint8_t slot)
+{
+    const struct pool_part *p = t->part[slot].pool;
+    if (p)
+        bring_near(p);
+}
+
+void pool_prefetch_number(const struct table *t, uint8_t slot, uint32_t index)
+{
+    const struct pool_part *p = t->part[slot].pool;
+    if (p)
+        bring_near(&p->rec[pool_dense(index)]);
+}
+
+void pool_prefetch_record(const struct table *t, uint8_t slot, uint32_t index)
+{
+    uint32_t rec = pool_find(t, slot, index);
+    if (rec != REC_NONE)
+        record_prefetch(t, slot, rec);
+}
+
 static void swap_free(struct pool_part *p, uint32_t i, uint32_t j)
 {
     uint32_t a = p->free[i], b = p->free[j];

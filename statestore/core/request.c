@@ -108,26 +108,61 @@ static const struct txn_head *txn_after(const struct txn_head *t)
     return (const struct txn_head *)((const uint8_t *)t + t->bytes);
 }
 
-/* First the buckets, then the records, of the first key of each txn. */
-struct hint { const uint8_t *key; uint64_t hash; struct table *t; uint8_t slot; };
+/* The first key of a txn. */
+struct hint {
+    const uint8_t *key;       /* NULL: none that can be looked up ahead */
+    struct table *t;
+    uint64_t hash;            /* not of a pool's */
+    uint32_t index;           /* a pool's */
+    uint8_t slot;
+    bool pool;
+};
 
+static struct hint hint_of(const struct shard *s, const struct txn_head *t)
+{
+    const struct txn_op *op = txn_first(t);
+    struct table *table = op->table < s->tables ? s->table[op->table] : NULL;
+    struct hint h = {.t = table, .slot = t->slot};
+    if (!table || op->npatch || op->key_len != table->schema.key_size)
+        return h;
+    h.pool = table->schema.kind == TABLE_POOL;
+    if (h.pool)
+        memcpy(&h.index, txn_key(op), sizeof h.index);
+    else
+        h.hash = table_hash(table, txn_key(op), op->key_len);
+    /* Nobody has checked the index yet. */
+    if (!h.pool || (h.index < table->schema.max_entries && slot_of_index(h.index) == t->slot))
+        h.key = txn_key(op);
+    return h;
+}
+
+/* Brings near what the first keys need, step by step for all of them, so that
+ * the misses of one step overlap: part; bucket or pool; (number); record. */
 static void prefetch(const struct shard *s, const struct txn_head *t, struct hint *hints,
                      uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++, t = txn_after(t)) {
-        const struct txn_op *op = txn_first(t);
-        struct table *table = op->table < s->tables ? s->table[op->table] : NULL;
-        hints[i].key = NULL;
-        if (!table || table->schema.kind == TABLE_POOL || op->npatch ||
-            op->key_len != table->schema.key_size)
-            continue;
-        hints[i] = (struct hint){txn_key(op), table_hash(table, txn_key(op), op->key_len), table,
-                                 t->slot};
-        part_prefetch_bucket(table, t->slot, hints[i].hash);
+        hints[i] = hint_of(s, t);
+        if (hints[i].key)
+            part_prefetch(hints[i].t, hints[i].slot);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        const struct hint *h = &hints[i];
+        if (h->key && h->pool)
+            pool_prefetch(h->t, h->slot);
+        else if (h->key)
+            part_prefetch_bucket(h->t, h->slot, h->hash);
     }
     for (uint32_t i = 0; i < n; i++)
-        if (hints[i].key)
-            part_prefetch_record(hints[i].t, hints[i].slot, hints[i].hash);
+        if (hints[i].key && hints[i].pool)
+            pool_prefetch_number(hints[i].t, hints[i].slot, hints[i].index);
+    for (uint32_t i = 0; i < n; i++) {
+        const struct hint *h = &hints[i];
+        if (h->key && h->pool)
+            pool_prefetch_record(h->t, h->slot, h->index);
+        else if (h->key)
+            part_prefetch_record(h->t, h->slot, h->hash);
+    }
 }
 
 static enum txn_status why_not(const struct shard *s, const struct client *c)

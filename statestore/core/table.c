@@ -18,9 +18,10 @@ static uint8_t lines_for(uint32_t payload)
 struct table *table_create(const struct table_schema *schema, uint8_t id, uint64_t seed,
                            uint64_t *memory_bytes)
 {
-    struct table *t = calloc(1, sizeof *t);
+    struct table *t = aligned_alloc(_Alignof(struct table), sizeof *t);
     if (!t)
         return NULL;
+    memset(t, 0, sizeof *t);
     t->schema = *schema;
     t->id = id;
     t->record_lines = lines_for(schema->key_size + schema->value_size + 4);
@@ -41,10 +42,10 @@ static uint64_t chunk_bytes(const struct table *t, uint32_t c)
 void part_clear(struct table *t, uint8_t slot)
 {
     struct part *p = &t->part[slot];
-    for (uint32_t c = 0; c < CHUNKS_MAX && p->lines[c]; c++) {
+    for (uint32_t c = 0; c < CHUNKS_MAX && p->chunk[c].lines; c++) {
         *t->memory_bytes -= chunk_bytes(t, c);
-        free(p->lines[c]);
-        free(p->metas[c]);
+        free(p->chunk[c].lines);
+        free(p->chunk[c].metas);
     }
     index_destroy(t, &p->index);
     pool_close(t, slot);
@@ -81,8 +82,7 @@ static bool add_chunk(struct table *t, struct part *p)
         free(metas);
         return false;
     }
-    p->lines[c] = lines;
-    p->metas[c] = metas;
+    p->chunk[c] = (struct chunk){lines, metas};
     p->room += (uint32_t)records;
     *t->memory_bytes += chunk_bytes(t, c);
     return true;

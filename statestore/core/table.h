@@ -101,15 +101,20 @@ struct pool_part {
     uint64_t logged, ready, end;
 };
 
+struct chunk {                /* lines NULL: not allocated yet */
+    uint8_t *lines;
+    struct meta *metas;
+};
+
+/* Its first cache line is all that a look-up needs but the chunk's. */
 struct part {
     struct index index;
-    uint8_t *lines[CHUNKS_MAX];
-    struct meta *metas[CHUNKS_MAX];
+    struct pool_part *pool;   /* made at first use */
     uint32_t high;            /* record numbers below it were in use once */
     uint32_t room;            /* record numbers that have memory */
     uint32_t free_head, free_count;
     uint32_t entries;
-    struct pool_part *pool;   /* made at first use */
+    struct chunk chunk[CHUNKS_MAX] __attribute__((aligned(64)));
 };
 
 struct table {
@@ -123,6 +128,13 @@ struct table {
     uint64_t *memory_bytes;   /* the shard's account */
     struct part part[LETHE_SLOTS];
 };
+
+/* A load whose result nobody waits for, not a prefetch: a processor may drop a
+ * prefetch whose page is not in its TLB, and here it hardly ever is. */
+static inline void bring_near(const void *at)
+{
+    (void)*(const volatile uint8_t *)at;
+}
 
 struct table *table_create(const struct table_schema *schema, uint8_t id, uint64_t seed,
                            uint64_t *memory_bytes);
@@ -139,6 +151,12 @@ uint64_t part_reserve_cost(const struct table *t, uint8_t slot, uint32_t more);
 uint64_t table_hash(const struct table *t, const void *key, uint32_t len);
 /* The record of a key, or REC_NONE. Not for pools. */
 uint32_t part_find(const struct table *t, uint8_t slot, const void *key, uint64_t hash);
+/* Brings a look-up's memory near, in this order and with other work between:
+ * each step reads what the one before it fetched. */
+static inline void part_prefetch(const struct table *t, uint8_t slot)
+{
+    bring_near(&t->part[slot]);
+}
 void part_prefetch_bucket(const struct table *t, uint8_t slot, uint64_t hash);
 void part_prefetch_record(const struct table *t, uint8_t slot, uint64_t hash);
 
@@ -157,12 +175,12 @@ static inline uint32_t chunk_of(uint32_t rec, uint32_t *in_chunk)
 static inline struct record *record_at(const struct table *t, uint8_t slot, uint32_t rec)
 {
     uint32_t i, c = chunk_of(rec, &i);
-    return (struct record *)(t->part[slot].lines[c] + (size_t)i * t->record_lines * LINE_BYTES);
+    return (struct record *)(t->part[slot].chunk[c].lines + (size_t)i * t->record_lines * LINE_BYTES);
 }
 static inline struct meta *meta_at(const struct table *t, uint8_t slot, uint32_t rec)
 {
     uint32_t i, c = chunk_of(rec, &i);
-    return &t->part[slot].metas[c][i];
+    return &t->part[slot].chunk[c].metas[i];
 }
 static inline rec_ref ref_make(uint8_t table, uint8_t slot, uint32_t rec)
 {
@@ -186,6 +204,15 @@ uint64_t index_reserve_cost(const struct table *t, uint8_t slot, uint32_t more);
 void index_put(struct index *ix, uint64_t hash, uint32_t rec);
 void index_drop(struct index *ix, uint64_t hash, uint32_t rec);
 
+/* Of a record that exists: its lines and its meta. */
+static inline void record_prefetch(const struct table *t, uint8_t slot, uint32_t rec)
+{
+    const uint8_t *line = (const uint8_t *)record_at(t, slot, rec);
+    for (int i = 0; i < t->record_lines; i++)
+        bring_near(line + i * LINE_BYTES);
+    bring_near(meta_at(t, slot, rec));
+}
+
 /* --- pool.c ----------------------------------------------------------------- */
 
 /* Number of indexes of a pool of `indexes` that belong to the slot. */
@@ -202,6 +229,10 @@ static inline uint32_t pool_index(uint8_t slot, uint32_t dense)
 bool pool_open(struct table *t, uint8_t slot);
 void pool_close(struct table *t, uint8_t slot);
 uint32_t pool_find(const struct table *t, uint8_t slot, uint32_t index);
+/* As for parts, after part_prefetch. The index is of the slot and of the pool. */
+void pool_prefetch(const struct table *t, uint8_t slot);
+void pool_prefetch_number(const struct table *t, uint8_t slot, uint32_t index);
+void pool_prefetch_record(const struct table *t, uint8_t slot, uint32_t index);
 /* Lets indexes whose rest is over be promised again. */
 void pool_mature(struct pool_part *p, uint64_t now_ms);
 /* Promises a random free index: false if there is none. pool_unpromise takes
