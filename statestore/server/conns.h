@@ -36,6 +36,7 @@ struct conn {
     uint16_t place;
     uint8_t kind;             /* enum conn_kind */
     bool ready, dirty, doomed;
+    bool signalled;           /* an event came while it still had frames to be read */
     bool quiet;               /* its closing is no news for the log */
     int fd;                   /* in the epoll set, -1: none, polled each turn */
     uint64_t opened_ms;

@@ -148,6 +148,18 @@ static bool may_read(const struct loop *l, const struct conn *c)
            conn_backlog(c) <= BACKLOG_PAUSE_BYTES;
 }
 
+/* A channel that emptied its socket once says "nothing" before it asks the
+ * kernel again. If an event came since, that event was for bytes not read yet,
+ * and it will not come twice: so ask again. */
+static const void *next_frame(struct conn *c, uint32_t *bytes)
+{
+    const void *frame = channel_recv(c->channel, bytes);
+    if (frame || !c->signalled)
+        return frame;
+    c->signalled = false;
+    return channel_recv(c->channel, bytes);
+}
+
 /* True: it may have more for us at once. */
 static bool serve(struct loop *l, struct conn *c, bool *worked)
 {
@@ -159,7 +171,7 @@ static bool serve(struct loop *l, struct conn *c, bool *worked)
         uint32_t bytes;
         if (!may_read(l, c))
             return false;
-        const void *frame = channel_recv(c->channel, &bytes);
+        const void *frame = next_frame(c, &bytes);
         if (!frame)
             return false;
         *worked = true;
@@ -262,6 +274,12 @@ int loop_adopt(struct loop *l, struct channel *channel)
     return rc;
 }
 
+static void signalled(struct loop *l, struct conn *c)
+{
+    c->signalled = c->ready;
+    loop_make_ready(l, c);
+}
+
 /* Waits and marks who is ready. True if anything was. */
 static bool wait_events(struct loop *l, int timeout_ms)
 {
@@ -275,7 +293,7 @@ static bool wait_events(struct loop *l, int timeout_ms)
         else if (who == EVENT_WAKE)
             take_inbox(l);
         else if (l->conns.all[who].channel)
-            loop_make_ready(l, &l->conns.all[who]);
+            signalled(l, &l->conns.all[who]);
     }
     if (l->accept_more)
         accept_some(l);

@@ -132,6 +132,7 @@ static void test_a_backup_may_go_and_come_back_while_writes_go_on(void **state)
         while (copies(2) < 2) {
             user_insert_many(&u, key, 300);
             key += 300;
+            nap(); /* others need the processors, too */
         }
         user_insert_many(&u, key, 300);
         key += 300;
@@ -206,9 +207,9 @@ static void test_a_drain_waits_for_the_backup(void **state)
     failure_timeout_ms = 20000; /* a hanging backup stays in the view */
     start_primary(1, false);
     start_backup(1, false);
+    WAIT_FOR((store_poll(backup) || true) && copies(1) == 2);
     user_open(&u, 1, dial, NULL);
-    WAIT_FOR((store_poll(backup) || true) && user_turn(&u) && lethe_ready(u.client) &&
-             copies(1) == 2);
+    WAIT_FOR((store_poll(backup) || true) && user_turn(&u) && lethe_ready(u.client));
     assert_true(user_insert(&u, 7));
     lethe_flush(u.client);
     WAIT_FOR(user_turn(&u) && snapshot_of(primary, 0).status.waiting == 1);

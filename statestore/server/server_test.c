@@ -2,6 +2,7 @@
 /* One store in this process, its threads, tcp and inproc; well and badly
  * behaved peers. */
 #include <arpa/inet.h>
+#include <netinet/tcp.h>
 
 #include "statestore/server/harness.h"
 
@@ -182,6 +183,47 @@ static void test_a_drain_answers_what_is_held(void **state)
     lethe_client_destroy(u.client);
 }
 
+static void ask_status(int fd, uint64_t first, uint32_t n)
+{
+    static struct msg_status burst[64];
+    for (uint32_t i = 0; i < n; i++) {
+        burst[i].nonce = first + i;
+        msg_head_set(&burst[i], MSG_STATUS, sizeof burst[i], 0, 0);
+    }
+    raw_send(fd, burst, n * sizeof burst[0]);
+}
+
+static void expect_status(int fd, uint64_t first, uint32_t n)
+{
+    struct msg_status_is is;
+    for (uint32_t i = 0; i < n; i++) {
+        CHECK(raw_frame(fd, &is, sizeof is) == sizeof is, "no answer to %lu", first + i);
+        assert_int_equal(is.nonce, first + i);
+    }
+}
+
+/* What arrives while the store still works on more frames than it reads in one
+ * turn is answered without anything else having to happen. */
+static void test_nothing_that_arrives_meanwhile_is_forgotten(void **state)
+{
+    enum { FIRST = 64, MEANWHILE = 4, ROUNDS = 200 };
+    struct store_config config = store_of(1);
+    struct store *s = start(&config);
+    struct msg_welcome welcome;
+    int one = 1, fd = raw_connect(store_port(s, 0));
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    raw_hello(fd, ROLE_CLIENT);
+    assert_int_equal(raw_frame(fd, &welcome, sizeof welcome), sizeof welcome);
+    for (uint64_t round = 0; round < ROUNDS; round++) {
+        ask_status(fd, 0, FIRST);
+        expect_status(fd, 0, 1);
+        ask_status(fd, FIRST, MEANWHILE);
+        expect_status(fd, 1, FIRST + MEANWHILE - 1);
+    }
+    close(fd);
+    store_stop(s);
+}
+
 /* --- peers that misbehave ---------------------------------------------------------------- */
 
 static void test_garbage_closes(void **state)
@@ -358,6 +400,7 @@ int main(void)
         cmocka_unit_test(test_two_hundred_connections),
         cmocka_unit_test(test_position_and_digest_belong_together),
         cmocka_unit_test(test_a_drain_answers_what_is_held),
+        cmocka_unit_test(test_nothing_that_arrives_meanwhile_is_forgotten),
         cmocka_unit_test(test_garbage_closes),
         cmocka_unit_test(test_a_wrong_hello_is_answered_with_a_sentence),
         cmocka_unit_test(test_half_open_connections_are_closed),
