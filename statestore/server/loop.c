@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Turns, readiness, sleeping (loop.h). epoll is edge-triggered: a connection
  * stands in the ready list until its channel has nothing and is armed, so an
- * event is never asked for twice and none is lost. */
+ * event is never asked for twice and none is lost.
+ *
+ * Spinning, a loop does without system calls where it can: a channel that is
+ * cheap to ask stays in the ready list unarmed (so its writer need not ring,
+ * either), and epoll is then asked every LOOK_US only. */
 #include "statestore/server/loop_impl.h"
 
 #include <errno.h>
@@ -178,12 +182,20 @@ static bool serve(struct loop *l, struct conn *c, bool *worked)
         edge_frame(l, c, frame, bytes);
         if (c->doomed)
             return false;
+        if (c->channel->cheap) /* its reader works on meanwhile */
+            channel_flush(c->channel);
     }
     return true;
 }
 
+static bool spins(const struct loop *l)
+{
+    return l->now_us < l->spin_until_us;
+}
+
 /* Which connections of the ready list stay in it: those with more to read, those
- * that may not be read now, and those without a descriptor to wake us. */
+ * that may not be read now, those without a descriptor to wake us, and those
+ * that are cheaper to look at again. */
 static bool stays(struct loop *l, struct conn *c, bool more)
 {
     if (c->doomed)
@@ -192,7 +204,7 @@ static bool stays(struct loop *l, struct conn *c, bool more)
         loop_doom(l, c, c->channel->why[0] ? c->channel->why : "closed by the peer");
         return false;
     }
-    if (more || c->fd < 0 || !may_read(l, c))
+    if (more || c->fd < 0 || !may_read(l, c) || (c->channel->cheap && spins(l)))
         return true;
     return !channel_arm(c->channel);
 }
@@ -286,6 +298,7 @@ static bool wait_events(struct loop *l, int timeout_ms)
     struct epoll_event events[EVENTS_PER_TURN];
     int n = epoll_wait(l->epoll_fd, events, EVENTS_PER_TURN, timeout_ms);
     update_now(l);
+    l->looked_us = l->now_us;
     for (int i = 0; i < n; i++) {
         uint32_t who = events[i].data.u32;
         if (who == EVENT_LISTEN)
@@ -375,9 +388,21 @@ bool loop_stopped(const struct loop *l)
 
 /* --- turns ----------------------------------------------------------------------------------------- */
 
+/* Somebody in the ready list may be read without epoll's word. */
+static bool has_ready(const struct loop *l)
+{
+    for (uint32_t i = 0; i < l->nready; i++)
+        if (may_read(l, &l->conns.all[l->ready[i]]))
+            return true;
+    return false;
+}
+
 static bool turn(struct loop *l, int timeout_ms)
 {
-    bool worked = wait_events(l, timeout_ms);
+    bool worked = false;
+    update_now(l);
+    if (!spins(l) || !has_ready(l) || l->now_us >= l->looked_us + LOOK_US)
+        worked = wait_events(l, timeout_ms);
     worked |= serve_ready(l);
     tick(l);
     link_turn(l);
@@ -394,12 +419,7 @@ static bool turn(struct loop *l, int timeout_ms)
 /* A ready list of nothing but connections that may not be read lets us sleep. */
 static bool can_sleep(const struct loop *l)
 {
-    if (l->accept_more)
-        return false;
-    for (uint32_t i = 0; i < l->nready; i++)
-        if (may_read(l, &l->conns.all[l->ready[i]]))
-            return false;
-    return true;
+    return !l->accept_more && !has_ready(l);
 }
 
 static int sleep_ms(const struct loop *l)
@@ -420,13 +440,14 @@ static int sleep_ms(const struct loop *l)
 
 bool loop_turn(struct loop *l)
 {
+    l->spin_until_us = UINT64_MAX; /* nobody will sleep on our descriptors */
     return turn(l, 0);
 }
 
 void loop_run(struct loop *l)
 {
     while (!loop_stopped(l)) {
-        bool spin = l->now_us < l->spin_until_us || !can_sleep(l);
+        bool spin = spins(l) || !can_sleep(l);
         if (turn(l, spin ? 0 : sleep_ms(l)))
             l->spin_until_us = l->now_us + l->config.spin_us;
     }

@@ -24,6 +24,7 @@ enum {
     INBOX_MAX = 64,
     PUBLISH_MS = 50,
     SWEEP_MS = 100,
+    LOOK_US = 20,             /* while spinning epoll is asked that often; see spins */
     DRAIN_MS = 3000,          /* a drain takes no longer */
     LINK_DELAY_MIN_MS = 10,
     LINK_DELAY_MAX_MS = 1000,
@@ -59,6 +60,7 @@ struct loop {
     int epoll_fd, wake_fd;
     uint64_t now_us, now_ms;
     uint64_t spin_until_us;
+    uint64_t looked_us;       /* at epoll, last */
     uint64_t sweep_ms;
     uint64_t drain_until_ms;  /* 0: not draining */
     bool changed;             /* since the last snapshot */
