@@ -9,6 +9,10 @@
  * request must not find the guard passing after the first one was refused.
  * Plain reads are not kept: they are simply done again.
  *
+ * What is kept for one client is bounded: beyond CLIENT_KEPT_BYTES a primary
+ * answers TXN_BUSY, except close to the watermark, where the answers are that
+ * let the client acknowledge.
+ *
  * Two watermarks: `ack` moved by log entries, the same on every replica;
  * `seen_ack` what the client told this replica. At or below either nothing
  * executes. The watermark of a client that only reads gets an entry of its own
@@ -102,6 +106,18 @@ static struct kept **ring_at(const struct client *c, uint64_t seq)
     return &c->ring[seq & (c->room - 1)];
 }
 
+static uint32_t kept_size(const struct kept *k)
+{
+    return 1u << (k->class + KEPT_CLASS_FIRST_BITS);
+}
+
+static void ring_clear(struct shard *s, struct client *c, struct kept **at)
+{
+    c->kept_bytes -= kept_size(*at);
+    forget(s, *at);
+    *at = NULL;
+}
+
 /* Room for seqs up to `seq`, which is within the window. */
 bool client_reach(struct client *c, uint64_t seq)
 {
@@ -136,8 +152,9 @@ bool client_keep(struct shard *s, struct client *c, struct kept *k, bool replica
         return false;
     struct kept **at = ring_at(c, k->seq);
     if (*at)
-        forget(s, *at);
+        ring_clear(s, c, at);
     *at = k;
+    c->kept_bytes += kept_size(k);
     k->refs++;
     if (replicated)
         list_in_slot(s, k);
@@ -150,10 +167,8 @@ static void forget_range(struct shard *s, struct client *c, uint64_t from, uint6
         from = to - c->room;
     for (uint64_t seq = from + 1; seq <= to; seq++) {
         struct kept **at = ring_at(c, seq);
-        if (!*at || (*at)->seq > to)
-            continue;
-        forget(s, *at);
-        *at = NULL;
+        if (*at && (*at)->seq <= to)
+            ring_clear(s, c, at);
     }
 }
 
@@ -220,7 +235,7 @@ static void forget_all(struct shard *s, struct client *c)
 {
     for (uint32_t i = 0; i < c->room; i++)
         if (c->ring[i])
-            forget(s, c->ring[i]);
+            ring_clear(s, c, &c->ring[i]);
     free(c->ring);
     c->ring = NULL;
     c->room = 0;
@@ -260,8 +275,8 @@ void slot_discard(struct shard *s, uint8_t slot)
     s->digest -= slot_entries_digest(s, slot) + slot_digest(slot, s->slot[slot].seq);
     while (s->slot[slot].results) {
         struct kept *k = s->slot[slot].results;
-        *ring_at(client_find(s, k->client), k->seq) = NULL;
-        forget(s, k);
+        struct client *c = client_find(s, k->client);
+        ring_clear(s, c, ring_at(c, k->seq));
     }
     for (uint32_t i = 0; i < s->tables; i++)
         part_clear(s->table[i], slot);

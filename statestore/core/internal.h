@@ -33,6 +33,8 @@ enum {
     REPLIES_MAX = 65536,          /* waiting for commit */
     REPLIES_SOFT = REPLIES_MAX - 4 * MSG_BATCH_MAX,
     CLIENTS_MAX = 4096,
+    CLIENT_KEPT_FREE = MSG_CLIENT_WINDOW / 8, /* seqs behind the watermark not held to
+                                                 CLIENT_KEPT_BYTES */
     CONNS_MAX = 16384,
     PEERS_MAX = 8,                /* in view, proposed, or joining */
     JOINERS_MAX = 2,              /* at a time */
@@ -61,6 +63,7 @@ enum {
     CHUNK_WINDOW = SHARD_BOUND(16, 48),                /* parts unacknowledged */
     APPEND_BODY_BYTES = SHARD_BOUND(128 * 1024, 2000),
     APPEND_WINDOW_BYTES = SHARD_BOUND(2 * 1024 * 1024, 5000),
+    CLIENT_KEPT_BYTES = SHARD_BOUND(4 * 1024 * 1024, 4096), /* results kept for one client */
 };
 
 /* --- kept results and waiting replies -------------------------------------------- */
@@ -112,6 +115,7 @@ struct client {
     uint64_t lease_ms;        /* local, shard time: until when */
     struct kept **ring;       /* by seq & (room - 1), seqs in (seen_ack, seen_ack + room] */
     uint32_t room;
+    uint32_t kept_bytes;      /* of the results in it */
 };
 
 /* --- the log ----------------------------------------------------------------------- */
@@ -174,6 +178,7 @@ struct wheel {
     rec_ref head[WHEEL_LEVELS][WHEEL_BUCKETS];
     uint64_t tick;            /* everything due at or before it has fired */
     uint64_t armed;           /* entries in it */
+    bool stuck;               /* one is due and could not be expired: log full, no memory */
 };
 
 /* --- replication ------------------------------------------------------------------------- */

@@ -88,6 +88,11 @@ static void run(struct shard *s, uint32_t conn, struct client *c, const struct t
         kept_put(s, x->kept);
 }
 
+static bool keeps_too_much(const struct client *c, const struct txn_head *t)
+{
+    return c->kept_bytes > CLIENT_KEPT_BYTES && t->seq > c->seen_ack + CLIENT_KEPT_FREE;
+}
+
 static void on_txn(struct shard *s, uint32_t conn, struct client *c, const struct txn_head *t)
 {
     struct kept *k = client_result(c, t->seq);
@@ -97,7 +102,8 @@ static void on_txn(struct shard *s, uint32_t conn, struct client *c, const struc
         answer_again(s, conn, k);
     else if (t->seq <= c->seen_ack)
         refuse(s, conn, c->id, t->seq, TXN_FORGOTTEN);
-    else if (t->seq > c->ack + MSG_CLIENT_WINDOW || s->replies >= REPLIES_MAX)
+    else if (t->seq > c->ack + MSG_CLIENT_WINDOW || s->replies >= REPLIES_MAX ||
+             keeps_too_much(c, t))
         refuse(s, conn, c->id, t->seq, TXN_BUSY);
     else
         run(s, conn, c, t);
@@ -184,7 +190,8 @@ void on_batch(struct shard *s, uint32_t conn, const struct msg_batch *m)
         client_renew(s, c);
         if (c->seen_ack < m->ack)
             c->seen_ack = m->ack;
-        if (c->seen_ack > c->ack + ACK_LAG_MAX)
+        if (c->seen_ack > c->ack + ACK_LAG_MAX ||
+            (c->seen_ack > c->ack && c->kept_bytes > CLIENT_KEPT_BYTES / 2))
             log_base(s, NULL, NULL, c);
     }
     for (uint32_t i = 0; i < m->ntxn; i++, t = txn_after(t)) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Exactly-once: retries, duplicates, watermarks, leases, the window. */
+#include "internal.h"
 #include "rig_test_support.h"
 
 static const struct table_schema counts = {.name = "counts", .kind = TABLE_COUNTERS,
@@ -139,6 +140,32 @@ static void test_window_and_gaps(void **state)
     rig_check_same(r, 0, 1);
 }
 
+/* A client that never acknowledges pins results, within a bound of its own. */
+static void test_kept_results_are_bounded(void **state)
+{
+    struct rig *r = *state;
+    const struct table_schema wide = {.name = "wide", .kind = TABLE_COUNTERS, .key_size = 4,
+                                      .part_len = 4, .value_size = TXN_VALUE_MAX};
+    int64_t fields[TXN_VALUE_MAX / 8] = {1};
+    uint8_t id = (uint8_t)rig_table(r, &wide);
+    uint32_t key = 1;
+    int status = TXN_OK, done = 0;
+    for (; done < MSG_CLIENT_WINDOW && status == TXN_OK; done++) {
+        rig_begin(&t, slot_of(&key, 4));
+        for (int op = 0; op < TXN_OPS_MAX - 4; op++) /* each result has the whole value */
+            rig_op(&t, (struct txn_op){.code = TXN_ADD, .table = id}, &key, 4, fields,
+                   sizeof fields);
+        status = rig_await(r, rig_submit(r, &t))->status; /* r->ack stays */
+        rig_results_clear(r);
+    }
+    assert_int_equal(status, TXN_BUSY);
+    assert_true(done > CLIENT_KEPT_FREE);
+    assert_true(rig_status(r, 0).memory_bytes < 4 * (uint64_t)CLIENT_KEPT_BYTES);
+    r->ack = r->seq; /* and goes on as soon as it acknowledges */
+    build(TXN_ADD, COUNTS, 1, 0);
+    assert_int_equal(rig_call(r, &t)->status, TXN_OK);
+}
+
 static void test_leases(void **state)
 {
     struct rig *r = *state;
@@ -210,7 +237,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, start, stop)
     const struct CMUnitTest tests[] = {
         T(test_retry_is_not_executed), T(test_refused_stays_refused), T(test_watermark),
-        T(test_window_and_gaps), T(test_leases), T(test_results_survive_a_join),
+        T(test_window_and_gaps), T(test_kept_results_are_bounded), T(test_leases), T(test_results_survive_a_join),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
