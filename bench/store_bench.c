@@ -4,12 +4,19 @@
  * redis-server (persistence off) on the same machine in the same run?
  *
  * One client thread on core 1, one single-threaded server on core 0, loopback
- * tcp, one connection, IN_FLIGHT batches outstanding, so that the server is
- * never idle for want of requests. A batch of N is N operations in one frame
- * (Lethe), in one write (redis pipeline), or one MGET. The redis side of this
- * bench is as cheap as we can make it: requests are encoded beforehand and
- * replies, all of one known size, are counted and not parsed; so client cost
- * never favours us. 16-byte keys, 64-byte values, KEYS keys, uniform choice.
+ * tcp, one connection, IN_FLIGHT batches outstanding with either server, so
+ * that it is never idle for want of requests. A batch of N is N operations in
+ * one frame (Lethe), in one write (redis pipeline), or one MGET. 16-byte keys,
+ * 64-byte values, KEYS keys, uniform choice.
+ *
+ * Gets and all of redis go through one loop (wire_measure), the cheapest client
+ * that either can have: requests are encoded beforehand, replies are all of one
+ * known size and not parsed, but that they are no errors is seen; what one read
+ * answered is asked anew by one write. That is to saturate the server and not
+ * the client: a server that waits, spinning, is charged for its waiting. Our
+ * cas needs the newest versions, so it goes through liblethe, which costs about
+ * as much as the server; "by liblethe" does the same gets that way, to show
+ * what a program sees.
  *
  * Peers alternate within every run; a server's cost is its own CPU clock over
  * the measured interval, divided by the operations answered in it.
@@ -21,9 +28,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "bench/process.h"
+#include "bench/raw_client.h"
 #include "bench/report.h"
 #include "client/lethe.h"
 
@@ -58,6 +67,7 @@ static void key_of(uint32_t n, char key[KEY + 1])
 struct lethe_peer {
     pid_t primary, backup;
     struct lethe_client *client;
+    struct raw_client raw;       /* a second connection */
     int table;
     bool writes;
     int batch;
@@ -195,12 +205,14 @@ static struct lethe_peer *lethe_start(const struct settings *s, bool with_backup
         }
     }
     fill_keys(p);
+    p->raw = raw_connect(port, &bench_schema);
     return p;
 }
 
 static void lethe_stop(struct lethe_peer *p)
 {
     lethe_client_destroy(p->client);
+    close(p->raw.fd);
     process_stop(p->primary);
     if (p->backup)
         process_stop(p->backup);
@@ -253,29 +265,24 @@ static struct sample lethe_measure(struct lethe_peer *p, int batch, bool writes,
     return s;
 }
 
-/* --- redis ---------------------------------------------------------------------- */
+/* --- requests made beforehand, replies counted ------------------------------------- */
 
-struct redis_peer {
-    pid_t pid;
-    int fd;
+enum { PREPARED = 256 };      /* used in turn */
+enum wire_how { LETHE_GET, REDIS_GET, REDIS_MGET, REDIS_SET };
+
+struct wire {
+    enum wire_how how;
+    int fd, batch;
+    pid_t server, backup;        /* backup 0: none */
+    const struct raw_client *raw; /* LETHE_GET */
+    char *request[PREPARED];
+    size_t length[PREPARED];
+    int next;
+    size_t reply_bytes, have;    /* of one batch; of the reply under way */
+    char replies[1 << 16] __attribute__((aligned(8)));
 };
-enum redis_how { REDIS_GET, REDIS_MGET, REDIS_SET };
 
-static struct redis_peer redis_start(const struct settings *s)
-{
-    char port[16], log[256];
-    struct redis_peer r;
-    int n = free_port(1);
-    snprintf(port, sizeof port, "%d", n);
-    snprintf(log, sizeof log, "%s/redis.log", s->out);
-    const char *argv[] = {"redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "",
-                          "--appendonly", "no", NULL};
-    r.pid = process_start(argv, 0, log);
-    r.fd = connect_port(n);
-    return r;
-}
-
-static size_t encode(char *out, enum redis_how how, int batch, uint32_t first_key)
+static size_t encode_redis(char *out, enum wire_how how, int batch, uint32_t first_key)
 {
     char *at = out, key[KEY + 1];
     if (how == REDIS_MGET)
@@ -293,13 +300,36 @@ static size_t encode(char *out, enum redis_how how, int batch, uint32_t first_ke
     return (size_t)(at - out);
 }
 
-static size_t reply_bytes(enum redis_how how, int batch)
+static size_t encode_lethe(char *out, const struct raw_client *raw, int batch)
 {
-    if (how == REDIS_SET)
-        return (size_t)batch * 5; /* +OK\r\n */
+    char keys[BATCH_MAX * KEY + 1];
+    for (int i = 0; i < batch; i++)
+        key_of(pick_key(), keys + i * KEY);
+    return raw_encode_gets(raw, &bench_schema, keys, batch, out);
+}
+
+static size_t reply_bytes(enum wire_how how, int batch)
+{
     size_t values = (size_t)batch * (5 + VALUE + 2); /* $64\r\n value \r\n */
     char head[16];
-    return how == REDIS_MGET ? values + (size_t)sprintf(head, "*%d\r\n", batch) : values;
+    switch (how) {
+    case LETHE_GET: return raw_reply_bytes(&bench_schema, batch);
+    case REDIS_SET: return (size_t)batch * 5; /* +OK\r\n */
+    case REDIS_MGET: return values + (size_t)sprintf(head, "*%d\r\n", batch);
+    case REDIS_GET: break;
+    }
+    return values;
+}
+
+static void wire_prepare(struct wire *w)
+{
+    for (int i = 0; i < PREPARED; i++) {
+        w->request[i] = aligned_alloc(8, (256 * (size_t)w->batch + 64 + 7) & ~(size_t)7);
+        w->length[i] = w->how == LETHE_GET
+                           ? encode_lethe(w->request[i], w->raw, w->batch)
+                           : encode_redis(w->request[i], w->how, w->batch, (uint32_t)(i * w->batch));
+    }
+    w->reply_bytes = reply_bytes(w->how, w->batch);
 }
 
 static void write_all(int fd, const char *data, size_t n)
@@ -307,7 +337,7 @@ static void write_all(int fd, const char *data, size_t n)
     while (n) {
         ssize_t w = write(fd, data, n);
         if (w <= 0) {
-            perror("redis");
+            perror("write");
             exit(1);
         }
         data += w;
@@ -315,76 +345,131 @@ static void write_all(int fd, const char *data, size_t n)
     }
 }
 
-/* Requests are made beforehand: a set of them, used in turn. */
-enum { PREPARED = 256 };
-struct redis_plan {
-    char *bytes[PREPARED];
-    size_t length[PREPARED];
-    int next;
+/* Some batches by one system call. */
+static void wire_send(struct wire *w, int batches)
+{
+    struct iovec parts[IN_FLIGHT];
+    for (int k = 0; k < batches; k++) {
+        int i = w->next++ % PREPARED;
+        parts[k] = (struct iovec){w->request[i], w->length[i]};
+    }
+    ssize_t sent = writev(w->fd, parts, batches);
+    if (sent < 0) {
+        perror("writev");
+        exit(1);
+    }
+    for (int k = 0; k < batches; k++) { /* what a short write left */
+        size_t done = (size_t)sent < parts[k].iov_len ? (size_t)sent : parts[k].iov_len;
+        sent -= (ssize_t)done;
+        write_all(w->fd, (char *)parts[k].iov_base + done, parts[k].iov_len - done);
+    }
+}
+
+static void wire_check(const struct wire *w, const char *reply)
+{
+    if (w->how == LETHE_GET ? raw_reply_ok(&bench_schema, w->batch, reply) : *reply != '-')
+        return;
+    fprintf(stderr, "\na request failed: %.80s\n", w->how == LETHE_GET ? "lethe get" : reply);
+    exit(1);
+}
+
+/* Reads once; how many batches are answered by it. */
+static int wire_read(struct wire *w)
+{
+    ssize_t n = read(w->fd, w->replies + w->have, sizeof w->replies - w->have);
+    if (n <= 0) {
+        perror("read");
+        exit(1);
+    }
+    size_t end = w->have + (size_t)n, at = 0;
+    int batches = 0;
+    for (; end - at >= w->reply_bytes; at += w->reply_bytes, batches++)
+        wire_check(w, w->replies + at);
+    w->have = end - at;
+    memmove(w->replies, w->replies + at, w->have);
+    return batches;
+}
+
+/* Clocks at one moment. */
+struct reading {
+    uint64_t wall, server, backup, mine, batches;
 };
 
-static void plan_make(struct redis_plan *plan, enum redis_how how, int batch)
+static struct reading reading_of(const struct wire *w, uint64_t batches)
 {
-    for (int i = 0; i < PREPARED; i++) {
-        plan->bytes[i] = malloc(256 * (size_t)batch + 64);
-        plan->length[i] = encode(plan->bytes[i], how, batch, (uint32_t)(i * batch));
-    }
-    plan->next = 0;
+    return (struct reading){wall_ns(), process_cpu_ns(w->server),
+                            w->backup ? process_cpu_ns(w->backup) : 0, thread_cpu_ns(), batches};
 }
 
-static void plan_send(struct redis_plan *plan, int fd)
+static struct sample wire_measure(struct wire *w, double seconds)
 {
-    int i = plan->next++ % PREPARED;
-    write_all(fd, plan->bytes[i], plan->length[i]);
-}
-
-static struct sample redis_measure(struct redis_peer *r, enum redis_how how, int batch,
-                                   double seconds)
-{
-    static char sink[1 << 16];
-    struct redis_plan plan;
-    plan_make(&plan, how, batch);
-    size_t one = reply_bytes(how, batch), got = 0;
-    uint64_t batches = 0, batches0 = 0, t0 = 0, c0 = 0, mine0 = 0, end = 0;
-    uint64_t warm_until = wall_ns() + (uint64_t)(seconds * 2e8);
-    int outstanding = 0;
-    bool stop = false;
-    while (!stop || outstanding) {
-        while (!stop && outstanding < IN_FLIGHT) {
-            plan_send(&plan, r->fd);
-            outstanding++;
-        }
-        ssize_t n = read(r->fd, sink, sizeof sink);
-        if (n <= 0 || sink[0] == '-') {
-            fprintf(stderr, "redis: %.80s\n", n > 0 ? sink : "connection lost");
-            exit(1);
-        }
-        for (got += (size_t)n; got >= one; got -= one)
-            outstanding--, batches++;
+    struct reading from = {0}, to = {0};
+    uint64_t batches = 0, warm_until = wall_ns() + (uint64_t)(seconds * 2e8);
+    int outstanding = IN_FLIGHT;
+    wire_prepare(w);
+    wire_send(w, IN_FLIGHT);
+    while (outstanding) {
+        int answered = wire_read(w);
+        batches += (uint64_t)answered;
+        if (to.wall)
+            outstanding -= answered;
+        else if (answered)
+            wire_send(w, answered);
         uint64_t now = wall_ns();
-        if (!end && now >= warm_until) {
-            t0 = now, end = now + (uint64_t)(seconds * 1e9), batches0 = batches;
-            c0 = process_cpu_ns(r->pid), mine0 = thread_cpu_ns();
-        } else if (end && now >= end && !stop) {
-            stop = true;
-            batches0 = batches - batches0;
-            t0 = now - t0;
-            c0 = process_cpu_ns(r->pid) - c0;
-            mine0 = thread_cpu_ns() - mine0;
-        }
+        if (!from.wall && now >= warm_until)
+            from = reading_of(w, batches);
+        else if (from.wall && !to.wall && now >= from.wall + (uint64_t)(seconds * 1e9))
+            to = reading_of(w, batches);
     }
     for (int i = 0; i < PREPARED; i++)
-        free(plan.bytes[i]);
-    double ops = (double)batches0 * batch;
-    return (struct sample){ops / ((double)t0 / 1e9), (double)c0 / 1e3 / ops,
-                           (double)mine0 / 1e3 / ops, 0};
+        free(w->request[i]);
+    double ops = (double)(to.batches - from.batches) * w->batch;
+    return (struct sample){ops / ((double)(to.wall - from.wall) / 1e9),
+                           (double)(to.server - from.server) / 1e3 / ops,
+                           (double)(to.mine - from.mine) / 1e3 / ops,
+                           (double)(to.backup - from.backup) / 1e3 / ops};
+}
+
+static struct sample raw_measure(const struct lethe_peer *p, int batch, double seconds)
+{
+    struct wire w = {.how = LETHE_GET, .fd = p->raw.fd, .batch = batch, .server = p->primary,
+                     .backup = p->backup, .raw = &p->raw};
+    return wire_measure(&w, seconds);
+}
+
+/* --- redis ---------------------------------------------------------------------- */
+
+struct redis_peer {
+    pid_t pid;
+    int fd;
+};
+
+static struct redis_peer redis_start(const struct settings *s)
+{
+    char port[16], log[256];
+    struct redis_peer r;
+    int n = free_port(1);
+    snprintf(port, sizeof port, "%d", n);
+    snprintf(log, sizeof log, "%s/redis.log", s->out);
+    const char *argv[] = {"redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "",
+                          "--appendonly", "no", NULL};
+    r.pid = process_start(argv, 0, log);
+    r.fd = connect_port(n);
+    return r;
+}
+
+static struct sample redis_measure(const struct redis_peer *r, enum wire_how how, int batch,
+                                   double seconds)
+{
+    struct wire w = {.how = how, .fd = r->fd, .batch = batch, .server = r->pid};
+    return wire_measure(&w, seconds);
 }
 
 static void redis_fill(struct redis_peer *r)
 {
     static char request[1 << 16], reply[4096];
     for (uint32_t n = 0; n < KEYS; n += BATCH_MAX) {
-        write_all(r->fd, request, encode(request, REDIS_SET, BATCH_MAX, n));
+        write_all(r->fd, request, encode_redis(request, REDIS_SET, BATCH_MAX, n));
         for (size_t want = reply_bytes(REDIS_SET, BATCH_MAX); want;) {
             ssize_t got = read(r->fd, reply, want);
             if (got <= 0)
@@ -416,10 +501,11 @@ static void one_run(const struct settings *s, struct report *r, int run)
     for (int i = 0; i < 3; i++) {
         int b = batches[i];
         report_progress("store: run %d of %d, batch %d ...", run + 1, s->runs, b);
-        add(r, "lethe get", b, lethe_measure(alone, b, false, s->seconds));
+        add(r, "lethe get", b, raw_measure(alone, b, s->seconds));
         add(r, "redis GET pipelined", b, redis_measure(&redis, REDIS_GET, b, s->seconds));
         add(r, "redis MGET", b, redis_measure(&redis, REDIS_MGET, b, s->seconds));
-        add(r, "lethe get, with backup", b, lethe_measure(pair, b, false, s->seconds));
+        add(r, "lethe get, with backup", b, raw_measure(pair, b, s->seconds));
+        add(r, "lethe get by liblethe", b, lethe_measure(alone, b, false, s->seconds));
         add(r, "lethe cas", b, lethe_measure(alone, b, true, s->seconds));
         add(r, "lethe cas, with backup", b, lethe_measure(pair, b, true, s->seconds));
         add(r, "redis SET pipelined", b, redis_measure(&redis, REDIS_SET, b, s->seconds));
