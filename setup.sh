@@ -19,6 +19,7 @@ packages=(
   libsodium-dev                         # keyed probes
   # testing, with the real peers
   libcmocka-dev redis-server
+  spin                                  # checks the model of views and leases
   iproute2 ethtool nftables procps
   iperf3 curl dnsmasq-base bind9-dnsutils iputils-ping traceroute tcpdump
   python3
