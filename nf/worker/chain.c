@@ -79,7 +79,8 @@ static int instances_create(const char *path, struct chain *c, char *err, uint32
         const void *config = c->config ? ((void **)c->config)[at] : NULL;
         int rc = nf_instance_create(nf_registry[at], config, &c->nf[c->n], why, sizeof why);
         if (rc) {
-            snprintf(key, sizeof key, "nfs.%s", name);
+            /* `why` begins with the key that is wrong: "udp_s: 3 is outside ..." */
+            snprintf(key, sizeof key, "nfs.%s.%.*s", name, (int)strcspn(why, ":"), why);
             snprintf(err, err_len, "%s:%u: %s", path, site_line(path, key), why);
             return rc;
         }

@@ -149,8 +149,10 @@ static void leave_once(struct joiner *j)
     j->leave = j->want = false;
     pthread_mutex_unlock(&j->lock);
     json_decref(o);
-    if (j->steered)
-        log_info("left steering", "%s", rc ? strerror(-rc) : j->last ? "as the last worker" : "");
+    if (j->steered && rc)
+        log_info("steering not told", "nobody answers there: %s", strerror(-rc));
+    else if (j->steered)
+        log_info("left steering", "%s", j->last ? "as the last worker" : "");
 }
 
 /* Said when it begins, every REMIND_MS while it lasts, and when it is over;

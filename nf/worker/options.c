@@ -31,7 +31,8 @@ static const char help[] =
     "      --version, --help\n"
     "\n"
     "SIGTERM drains: leaves steering, finishes what is in flight, exits 0. kill -9 is safe: all\n"
-    "state is in the store. Ask a running worker: lethe status, or `stats` on its socket.\n"
+    "state is in the store. Ask a running worker, one word a line:\n"
+    "  echo status | nc -U -N <run_dir>/NAME.sock     (stats, status, drain; netcat-openbsd)\n"
     "Exit status: 0 drained or checked, 1 cannot serve, 2 wrong option or configuration.\n";
 
 enum { OPT_PORT = 256, OPT_PEER, OPT_CHECK, OPT_VERSION, OPT_HELP };

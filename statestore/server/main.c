@@ -112,7 +112,8 @@ int main(int argc, char **argv)
     } else if (o.version) {
         puts("lethe-store " LETHE_VERSION);
     } else if (o.check) {
-        printf("%s is fine\n", o.config_path ? o.config_path : "the command line");
+        printf("%s is fine%s\n", o.config_path ? o.config_path : "the command line",
+               o.config_path ? " for a store; chain and nfs are lethe-nf's to check" : "");
     } else {
         status = run(&o);
     }

@@ -39,7 +39,7 @@ const char options_help[] =
     "\n"
     "Try it:\n"
     "  lethe-store --standalone --listen 127.0.0.1:7400 --control /tmp/store.sock &\n"
-    "  echo stats | nc -U -N /tmp/store.sock\n";
+    "  echo stats | nc -U -N /tmp/store.sock      (nc of the package netcat-openbsd)\n";
 
 enum { OPT_NODE = 256, OPT_ACCEPT, OPT_STANDALONE, OPT_LISTEN, OPT_SHARDS, OPT_CONTROL,
        OPT_CHECK, OPT_VERSION };
