@@ -29,9 +29,10 @@ struct mapping_key { uint32_t host, port; };
 struct session_key { uint32_t host, port, peer; };
 static struct rig_txn t;
 
-static int start(void **state)
+static int start_with(void **state, uint32_t log_bytes)
 {
-    struct rig *r = rig_new(5, 3, (struct shard_config){.client_lease_ms = 1000000});
+    struct rig *r = rig_new(5, 3, (struct shard_config){.client_lease_ms = 1000000,
+                                                        .log_bytes = log_bytes});
     rig_start(r, 0);
     rig_client(r);
     /* A reaction may name a table that is opened later. */
@@ -43,6 +44,16 @@ static int start(void **state)
     rig_run_until_copies(r, 2);
     *state = r;
     return 0;
+}
+
+static int start(void **state)
+{
+    return start_with(state, 0);
+}
+
+static int start_with_a_small_log(void **state)
+{
+    return start_with(state, 1); /* the least there can be */
 }
 
 static int stop(void **state)
@@ -272,6 +283,43 @@ static void test_many_at_once(void **state)
     rig_check_same(r, 0, 1);
 }
 
+static uint64_t submit_mapping(struct rig *r, uint32_t host, uint32_t timeout_ms)
+{
+    struct mapping_key m = {host, 1};
+    uint8_t value[16] = {255, 255, 255, 255};
+    rig_begin(&t, slot_of(&host, 4));
+    rig_op(&t, (struct txn_op){.code = TXN_INSERT, .table = MAPPINGS, .timeout_ms = timeout_ms},
+           &m, 8, value, 16);
+    return rig_submit(r, &t);
+}
+
+/* What is due while the log is full waits, and the driver may sleep meanwhile. */
+static void test_due_while_the_log_is_full(void **state)
+{
+    enum { DUE = 200 };
+    struct rig *r = *state;
+    const struct txn_result_head *h = NULL;
+    uint32_t host = 0;
+    while (host < DUE)
+        submit_mapping(r, host++, 1500);
+    rig_run(r, 20);
+    r->ack = r->seq;
+    r->cut[1] = r->hold_views = true;
+    for (; !h || h->status != TXN_BUSY; r->ack = r->seq) {
+        h = rig_result(r, submit_mapping(r, host++, 1000000));
+        CHECK(host < 200000, "the log is never full");
+    }
+    rig_run(r, 3000);
+    rig_tick(r);
+    CHECK(rig_status(r, 0).expired < DUE, "the log had room after all");
+    CHECK(shard_next_ms(r->shard[0]) > r->now, "due %lu ms ago, and nothing can be done",
+          (unsigned long)(r->now - shard_next_ms(r->shard[0])));
+    r->hold_views = false;
+    rig_run(r, 100);
+    assert_int_equal(rig_status(r, 0).expired, DUE);
+    rig_check_digest(r, 0);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, start, stop)
@@ -279,6 +327,8 @@ int main(void)
         T(test_new_flow), T(test_last_child_takes_all), T(test_idle_group_expires),
         T(test_touch_keeps_alive), T(test_promoted_backup_is_not_early),
         T(test_cas_changes_timeout), T(test_many_at_once),
+        cmocka_unit_test_setup_teardown(test_due_while_the_log_is_full, start_with_a_small_log,
+                                        stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -176,8 +176,10 @@ static bool run_tick(struct shard *s, int *budget)
     while (*head) {
         if (!(*budget)--)
             return false;
-        if (!fire(s, *head))
+        if (!fire(s, *head)) {
+            w->stuck = true;
             return false;
+        }
     }
     w->tick++;
     for (int level = 1; level < WHEEL_LEVELS; level++) {
@@ -188,6 +190,7 @@ static bool run_tick(struct shard *s, int *budget)
     return true;
 }
 
+/* What is stuck is tried again with every step; what may free it are frames. */
 void timers_run(struct shard *s)
 {
     int budget = EXPIRIES_PER_STEP;
@@ -198,6 +201,7 @@ void timers_run(struct shard *s)
         arm_some(s);
     if (!s->wheel.armed && s->wheel.tick < until)
         s->wheel.tick = until;
+    s->wheel.stuck = false;
     while (s->wheel.tick < until && run_tick(s, &budget))
         ;
 }
@@ -219,5 +223,8 @@ uint64_t timers_next_ms(const struct shard *s)
         return s->now_ms;
     if (!s->wheel.armed)
         return UINT64_MAX;
-    return next_tick(&s->wheel) * TIMER_TICK_MS - s->time_offset;
+    uint64_t due = next_tick(&s->wheel) * TIMER_TICK_MS - s->time_offset;
+    /* Not at once: a driver that has nothing else to do would spin. */
+    uint64_t again = s->now_ms + TIMER_TICK_MS;
+    return s->wheel.stuck && due < again ? again : due;
 }
