@@ -348,7 +348,7 @@ static void write_all(int fd, const char *data, size_t n)
 /* Some batches by one system call. */
 static void wire_send(struct wire *w, int batches)
 {
-    struct iovec parts[IN_FLIGHT];
+    struct iovec parts[IN_FLIGHT] = {{0}};
     for (int k = 0; k < batches; k++) {
         int i = w->next++ % PREPARED;
         parts[k] = (struct iovec){w->request[i], w->length[i]};
