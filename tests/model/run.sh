@@ -102,8 +102,11 @@ if [ -n "$trace" ]; then
   timeout 60 ./pan -E -i -m100 >log 2>&1 # each shorter trail replaces the last
   [ -f views.pml.trail ] || { echo "$trace: no counterexample" >&2; exit 1; }
   # shellcheck disable=SC2086
-  spin -T -B -t $defs ${SPIN_CPPFLAGS:-} "$here/views.pml" | grep -v '^spin:\|^#processes\|^ *proc '
-  grep -o 'assertion violated.*' log | tail -n 1
+  spin -T -B -t -k "$work/views.pml.trail" $defs ${SPIN_CPPFLAGS:-} "$here/views.pml" >words 2>&1
+  grep -v '^spin:\|^#processes' words
+  broken=$(sed -n 's/^spin: .*views.pml:\([0-9]*\), Error: assertion violated.*/\1/p' words)
+  [ -n "$broken" ] || exit 1
+  echo "broken, line $broken of views.pml: $(sed -n "$broken{s/.*RULE: //;s/ \*\///;p}" "$here/views.pml")"
   exit 0
 fi
 
@@ -114,15 +117,18 @@ if [ "$size" = small ]; then
   row clean SOUND_THREE 100000 '-DNODES=3 -DWRITES=1 -DCRASHES=0 -DMESSAGES=1'
 else
   row clean SOUND_TWO_LEASE_2 1000000 '-DMEMBERS=2 -DLEASE=2 -DCRASHES=2'
-  row clean SOUND_TWO_LONG 1000000 '-DMEMBERS=2 -DEPOCHS=4'
+  row clean SOUND_TWO_LONG 1000000 '-DMEMBERS=2 -DEPOCHS=4 -DWRITES=3'
   row clean SOUND_JOIN_LONG 1000000 '-DMEMBERS=1 -DEPOCHS=4 -DCRASHES=2'
-  row clean SOUND_THREE 1000000 '-DNODES=3 -DCRASHES=0 -DMESSAGES=2 -DNO_JOINS'
+  row clean SOUND_THREE_CRASH 1000000 '-DNODES=3 -DWRITES=1 -DMESSAGES=2 -DNO_JOINS'
+  row clean SOUND_THREE_IN_ORDER 1000000 '-DNODES=3 -DMESSAGES=1'
+  row clean SOUND_THREE 1000000 '-DNODES=3 -DCRASHES=0 -DMESSAGES=2'
 fi
 for v in $variants; do
   row caught "$v" 100 "$(definitions_of "$v")"
 done
 row reached TAKE_OVER 200 '-DMEMBERS=2'
 row reached JOINED 200 '-DMEMBERS=1'
+row reached REJOINED 200 '-DMEMBERS=2 -DEPOCHS=4'
 row reached LOST 200 '-DMEMBERS=2'
 row reached TWO_TOLD 200 '-DMEMBERS=2'
 [ $rows -gt 0 ] || { echo "no row is called $only" >&2; exit 2; }
