@@ -13,7 +13,7 @@ help:
 	@echo 'make check-long  the same with the long tests'
 	@echo 'make bench       measure; tables here, JSON in build/bench/'
 	@echo 'make sim         the simulator alone: SEEDS=1000, or SEED=17 to replay one'
-	@echo 'make format      clang-format over our sources'
+	@echo 'make format      clang-format over the lines you changed and did not commit'
 	@echo 'make install     PREFIX=/usr/local DESTDIR=; make uninstall takes it back'
 
 setup:
@@ -41,7 +41,7 @@ bench: setup
 	@bench/run.sh
 
 format:
-	@git ls-files '*.c' '*.h' | xargs clang-format-14 -i
+	@git clang-format-14 --binary clang-format-14 --extensions c,h HEAD
 
 install: setup
 	@cmake --preset release -DCMAKE_INSTALL_PREFIX=$(PREFIX) >/dev/null && cmake --build --preset release
@@ -49,7 +49,7 @@ install: setup
 
 uninstall:
 	@test -f build/release/install_manifest.txt || { echo 'nothing was installed from this folder'; exit 1; }
-	@while read -r f; do rm -fv "$(DESTDIR)$$f"; done <build/release/install_manifest.txt
+	@while read -r f || [ -n "$$f" ]; do rm -fv "$(DESTDIR)$$f"; done <build/release/install_manifest.txt
 
 clean:
 	rm -rf build

@@ -8,6 +8,7 @@ packages=(
   # building
   build-essential cmake ninja-build pkg-config
   clang-14 libclang-rt-14-dev llvm-14   # fuzzers (libFuzzer) and their coverage
+  clang-format-14                       # make format
   # what the product stands on
   libdpdk-dev libnuma-dev libbsd-dev    # DPDK: workers and steering
   libxdp-dev libbpf-dev                 # its AF_XDP ports
@@ -22,6 +23,7 @@ packages=(
   spin                                  # checks the model of views and leases
   iproute2 ethtool nftables procps
   iperf3 curl dnsmasq-base bind9-dnsutils iputils-ping traceroute tcpdump
+  netcat-openbsd openssl                # asking control sockets, making keys, by hand
   python3
 )
 

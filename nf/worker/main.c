@@ -123,6 +123,7 @@ static int start_engine(struct worker *w, char *err)
         snprintf(err, ERR_BYTES, "no random numbers from the kernel: %s", strerror(errno));
         return -EIO;
     }
+    w->incarnation >>= 1; /* JSON knows signed numbers only */
     w->max_hold_us = 1000ull * hold_ms;
     w->unreachable_us = 1000ull * site->failure_timeout_ms;
     w->full_patience_us = w->unreachable_us / 8;

@@ -171,19 +171,22 @@ class Demo:
         self.site.start_store("store-b")
         same = self.site.wait_same_digest()
         seconds = time.monotonic() - began
-        text = ", ".join("shard %d: digest %s at log position %d" % (i, digest, position)
-                         for i, (position, digest) in enumerate(same))
+        lines = ["shard %d: digest %s at log position %d" % (i, digest, position)
+                 for i, (position, digest) in enumerate(same)]
         self.view.event("the backup is back: both replicas have one digest, " + ", ".join(
             "%s… at %d" % (digest[:6], position) for position, digest in same), "good")
         self.summary["backup_back"] = {"shards": same, "seconds": round(seconds, 2)}
-        self.verdict.add("store backup called back", True, "%.1f s after its start; both say %s"
-                         % (seconds, text))
+        self.verdict.add("store backup called back", True, "%.1f s after its start; both replicas:"
+                         % seconds)
+        for line in lines:
+            self.verdict.add("", True, line)
 
     def finish_traffic(self):
         v, s = self.verdict, self.summary
         curl = s["curl"] = self.download.finish()
-        v.add_result("curl", curl, "%(bytes)d bytes in %(seconds).1f s, checksum equal: "
-                     "%(sha256_equal)s" % curl)
+        v.add_result("curl", curl, "%d bytes in %.1f s, checksum %s"
+                     % (curl["bytes"], curl["seconds"],
+                        "equal" if curl["sha256_equal"] else "WRONG"))
         for way, iperf in zip(("up", "down"), self.iperf):
             r = s["iperf3_" + way] = iperf.finish()
             v.add_result("iperf3 " + way, r, "%s Mbit/s, %s retransmits"
@@ -192,7 +195,7 @@ class Demo:
         v.add_result("DNS", dns, "%(answered)d answered, %(failed)d failed" % dns)
         v.add_result("ping", ping, "%(received)d echoes received" % ping)
         udp = self.udp.finish()
-        v.add_result("UDP flows", udp, "%d flows, %d sent, %d lost, %d moved to another end point"
+        v.add_result("UDP flows", udp, "%d flows, %d sent, %d lost, %d remapped"
                      % (self.udp.count, udp["sent"], udp["sent"] - udp["received"],
                         udp["remapped"]))
         s.update(dns=dns, ping=ping, udp=udp)

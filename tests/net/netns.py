@@ -178,9 +178,10 @@ class Lab:
     def __init__(self, folder):
         self.folder = os.path.abspath(folder)
         self.logs = os.path.join(self.folder, "logs")
+        os.makedirs(self.folder, exist_ok=True)
+        self.ledger = Ledger(os.path.join(self.folder, "ledger"))  # refuses a second run here
         shutil.rmtree(self.logs, ignore_errors=True)
         os.makedirs(self.logs)
-        self.ledger = Ledger(os.path.join(self.folder, "ledger"))
         self.ledger.note_starter()
         self.processes = []
         self.namespaces = {}
