@@ -17,7 +17,7 @@ packages=(
   libuv1-dev                            # control threads
   libcyaml-dev libyaml-dev              # site.yaml
   libjansson-dev                        # JSON of control sockets
-  libsodium-dev                         # keyed probes
+  libsodium-dev                         # keyed probes, authentication
   # testing, with the real peers
   libcmocka-dev redis-server
   spin                                  # checks the model of views and leases

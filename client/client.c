@@ -54,6 +54,24 @@ static int check_config(const struct lethe_config *config, char *err, uint32_t e
     return config->dial ? 0 : check_address(config->address, config->shards, err, err_len);
 }
 
+static int load_secret(struct lethe_client *c, const struct lethe_config *config, char *err,
+                       uint32_t err_len)
+{
+    if (!config->tenant && !config->secret_file)
+        return 0;
+    if (!config->tenant || !config->secret_file) {
+        snprintf(err, err_len, "tenant and secret_file go together; give both or none");
+        return -EINVAL;
+    }
+    if (!config->tenant[0] || strlen(config->tenant) >= sizeof c->tenant) {
+        snprintf(err, err_len, "tenant '%s': a name has 1 to %zu characters", config->tenant,
+                 sizeof c->tenant - 1);
+        return -EINVAL;
+    }
+    snprintf(c->tenant, sizeof c->tenant, "%s", config->tenant);
+    return auth_secret_load(config->secret_file, &c->secret, err, err_len);
+}
+
 /* --- creation -------------------------------------------------------------------------- */
 
 static void session_init(struct lethe_client *c, uint16_t shard)
@@ -78,6 +96,10 @@ struct lethe_client *lethe_client_create(const struct lethe_config *config, char
     struct lethe_client *c = calloc(1, sizeof *c);
     if (!c)
         goto no_memory;
+    if (load_secret(c, config, err, err_len)) {
+        free(c);
+        return NULL;
+    }
     c->shards = config->shards;
     c->window = config->window ? config->window : LETHE_WINDOW_DEFAULT;
     c->retry_us = (config->retry_ms ? config->retry_ms : RETRY_DEFAULT_MS) * 1000ull;
@@ -108,6 +130,7 @@ void lethe_client_destroy(struct lethe_client *c)
         close(c->epoll_fd);
     lethe_window_destroy(c);
     free(c->address);
+    auth_secret_wipe(&c->secret);
     free(c);
 }
 

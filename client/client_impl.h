@@ -24,6 +24,7 @@
 #define LETHE_CLIENT_IMPL_H
 
 #include "client/lethe.h"
+#include "common/wire/auth.h"
 
 enum {
     SLOT_NONE = 0xffff,
@@ -64,7 +65,7 @@ struct slot_list {
 enum session_state {
     SESSION_DOWN,               /* no channel; dial at step_us */
     SESSION_CONNECTING,         /* a channel, HELLO not accepted by it yet */
-    SESSION_HELLO,              /* waiting for WELCOME */
+    SESSION_HELLO,              /* waiting for CHALLENGE, PROVEN, WELCOME */
     SESSION_LEASE,              /* waiting for a client id */
     SESSION_TABLES,             /* waiting for tables */
     SESSION_UP
@@ -94,6 +95,7 @@ struct session {                /* one per shard */
     uint64_t batch_us;          /* last BATCH sent: the lease counts from there */
     uint64_t lease_us;
     uint64_t down_since_us;     /* 0: UP */
+    struct auth_dial auth;
     char trouble[160], fatal[240];
 
     int watched_fd;             /* in the client's epoll set; -1: none */
@@ -107,6 +109,8 @@ struct lethe_client {
     lethe_dial dial;
     void *dial_ctx;
     char *address;
+    char tenant[32];
+    struct auth_secret secret;  /* bytes 0: no authentication */
 
     struct lethe_txn *slots;
     uint16_t *free_slots;       /* a stack: the warmest slot is used first */

@@ -60,6 +60,9 @@ struct lethe_config {
     lethe_dial dial;               /* NULL: tcp to `address`, port + shard */
     void *dial_ctx;
     const char *address;           /* "host:port" of shard 0; copied */
+    const char *tenant;            /* as whom; NULL: the store has no secrets */
+    const char *secret_file;       /* the tenant's: 64 to 128 hex digits, mode 0600; read once.
+                                      Nothing is sent to a store that does not hold it, too */
 };
 
 /* NULL and a sentence in err on a bad configuration; never waits for the store. */

@@ -2,7 +2,7 @@
 /*
  * A session: the client's standing with one shard.
  *
- *   DOWN --dial--> CONNECTING --HELLO sent--> HELLO --WELCOME--> LEASE
+ *   DOWN --dial--> CONNECTING --HELLO sent--> HELLO --[CHALLENGE, PROVEN,] WELCOME--> LEASE
  *   LEASE --CLIENT--> TABLES --all TABLEs--> UP        (any) --closed--> DOWN
  *
  * A client id survives a reconnection (LEASE is passed at once), because the
@@ -116,6 +116,11 @@ static int send_hello(struct session *s)
     struct msg_hello m = {.magic = MSG_MAGIC, .proto_min = MSG_PROTO_MIN,
                           .proto_max = MSG_PROTO_MAX, .role = ROLE_CLIENT};
     msg_head_set(&m, MSG_HELLO, sizeof m, s->shard, 0);
+    s->auth = (struct auth_dial){0};
+    if (s->client->secret.bytes) {
+        memcpy(m.tenant, s->client->tenant, sizeof m.tenant);
+        auth_dial_begin(&s->auth, &m);
+    }
     return channel_send(s->channel, &m, sizeof m);
 }
 
@@ -194,10 +199,37 @@ static void leased(struct session *s)
         step(s);
 }
 
+/* CHALLENGE or PROVEN. */
+static void on_auth(struct session *s, const struct msg_head *m)
+{
+    struct lethe_client *c = s->client;
+    struct msg_proof proof;
+    const char *why;
+    if (!c->secret.bytes || s->state != SESSION_HELLO) {
+        why = "the store asks for a secret at the wrong time; closed";
+    } else if (m->type == MSG_PROVEN) {
+        why = auth_dial_check(&s->auth, &c->secret, (const struct msg_proven *)m);
+    } else {
+        why = auth_dial_answer(&s->auth, &c->secret, (const struct msg_challenge *)m, &proof);
+        if (!why && channel_send(s->channel, &proof, sizeof proof))
+            why = "closed by the store";
+        if (!why)
+            channel_flush(s->channel);
+    }
+    if (why)
+        lethe_session_drop(s, why);
+}
+
 static void on_welcome(struct session *s, const struct msg_welcome *m)
 {
     if (s->state != SESSION_HELLO)
         return;
+    if (s->client->secret.bytes && s->auth.state != AUTH_DIAL_DONE) {
+        snprintf(s->fatal, sizeof s->fatal, "shard %u: the store at this address did not prove that "
+                 "it holds the secret of tenant %s", s->shard, s->client->tenant);
+        lethe_session_drop(s, s->fatal);
+        return;
+    }
     if (m->head.shard != s->shard || m->shards != s->client->shards) {
         snprintf(s->fatal, sizeof s->fatal,
                  "the store at this address is shard %u of %u, this client was configured for shard "
@@ -274,7 +306,7 @@ static int on_table(struct session *s, const struct msg_table *m)
 static void on_error(struct session *s, const struct msg_error *m)
 {
     char why[160];
-    if (m->code == EPROTO || m->code == EPROTONOSUPPORT)
+    if (m->code == EPROTO || m->code == EPROTONOSUPPORT || m->code == EACCES)
         snprintf(s->fatal, sizeof s->fatal, "shard %u: the store says: %.199s", s->shard, m->text);
     snprintf(why, sizeof why, "the store says: %.130s", m->text);
     lethe_session_drop(s, why);
@@ -283,6 +315,10 @@ static void on_error(struct session *s, const struct msg_error *m)
 static int on_frame(struct session *s, const struct msg_head *m)
 {
     switch (m->type) {
+    case MSG_CHALLENGE:
+    case MSG_PROVEN:
+        on_auth(s, m);
+        return 0;
     case MSG_WELCOME:
         on_welcome(s, (const struct msg_welcome *)m);
         return 0;

@@ -17,6 +17,7 @@
 
 #include "common/log/log.h"
 #include "common/wire/address.h"
+#include "common/wire/schema.h"
 
 enum {
     SHARDS_MAX = 16,
@@ -118,6 +119,62 @@ static int check_node(const struct site *s, unsigned i, struct listen_at *l,
     if (l->port == 0 || l->port + s->store.shards - 1 > 65535)
         return complain(c, key, "port %u cannot be: shard i listens at port + i; write a port from "
                         "1 to %u", l->port, 65536 - s->store.shards);
+    return 0;
+}
+
+/* A table's name, or the beginning of one and a closing '*'. */
+static bool is_table_pattern(const char *p)
+{
+    size_t n = strlen(p), plain = strcspn(p, "*");
+    return n > 0 && n < TABLE_NAME_MAX && (plain == n || plain == n - 1);
+}
+
+static int check_tenant(const struct site_store *st, unsigned i, const struct complaint *c)
+{
+    const struct site_tenant *t = &st->tenants[i];
+    char key[64];
+    snprintf(key, sizeof key, "store.tenants[%u].name", i);
+    if (!is_instance_name(t->name))
+        return complain(c, key, "'%s' is no name; write up to %d letters, digits, '_' or '-'",
+                        t->name, INSTANCE_MAX);
+    for (unsigned j = 0; j < i; j++)
+        if (strcmp(st->tenants[j].name, t->name) == 0)
+            return complain(c, key, "'%s' is the name of two tenants; give each its own", t->name);
+    snprintf(key, sizeof key, "store.tenants[%u].tables", i);
+    if (t->tables_count == 0)
+        return complain(c, key, "no table, so %s could open none; write a list such as "
+                        "[\"nat.*\"]", t->name);
+    for (unsigned j = 0; j < t->tables_count; j++)
+        if (!is_table_pattern(t->tables[j]))
+            return complain(c, key, "'%s' names no tables; write a name of up to %d characters, or "
+                            "the beginning of one and a '*'", t->tables[j], TABLE_NAME_MAX - 1);
+    return 0;
+}
+
+/* With secrets nobody connects without one, so whoever has to connect needs one. */
+static int check_secrets(const struct site *s, const struct complaint *c)
+{
+    const struct site_store *st = &s->store;
+    const struct site_worker *w = &s->worker;
+    bool known = false;
+    for (unsigned i = 0; i < st->tenants_count; i++) {
+        int bad = check_tenant(st, i, c);
+        if (bad)
+            return bad;
+        known |= w->tenant && strcmp(st->tenants[i].name, w->tenant) == 0;
+    }
+    if (st->tenants_count && st->nodes_count > 1 && !st->replica_secret_file)
+        return complain(c, "store.replica_secret_file", "is missing: with tenants, the nodes show "
+                        "each other a secret, too; name its file");
+    if (st->replica_secret_file && !st->tenants_count)
+        return complain(c, "store.tenants", "no tenant, so no worker could connect; write at least "
+                        "one beside replica_secret_file");
+    if (!w->tenant != !w->secret_file)
+        return complain(c, w->tenant ? "worker.secret_file" : "worker.tenant",
+                        "is missing; tenant and secret_file go together");
+    if (w->tenant && !known)
+        return complain(c, "worker.tenant", "'%s' is none of store.tenants; name one of them",
+                        w->tenant);
     return 0;
 }
 
@@ -285,6 +342,8 @@ int site_check(struct loaded *l, const struct complaint *c)
         bad = check_steering(s, c);
     if (!bad)
         bad = check_worker(s, c);
+    if (!bad)
+        bad = check_secrets(s, c);
     if (!bad && s->failure_timeout_ms < SHORT_TIMEOUT_MS)
         log_warn("failure time-out is short",
                  "%s:%u failure_timeout_ms=%u; below %d a busy host looks dead", c->file,

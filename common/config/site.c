@@ -38,11 +38,21 @@ static const cyaml_schema_field_t node_fields[] = {
 static const cyaml_schema_value_t node_entry = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct site_node, node_fields)};
 
+static const cyaml_schema_field_t tenant_fields[] = {
+    TEXT("name", 0, struct site_tenant, name),
+    TEXT("secret_file", 0, struct site_tenant, secret_file),
+    LIST("tables", struct site_tenant, tables, &text_entry, 32),
+    CYAML_FIELD_END};
+static const cyaml_schema_value_t tenant_entry = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct site_tenant, tenant_fields)};
+
 static const cyaml_schema_field_t store_fields[] = {
     NUMBER("shards", struct site_store, shards),
     LIST("nodes", struct site_store, nodes, &node_entry, 3),
     NUMBER("memory_mb", struct site_store, memory_mb),
     NUMBER("client_lease_ms", struct site_store, client_lease_ms),
+    LIST("tenants", struct site_store, tenants, &tenant_entry, 16),
+    TEXT("replica_secret_file", CYAML_FLAG_OPTIONAL, struct site_store, replica_secret_file),
     CYAML_FIELD_END};
 
 static const cyaml_schema_field_t side_fields[] = {
@@ -68,6 +78,8 @@ static const cyaml_schema_field_t worker_fields[] = {
     NUMBER("packets_in_flight", struct site_worker, packets_in_flight),
     NUMBER("mbufs", struct site_worker, mbufs),
     TEXT("ipv6", CYAML_FLAG_OPTIONAL, struct site_worker, ipv6),
+    TEXT("tenant", CYAML_FLAG_OPTIONAL, struct site_worker, tenant),
+    TEXT("secret_file", CYAML_FLAG_OPTIONAL, struct site_worker, secret_file),
     CYAML_FIELD_END};
 
 /* The last but one is `nfs`, completed by set_up with whoever's fields. */

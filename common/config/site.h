@@ -29,12 +29,23 @@ struct site_side {
     char *port;                 /* DPDK device of steering: "net_af_packet0,iface=..." */
 };
 
+/* Who may open tables, if its secret is shown. */
+struct site_tenant {
+    char *name;
+    char *secret_file;          /* 64 to 128 hex digits, mode 0600 */
+    char **tables;              /* "nat.session", "nat.*" or "*" */
+    unsigned tables_count;
+};
+
 struct site_store {
     unsigned shards;
     struct site_node *nodes;    /* the first is the primary of a static pair */
     unsigned nodes_count;
     unsigned memory_mb;         /* per shard, 0: no limit */
     unsigned client_lease_ms;
+    struct site_tenant *tenants; /* none, and no replica_secret_file: anybody may connect */
+    unsigned tenants_count;
+    char *replica_secret_file;  /* what the nodes show each other; NULL: none */
 };
 
 struct site_steering {
@@ -48,6 +59,7 @@ struct site_steering {
 struct site_worker {
     unsigned window_bursts, max_hold_ms, packets_in_flight, mbufs;
     char *ipv6;                 /* "pass" or "drop" for NFs that do not take it */
+    char *tenant, *secret_file; /* as whom it connects to the store; NULL: as nobody */
 };
 
 struct site {

@@ -61,7 +61,8 @@ static const struct row { const char *text, *error; } rows[] = {
     {NODE "\"\": 1\n", "site.yaml:4: a key must be a plain word"},
     {NODE "worker:\n  mbufs: 2000\n  mbuf: 1\n",
      "site.yaml:6: worker.mbuf: is no key here; known are: window_bursts, max_hold_ms, "
-     "packets_in_flight, mbufs, ipv6"},
+     "packets_in_flight, mbufs, ipv6, "
+     "tenant, secret_file"},
     {"store:\n  nodes:\n    - name: a\n      listen: \"1:1\"\n    - name: b\n      port: 3\n",
      "site.yaml:6: store.nodes[1].port: is no key here; known are: name, listen"},
     {"store:\n  nodes:\n    - name: a\n      listen: \"127.0.0.1:1\"\n    - name: b\n",
@@ -151,6 +152,34 @@ static const struct row { const char *text, *error; } rows[] = {
     {NODE SIDES "  maglev_size: 257\n  workers_max: 64\n",
      "site.yaml:7: steering.maglev_size: 257 is too small for 64 workers; write a prime of 100 "
      "times as many, such as 65537"},
+    /* secrets */
+    {NODE "  tenants: [{name: t, secret_file: f}]\n",
+     "site.yaml:4: store.tenants[0].tables: no table, so t could open none; write a list such as "
+     "[\"nat.*\"]"},
+    {NODE "  tenants:\n    - {name: t, secret_file: f, tables: [\"*\", \"a*b\"]}\n",
+     "site.yaml:5: store.tenants[0].tables: 'a*b' names no tables; write a name of up to 23 "
+     "characters, or the beginning of one and a '*'"},
+    {NODE "  tenants:\n    - {name: t, secret_file: f, tables: [a]}\n"
+          "    - {name: t, secret_file: g, tables: [b]}\n",
+     "site.yaml:6: store.tenants[1].name: 't' is the name of two tenants; give each its own"},
+    {NODE "  tenants:\n    - {name: a b, secret_file: f, tables: [a]}\n",
+     "site.yaml:5: store.tenants[0].name: 'a b' is no name; write up to 31 letters, digits, '_' or "
+     "'-'"},
+    {NODE "  tenants:\n    - {name: t, tables: [a]}\n",
+     "site.yaml:5: store.tenants[0].secret_file: is missing; write it"},
+    {NODE "    - {name: b, listen: \"127.0.0.1:7500\"}\n"
+          "  tenants:\n    - {name: t, secret_file: f, tables: [a]}\n",
+     "site.yaml:1: store.replica_secret_file: is missing: with tenants, the nodes show each other a "
+     "secret, too; name its file"},
+    {NODE "  replica_secret_file: f\n",
+     "site.yaml:1: store.tenants: no tenant, so no worker could connect; write at least one beside "
+     "replica_secret_file"},
+    {NODE "worker:\n  tenant: t\n",
+     "site.yaml:4: worker.secret_file: is missing; tenant and secret_file go together"},
+    {NODE "worker:\n  secret_file: f\n",
+     "site.yaml:4: worker.tenant: is missing; tenant and secret_file go together"},
+    {NODE "worker: {tenant: t, secret_file: f}\n",
+     "site.yaml:4: worker.tenant: 't' is none of store.tenants; name one of them"},
     /* worker, chain, nfs */
     {NODE "worker:\n  ipv6: tunnel\n",
      "site.yaml:5: worker.ipv6: 'tunnel' is neither; write pass or drop"},

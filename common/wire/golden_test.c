@@ -170,6 +170,21 @@ static uint32_t status_is(void *f)
                             .role = SHARD_BACKUP, .copies = 2, .drifts = 20, .waiting = 21});
 }
 
+static uint32_t challenge(void *f)
+{
+    return FIXED(f, MSG_CHALLENGE, msg_challenge, .self = PRIMARY,
+                 .nonce = "thirty-two bytes of the listener");
+}
+static uint32_t proof(void *f)
+{
+    return FIXED(f, MSG_PROOF, msg_proof, .nonce = "thirty-two bytes of the dialler",
+                 .mac = "a MAC of thirty-two bytes, his.");
+}
+static uint32_t proven(void *f)
+{
+    return FIXED(f, MSG_PROVEN, msg_proven, .mac = "a MAC of thirty-two bytes, ours");
+}
+
 static const struct { const char *name; enum msg_type type; uint32_t (*build)(void *); } messages[] = {
     {"hello", MSG_HELLO, hello}, {"welcome", MSG_WELCOME, welcome}, {"error", MSG_ERROR, error},
     {"client_open", MSG_CLIENT_OPEN, client_open}, {"client", MSG_CLIENT, client},
@@ -179,6 +194,8 @@ static const struct { const char *name; enum msg_type type; uint32_t (*build)(vo
     {"chunk", MSG_CHUNK, chunk}, {"chunk_ack", MSG_CHUNK_ACK, chunk_ack},
     {"snap_end", MSG_SNAP_END, snap_end}, {"append", MSG_APPEND, append}, {"ack", MSG_ACK, ack},
     {"status", MSG_STATUS, status}, {"status_is", MSG_STATUS_IS, status_is},
+    {"challenge", MSG_CHALLENGE, challenge}, {"proof", MSG_PROOF, proof},
+    {"proven", MSG_PROVEN, proven},
 };
 enum { MESSAGES = sizeof messages / sizeof messages[0] };
 

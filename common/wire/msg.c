@@ -33,6 +33,9 @@ _Static_assert(sizeof(struct msg_ack) == 72, "wire format");
 _Static_assert(sizeof(struct msg_status) == 32, "wire format");
 _Static_assert(sizeof(struct shard_status) == 160, "wire format");
 _Static_assert(sizeof(struct msg_status_is) == 192, "wire format");
+_Static_assert(sizeof(struct msg_challenge) == 72, "wire format");
+_Static_assert(sizeof(struct msg_proof) == 88, "wire format");
+_Static_assert(sizeof(struct msg_proven) == 56, "wire format");
 
 static const char NOT_ZERO[] = "reserved field not zero";
 static const char NO_NUL[] = "text without its closing NUL";
@@ -240,6 +243,11 @@ static const char *check_status_is(const void *frame)
     return s->role <= SHARD_IDLE ? NULL : "status: unknown role";
 }
 
+static const char *check_challenge(const void *frame)
+{
+    return check_node(&((const struct msg_challenge *)frame)->self);
+}
+
 static const char *check_nothing(const void *frame)
 {
     return NULL;
@@ -269,6 +277,9 @@ static const struct form {
     [MSG_ACK] = {sizeof(struct msg_ack), false, check_ack},
     [MSG_STATUS] = {sizeof(struct msg_status), false, check_nothing},
     [MSG_STATUS_IS] = {sizeof(struct msg_status_is), false, check_status_is},
+    [MSG_CHALLENGE] = {sizeof(struct msg_challenge), false, check_challenge},
+    [MSG_PROOF] = {sizeof(struct msg_proof), false, check_nothing},
+    [MSG_PROVEN] = {sizeof(struct msg_proven), false, check_nothing},
 };
 
 const char *msg_validate(const void *frame, uint32_t bytes)

@@ -3,12 +3,13 @@
  * The messages of Lethe's protocol, and its limits: this header is the
  * protocol. One frame = struct msg_head + body, little-endian, at most
  * MSG_BYTES_MAX. A connection serves one shard. The first frame in each
- * direction is HELLO / WELCOME; before them nothing else is read.
+ * direction is HELLO / WELCOME; before them nothing else is read, but for the
+ * handshake of a site with secrets (auth.h): CHALLENGE, PROOF, PROVEN.
  *
- *   client  → store   HELLO, CLIENT_OPEN, TABLE_OPEN, BATCH, STATUS
- *   store   → client  WELCOME, CLIENT, TABLE, RESULTS, STATUS_IS, ERROR
- *   backup  → primary HELLO (role replica), JOIN, ACK, CHUNK_ACK
- *   primary → backup  WELCOME, VIEW, SNAP_BEGIN, CHUNK, SNAP_END, APPEND, ERROR
+ *   client  → store   HELLO, PROOF, CLIENT_OPEN, TABLE_OPEN, BATCH, STATUS
+ *   store   → client  CHALLENGE, PROVEN, WELCOME, CLIENT, TABLE, RESULTS, STATUS_IS, ERROR
+ *   backup  → primary HELLO (role replica), PROOF, JOIN, ACK, CHUNK_ACK
+ *   primary → backup  CHALLENGE, PROVEN, WELCOME, VIEW, SNAP_BEGIN, CHUNK, SNAP_END, APPEND, ERROR
  *
  * Channels are ordered and reliable, yet the replication messages carry
  * positions and are re-sent by time-out, so that loss, duplication and
@@ -45,6 +46,7 @@ enum msg_type {
     MSG_JOIN, MSG_VIEW, MSG_SNAP_BEGIN, MSG_CHUNK, MSG_CHUNK_ACK, MSG_SNAP_END,
     MSG_APPEND, MSG_ACK,
     MSG_STATUS, MSG_STATUS_IS,
+    MSG_CHALLENGE, MSG_PROOF, MSG_PROVEN,
     MSG_TYPE_END
 };
 
@@ -55,6 +57,9 @@ struct msg_head {             /* 24 bytes */
     uint64_t view_epoch;      /* of the sender; 0 from a client that knows none */
     uint64_t map_epoch;
 };
+
+enum msg_auth { AUTH_NONE = 0, AUTH_HMAC = 1 /* HMAC-SHA-512-256, see auth.h */ };
+enum { AUTH_NONCE_BYTES = 32, AUTH_MAC_BYTES = 32 };
 
 enum msg_role { ROLE_CLIENT = 1, ROLE_REPLICA = 2, ROLE_ADMIN = 3 };
 
@@ -71,10 +76,10 @@ struct msg_node {
 struct msg_hello {
     struct msg_head head;
     uint32_t magic;
-    uint8_t proto_min, proto_max, role, auth; /* auth: 0 none */
+    uint8_t proto_min, proto_max, role, auth; /* auth: enum msg_auth */
     uint64_t capabilities;                    /* zero today */
     struct msg_node self;                     /* replicas; zero from clients */
-    char tenant[32];                          /* "" today */
+    char tenant[32];                          /* clients with auth; else "" */
 };
 
 struct msg_welcome {
@@ -84,6 +89,21 @@ struct msg_welcome {
     struct msg_node self;
     uint64_t capabilities;
     uint32_t lease_ms, zero3;        /* of client ids */
+};
+
+/* Authentication, between HELLO and WELCOME, if HELLO asked for it. */
+struct msg_challenge {
+    struct msg_head head;
+    struct msg_node self;     /* of the replica that asks */
+    uint8_t nonce[AUTH_NONCE_BYTES];
+};
+struct msg_proof {
+    struct msg_head head;
+    uint8_t nonce[AUTH_NONCE_BYTES], mac[AUTH_MAC_BYTES];
+};
+struct msg_proven {
+    struct msg_head head;
+    uint8_t mac[AUTH_MAC_BYTES];
 };
 
 /* Closes the connection after it. `text` is for a person, NUL padded. */

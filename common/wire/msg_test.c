@@ -45,6 +45,10 @@ static void *load(const char *name, uint32_t *bytes)
     X(welcome, msg_welcome, "welcome: a protocol that was not offered", m->proto = 2)               \
     X(welcome, msg_welcome, "welcome: field out of range", m->shards = 0)                           \
     X(welcome, msg_welcome, "reserved field not zero", m->zero[1] = 1)                              \
+    X(challenge, msg_challenge, "node number missing", m->self.node = 0)                            \
+    X(challenge, msg_challenge, "reserved field not zero", m->self.zero = 1)                        \
+    X(proof, msg_proof, "frame is not as long as its message", m->head.type = MSG_PROVEN)           \
+    X(proven, msg_proven, "unknown protocol version", m->head.proto = 2)                            \
     X(error, msg_error, "text without its closing NUL", memset(m->text, 'a', 200))                  \
     X(error, msg_error, "reserved field not zero", m->zero = 1)                                     \
     X(client, msg_client, "reserved field not zero", m->zero = 1)                                   \

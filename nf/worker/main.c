@@ -102,7 +102,9 @@ static int start_engine(struct worker *w, char *err)
     const struct site *site = w->chain.site;
     uint32_t hold_ms = site->worker.max_hold_ms ? site->worker.max_hold_ms : MAX_HOLD_DEFAULT_MS;
     struct lethe_config client = {.shards = (uint16_t)site->store.shards,
-                                  .address = site->store.nodes[0].listen};
+                                  .address = site->store.nodes[0].listen,
+                                  .tenant = site->worker.tenant,
+                                  .secret_file = site->worker.secret_file};
     w->client = lethe_client_create(&client, err, ERR_BYTES);
     if (!w->client)
         return -EINVAL;

@@ -15,6 +15,7 @@
 
 #include "common/wire/channel.h"
 #include "common/wire/msg.h"
+#include "statestore/server/auth.h"
 
 enum {
     CONNS_MAX = 1024,                      /* of one shard */
@@ -24,7 +25,7 @@ enum {
 };
 
 enum conn_kind {
-    CONN_NEW = 1,             /* accepted, no HELLO yet */
+    CONN_NEW = 1,             /* accepted, not let in yet (edge.c) */
     CONN_CLIENT,              /* clients and administrators */
     CONN_REPLICA,             /* a backup that dialled us */
     CONN_LINK,                /* we dialled the primary */
@@ -44,6 +45,7 @@ struct conn {
     uint64_t blocked_ms;      /* since when the backlog has not moved; 0: it is empty */
     uint8_t *backlog;
     uint32_t begin, end, room;
+    struct auth_peer auth;
     char why[160];            /* doomed: why */
 };
 

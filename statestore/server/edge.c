@@ -2,11 +2,14 @@
 /*
  * The store's edge. Frames passed msg_validate in the channel; here is checked
  * what depends on who sends them: the first is HELLO, of this shard and of a
- * protocol we speak, and after it only messages of the sender's role reach the
- * core. Everything else closes the connection with a reason.
+ * protocol we speak; in a site with secrets the next is the PROOF that our
+ * CHALLENGE asked for (auth.h); after that only messages of the sender's role,
+ * about its tenant's tables, reach the core. Everything else closes the
+ * connection with a reason.
  */
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "common/log/log.h"
 #include "statestore/server/loop_impl.h"
@@ -38,21 +41,19 @@ static const char *wrong_hello(const struct loop *l, const struct msg_hello *m, 
     else if (m->head.shard != l->number)
         snprintf(text, len, "this is shard %u of %u, you asked for shard %u; use the same site.yaml",
                  l->number, l->config.shard.shards, m->head.shard);
-    else if (m->auth)
-        snprintf(text, len, "authentication method %u is not known here", m->auth);
+    else if (m->auth && !l->config.auth)
+        snprintf(text, len, "this store has no secrets, so it cannot prove that it is yours; name "
+                 "them in its site.yaml (store.tenants, store.replica_secret_file)");
     else
         return NULL;
     return text;
 }
 
-static void on_hello(struct loop *l, struct conn *c, const struct msg_hello *m)
+/* The peer is who it says it is, or nobody asks: the core gets its HELLO. */
+static void let_in(struct loop *l, struct conn *c, const struct msg_hello *m)
 {
     char text[200], name[80];
     struct views *v = l->config.views;
-    if (wrong_hello(l, m, text, sizeof text)) {
-        effects_refuse(l, c, EPROTO, text);
-        return;
-    }
     if (m->role == ROLE_REPLICA) {
         v->ops->heard(v, l->number, &m->self, m->head.view_epoch);
         loop_take_views(l);
@@ -73,6 +74,120 @@ static void on_hello(struct loop *l, struct conn *c, const struct msg_hello *m)
     pass(l, c, m, m->head.bytes);
 }
 
+/* --- authentication ------------------------------------------------------------------- */
+
+/* Names come from outside: only what a name may consist of gets into the log. */
+static void printable(char *to, const char *name, uint32_t len)
+{
+    uint32_t i = 0;
+    for (; i + 1 < len && name[i]; i++)
+        to[i] = name[i] > ' ' && name[i] < 0x7f && name[i] != '"' ? name[i] : '?';
+    to[i] = 0;
+}
+
+/* All are counted; the log gets one line in a while. */
+static void refuse_stranger(struct loop *l, struct conn *c, const struct msg_hello *m,
+                            const char *why)
+{
+    char name[80], tenant[sizeof m->tenant];
+    l->mine.auth_failures++;
+    c->quiet = true;
+    if (!l->stranger_logged_ms || l->now_ms >= l->stranger_logged_ms + STRANGER_LOG_MS) {
+        conn_name(c, name, sizeof name);
+        printable(tenant, m->tenant, sizeof tenant);
+        log_warn("authentication failed",
+                 "shard=%u peer=%s role=%s tenant=\"%s\" failures=%lu why=\"%s\"", l->number, name,
+                 m->role == ROLE_REPLICA ? "replica" : "client", tenant, l->mine.auth_failures, why);
+        l->stranger_logged_ms = l->now_ms;
+    }
+    effects_refuse(l, c, EACCES, why);
+}
+
+static void answer(struct loop *l, struct conn *c, const void *frame, uint32_t bytes)
+{
+    if (conn_send(c, frame, bytes, l->now_ms))
+        loop_doom(l, c, "closed during authentication");
+    l->mine.frames_out++;
+    loop_make_dirty(l, c);
+}
+
+static void on_hello(struct loop *l, struct conn *c, const struct msg_hello *m)
+{
+    char text[200];
+    struct msg_challenge challenge;
+    if (wrong_hello(l, m, text, sizeof text)) {
+        effects_refuse(l, c, EPROTO, text);
+        return;
+    }
+    if (!l->config.auth) {
+        let_in(l, c, m);
+        return;
+    }
+    const char *why =
+        auth_challenge(&c->auth, l->config.auth, m, &l->config.shard.self, &challenge);
+    if (why)
+        refuse_stranger(l, c, m, why);
+    else
+        answer(l, c, &challenge, sizeof challenge);
+}
+
+static void on_proof(struct loop *l, struct conn *c, const struct msg_proof *m)
+{
+    struct msg_proven proven;
+    const char *why = auth_prove(&c->auth, m, &proven);
+    if (why) {
+        refuse_stranger(l, c, &c->auth.hello, why);
+        return;
+    }
+    answer(l, c, &proven, sizeof proven);
+    struct msg_hello plain = c->auth.hello;
+    plain.auth = AUTH_NONE; /* the core knows nothing of it */
+    if (!c->doomed)
+        let_in(l, c, &plain);
+}
+
+void edge_late(struct loop *l, struct conn *c)
+{
+    if (c->doomed)
+        return;
+    if (c->auth.state == AUTH_PEER_CHALLENGED)
+        refuse_stranger(l, c, &c->auth.hello, "no PROOF in time");
+    else
+        loop_doom(l, c, "no HELLO in time");
+}
+
+/* The store's own answer to a TABLE_OPEN that the core never sees. */
+static void refuse_table(struct loop *l, struct conn *c, const struct msg_table_open *m,
+                         const char *text)
+{
+    struct msg_table no = {.id = -EACCES};
+    memcpy(no.name, m->schema.name, sizeof no.name);
+    snprintf(no.text, sizeof no.text, "%s", text);
+    msg_head_set(&no, MSG_TABLE, sizeof no, l->number, 0);
+    log_warn("table refused", "shard=%u %s", l->number, no.text);
+    answer(l, c, &no, sizeof no);
+}
+
+/* True: it was refused. */
+static bool beyond_tenant(struct loop *l, struct conn *c, const struct msg_head *m)
+{
+    char text[200];
+    const char *why = NULL;
+    if (m->type == MSG_TABLE_OPEN) {
+        const struct msg_table_open *open = (const struct msg_table_open *)m;
+        why = auth_wrong_table(&c->auth, &open->schema, text, sizeof text);
+        if (why)
+            refuse_table(l, c, open, why);
+    } else if (m->type == MSG_BATCH) {
+        why = auth_wrong_batch(&c->auth, (const struct msg_batch *)m);
+        if (why)
+            effects_refuse(l, c, EACCES, why);
+    }
+    return why != NULL;
+}
+
+/* --- frames ----------------------------------------------------------------------------- */
+
 void edge_frame(struct loop *l, struct conn *c, const void *frame, uint32_t bytes)
 {
     const struct msg_head *m = frame;
@@ -85,11 +200,19 @@ void edge_frame(struct loop *l, struct conn *c, const void *frame, uint32_t byte
         on_hello(l, c, frame);
         return;
     }
+    if (c->kind == CONN_NEW && m->type == MSG_PROOF) {
+        on_proof(l, c, frame);
+        return;
+    }
     if (!(allowed[c->kind] & BIT(m->type)) || m->shard != l->number) {
         snprintf(text, sizeof text, "message type %u for shard %u is not what this peer may send",
                  m->type, m->shard);
-        effects_refuse(l, c, EPROTO, c->kind == CONN_NEW ? "the first frame must be HELLO" : text);
+        effects_refuse(l, c, EPROTO, c->kind != CONN_NEW                      ? text
+                                      : c->auth.state == AUTH_PEER_NEW ? "the first frame must be HELLO"
+                                                                       : "the next frame must be PROOF");
         return;
     }
+    if (c->auth.tenant && beyond_tenant(l, c, m))
+        return;
     pass(l, c, frame, bytes);
 }

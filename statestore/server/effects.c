@@ -14,6 +14,8 @@ static void on_send(void *ctx, uint32_t number, const void *frame, uint32_t byte
     struct conn *c = conns_find(&l->conns, number);
     if (!c || c->doomed)
         return;
+    if (c->auth.tenant && ((const struct msg_head *)frame)->type == MSG_TABLE)
+        auth_table_given(&c->auth, frame);
     int rc = conn_send(c, frame, bytes, l->now_ms);
     l->mine.frames_out++;
     loop_make_dirty(l, c);

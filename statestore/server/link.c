@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * A backup's connection to its primary: dialled for ever, with delays from
- * 10 ms to 1 s. It says HELLO with the epoch of what this replica holds, and,
+ * 10 ms to 1 s. It says HELLO with the epoch of what this replica holds, proves
+ * the site's replica secret and is shown it in turn, if the site has one, and,
  * once welcomed by a primary that serves, tells the core to join through it.
  *
  * A primary of another incarnation than the one whose state we hold starts
@@ -64,12 +65,20 @@ static void dial(struct loop *l)
     k->state = LINK_CONNECTING;
 }
 
+static bool has_secret(const struct loop *l)
+{
+    return l->config.auth && l->config.auth->replicas.bytes;
+}
+
 static void say_hello(struct loop *l, struct conn *c)
 {
     struct msg_hello m = {.magic = MSG_MAGIC, .proto_min = MSG_PROTO_MIN,
                           .proto_max = MSG_PROTO_MAX, .role = ROLE_REPLICA,
                           .self = l->config.shard.self};
     msg_head_set(&m, MSG_HELLO, sizeof m, l->number, l->link.held);
+    l->link.auth = (struct auth_dial){0};
+    if (has_secret(l))
+        auth_dial_begin(&l->link.auth, &m);
     if (channel_send(c->channel, &m, sizeof m))
         return; /* still connecting, or refused: the channel will say */
     loop_make_dirty(l, c);
@@ -124,6 +133,12 @@ static bool discard(struct loop *l)
 static void on_welcome(struct loop *l, struct conn *c, const struct msg_welcome *m)
 {
     struct link *k = &l->link;
+    if (has_secret(l) && (k->auth.state != AUTH_DIAL_DONE ||
+                          m->self.node != k->auth.challenge.self.node ||
+                          m->self.incarnation != k->auth.challenge.self.incarnation)) {
+        loop_doom(l, c, "the primary did not prove that it holds the replica secret");
+        return;
+    }
     if (m->head.shard != l->number || m->shards != l->config.shard.shards) {
         loop_doom(l, c, "the primary has another number of shards; use the same site.yaml");
         return;
@@ -152,6 +167,27 @@ static void on_welcome(struct loop *l, struct conn *c, const struct msg_welcome 
     shard_join_through(l->shard, c->number);
 }
 
+/* CHALLENGE or PROVEN. */
+static void on_auth(struct loop *l, struct conn *c, const struct msg_head *m)
+{
+    struct link *k = &l->link;
+    struct msg_proof proof;
+    const char *why;
+    if (!has_secret(l)) {
+        why = "the primary asks for a secret; name it by store.replica_secret_file";
+    } else if (m->type == MSG_PROVEN) {
+        why = auth_dial_check(&k->auth, &l->config.auth->replicas, (const struct msg_proven *)m);
+    } else {
+        why = auth_dial_answer(&k->auth, &l->config.auth->replicas,
+                               (const struct msg_challenge *)m, &proof);
+        if (!why && conn_send(c, &proof, sizeof proof, l->now_ms))
+            why = "closed by the primary";
+        loop_make_dirty(l, c);
+    }
+    if (why)
+        loop_doom(l, c, why);
+}
+
 bool link_frame(struct loop *l, struct conn *c, const struct msg_head *m)
 {
     char why[160];
@@ -162,7 +198,9 @@ bool link_frame(struct loop *l, struct conn *c, const struct msg_head *m)
     }
     if (l->link.state == LINK_JOINED)
         return m->type == MSG_WELCOME; /* a second one changes nothing */
-    if (m->type == MSG_WELCOME && l->link.state == LINK_HELLO)
+    if (l->link.state == LINK_HELLO && (m->type == MSG_CHALLENGE || m->type == MSG_PROVEN))
+        on_auth(l, c, m);
+    else if (m->type == MSG_WELCOME && l->link.state == LINK_HELLO)
         on_welcome(l, c, (const struct msg_welcome *)m);
     else
         loop_doom(l, c, "the primary's first frame is no WELCOME");

@@ -326,7 +326,7 @@ static void sweep(struct loop *l)
         if (!c->channel)
             continue;
         if (c->kind == CONN_NEW && l->now_ms > c->opened_ms + l->config.hello_timeout_ms)
-            loop_doom(l, c, "no HELLO in time");
+            edge_late(l, c);
         if (conn_backlog(c) && l->now_ms > c->blocked_ms + l->config.stall_ms) {
             l->mine.slow_readers++;
             loop_doom(l, c, "slow reader: it took nothing of its backlog for too long");

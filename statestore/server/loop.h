@@ -19,6 +19,7 @@
 #define STATESTORE_SERVER_LOOP_H
 
 #include "common/wire/channel.h"
+#include "statestore/server/auth.h"
 #include "statestore/server/snapshot.h"
 
 /* A new channel to shard `shard`, or NULL and a sentence. (client/lethe.h has
@@ -32,8 +33,9 @@ struct loop_config {
     loop_dial dial_primary;   /* NULL unless this node is a backup */
     void *dial_ctx;
     const char *primary;      /* its name and address, for sentences; kept */
+    const struct auth_config *auth; /* NULL: anybody may connect; kept */
     uint32_t spin_us;
-    uint32_t hello_timeout_ms; /* a connection that says no HELLO in that time is closed */
+    uint32_t hello_timeout_ms; /* a connection not let in by then is closed */
     uint32_t stall_ms;        /* so long may a backlog stand still */
 };
 

@@ -2,7 +2,7 @@
 /*
  * The inside of a shard's loop.
  *   loop.c    turns, epoll, reading, sleeping
- *   edge.c    what a connection may say: HELLO, then the messages of its role
+ *   edge.c    what a connection may say: HELLO, PROOF, then the messages of its role
  *   effects.c what the core wants done: send, close, propose, note
  *   link.c    a backup's connection to its primary
  *   publish.c snapshots for other threads
@@ -31,6 +31,7 @@ enum {
     LINK_WELCOME_MS = 2000,
     LINK_SILENCE_MIN_MS = 5000,
     LINK_LOG_MS = 30000,      /* "still unreachable" at most so often */
+    STRANGER_LOG_MS = 5000,   /* "authentication failed", too */
 };
 
 enum link_state { LINK_NONE, LINK_IDLE, LINK_CONNECTING, LINK_HELLO, LINK_JOINED };
@@ -44,6 +45,7 @@ struct link {
     uint64_t logged_ms;
     struct msg_node primary;  /* whose state we hold, or began to; node 0: nobody's */
     uint64_t held;            /* epoch of it */
+    struct auth_dial auth;
     char why[160];
 };
 
@@ -62,6 +64,7 @@ struct loop {
     uint64_t spin_until_us;
     uint64_t looked_us;       /* at epoll, last */
     uint64_t sweep_ms;
+    uint64_t stranger_logged_ms;
     uint64_t drain_until_ms;  /* 0: not draining */
     bool changed;             /* since the last snapshot */
     bool accept_more;         /* somebody may wait to be accepted */
@@ -95,6 +98,8 @@ void loop_make_dirty(struct loop *l, struct conn *c);
 
 /* One frame from a connection; steps the core if its sender may say that. */
 void edge_frame(struct loop *l, struct conn *c, const void *frame, uint32_t bytes);
+/* Not let in within hello_timeout_ms: closes it. */
+void edge_late(struct loop *l, struct conn *c);
 
 /* --- effects.c ---------------------------------------------------------------------- */
 
@@ -106,7 +111,7 @@ void effects_refuse(struct loop *l, struct conn *c, uint32_t code, const char *t
 
 void link_init(struct loop *l);
 void link_turn(struct loop *l);
-/* WELCOME or ERROR of the primary; true: the frame was the link's own. */
+/* Handshake, WELCOME or ERROR of the primary; true: the frame was the link's own. */
 bool link_frame(struct loop *l, struct conn *c, const struct msg_head *m);
 void link_closed(struct loop *l, const char *why);
 uint64_t link_next_ms(const struct loop *l);

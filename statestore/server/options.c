@@ -157,6 +157,38 @@ static int check_site(const struct options *o, char *err, uint32_t err_len)
     return 0;
 }
 
+static int load_tenant(struct auth_tenant *t, const struct site_tenant *from, char *err,
+                       uint32_t err_len)
+{
+    t->name = from->name;
+    t->tables = (const char *const *)from->tables;
+    t->ntables = from->tables_count;
+    return auth_secret_load(from->secret_file, &t->secret, err, err_len);
+}
+
+/* The secrets of the site, if it has any. */
+static int load_secrets(struct options *o, char *err, uint32_t err_len)
+{
+    const struct site_store *st = &o->site->store;
+    char why[300];
+    int rc = 0;
+    if (!st->tenants_count && !st->replica_secret_file)
+        return 0;
+    if (!(o->auth = calloc(1, sizeof *o->auth))) {
+        snprintf(err, err_len, "out of memory");
+        return OPTIONS_CONFIG;
+    }
+    o->store.auth = o->auth;
+    if (st->replica_secret_file)
+        rc = auth_secret_load(st->replica_secret_file, &o->auth->replicas, why, sizeof why);
+    for (unsigned i = 0; !rc && i < st->tenants_count && i < AUTH_TENANTS_MAX; i++, o->auth->ntenants++)
+        rc = load_tenant(&o->auth->tenants[i], &st->tenants[i], why, sizeof why);
+    if (!rc)
+        return 0;
+    snprintf(err, err_len, "%s: store: %s", o->config_path, why);
+    return OPTIONS_CONFIG;
+}
+
 static int control_path(struct options *o, char *err, uint32_t err_len)
 {
     char path[4096];
@@ -195,7 +227,8 @@ static int from_site(struct options *o, char *err, uint32_t err_len)
     if (o->accept_loss && me)
         return snprintf(err, err_len, "--accept-loss is the primary's; %s is a backup", o->node),
                OPTIONS_USAGE;
-    return control_path(o, err, err_len);
+    rc = load_secrets(o, err, err_len);
+    return rc ? rc : control_path(o, err, err_len);
 }
 
 int options_parse(struct options *o, int argc, char **argv, char *err, uint32_t err_len)
@@ -223,6 +256,13 @@ int options_parse(struct options *o, int argc, char **argv, char *err, uint32_t 
 
 void options_free(struct options *o)
 {
+    if (o->auth) {
+        auth_secret_wipe(&o->auth->replicas);
+        for (uint32_t i = 0; i < AUTH_TENANTS_MAX; i++)
+            auth_secret_wipe(&o->auth->tenants[i].secret);
+        free(o->auth);
+    }
+    o->auth = NULL;
     if (o->site)
         site_free(o->site, NULL, 0, NULL);
     o->site = NULL;

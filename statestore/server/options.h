@@ -12,6 +12,7 @@
 struct options {
     struct store_config store;
     const char *node;             /* instance name */
+    struct auth_config *auth;     /* of `store`; NULL: the site has no secrets */
     char control[108];            /* "" : no control socket */
     bool check, help, version, verbose;
     struct site *site;            /* owns the strings of `store` if -c was given */

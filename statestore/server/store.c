@@ -113,6 +113,7 @@ static struct loop_config loop_config_of(struct store *s, uint16_t shard, int li
         .listen_fd = listen_fd,
         .views = s->views,
         .primary = s->primary_text,
+        .auth = c->auth,
         .spin_us = c->spin_us,
         .hello_timeout_ms = c->hello_timeout_ms,
         .stall_ms = c->stall_ms,
@@ -173,6 +174,11 @@ static int set_up(struct store *s, char *err, uint32_t err_len)
 {
     struct store_config *c = &s->config;
     char text[400];
+    if (!c->auth && c->listen && !auth_is_loopback(c->listen))
+        log_warn("no authentication",
+                 "address=%s whoever reaches it reads and writes everything; configure secrets "
+                 "(store.tenants, store.replica_secret_file) or keep it on a network of its own",
+                 c->listen);
     if (!c->failure_timeout_ms)
         c->failure_timeout_ms = STORE_FAILURE_TIMEOUT_MS;
     if (!c->hello_timeout_ms)

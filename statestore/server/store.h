@@ -24,6 +24,7 @@ struct store_config {
     const char *primary;          /* node 2: address of shard 0 of node 1 */
     loop_dial dial_primary;       /* instead of tcp to `primary` */
     void *dial_ctx;
+    const struct auth_config *auth; /* secrets, kept; NULL: anybody may connect */
     bool accept_loss;
     bool threads;
     uint32_t failure_timeout_ms;  /* 0: STORE_FAILURE_TIMEOUT_MS */
@@ -35,7 +36,8 @@ struct store_config {
 };
 
 struct store;
-/* 0, or -errno and a sentence for a person. Strings are copied. */
+/* 0, or -errno and a sentence for a person. Strings of the
+ * configuration itself are copied. */
 int store_start(struct store **out, const struct store_config *config, char *err,
                 uint32_t err_len);
 /* Asks every shard to finish what is held; store_stopped says when. */

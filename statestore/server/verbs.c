@@ -65,6 +65,7 @@ static json_t *shard_object(const struct store *s, uint16_t shard)
     set_number(o, "frames_in", snap.frames_in);
     set_number(o, "frames_out", snap.frames_out);
     set_number(o, "slow_readers", snap.slow_readers);
+    set_number(o, "auth_failures", snap.auth_failures);
     set_number(o, "primary_unreachable_ms", snap.peer_since_ms);
     json_object_set_new(o, "trouble", json_string(snap.trouble));
     return o;

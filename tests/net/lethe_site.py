@@ -32,6 +32,10 @@ store:
   shards: {shards}
   nodes:
 {nodes}
+  tenants:
+    - {{name: workers, secret_file: {run_dir}/workers.secret, tables: ["nat.*", "monitor.*"]}}
+  replica_secret_file: {run_dir}/replicas.secret
+worker: {{tenant: workers, secret_file: {run_dir}/workers.secret}}
 steering:
   control: {run_dir}/steer.sock
   memif_dir: {run_dir}
@@ -118,9 +122,10 @@ class Site:
         self.spray = spray
         self.instances = {}
         self.config = os.path.join(lab.folder, "site.yaml")
-        with open(os.path.join(self.run_dir, "probe.key"), "w") as f:
-            os.fchmod(f.fileno(), 0o600)
-            f.write(secrets.token_hex(16) + "\n")
+        for name, size in (("probe.key", 16), ("workers.secret", 32), ("replicas.secret", 32)):
+            with open(os.path.join(self.run_dir, name), "w") as f:
+                os.fchmod(f.fileno(), 0o600)
+                f.write(secrets.token_hex(size) + "\n")
         self.keys = dict(
             run_dir=self.run_dir, failure_timeout_ms=failure_timeout_ms, shards=shards, chain=chain,
             nodes="\n".join("    - {name: %s, listen: \"%s:7400\"}" % item

@@ -209,7 +209,9 @@ static struct lethe_client *connect_to(const struct chain *chain, const struct n
 {
     char err[300];
     struct lethe_config config = {.shards = (uint16_t)chain->site->store.shards,
-                                  .address = chain->site->store.nodes[0].listen};
+                                  .address = chain->site->store.nodes[0].listen,
+                                  .tenant = chain->site->worker.tenant,
+                                  .secret_file = chain->site->worker.secret_file};
     struct lethe_client *c = lethe_client_create(&config, err, sizeof err);
     if (!c) {
         fprintf(stderr, "nat_dump: %s\n", err);
