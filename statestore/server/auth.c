@@ -34,8 +34,6 @@ const char *auth_challenge(struct auth_peer *p, const struct auth_config *a,
                    ? "this store asks replicas for a secret: name it by store.replica_secret_file"
                    : "this store asks for a tenant's secret: name both by worker.tenant and "
                      "worker.secret_file";
-    if (hello->auth != AUTH_HMAC)
-        return "an authentication method that is not known here";
     if (hello->role == ROLE_REPLICA && hello->self.node == self->node)
         return "you have my own node number";
     const char *why = find_secret(p, a, hello);

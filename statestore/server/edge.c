@@ -41,6 +41,8 @@ static const char *wrong_hello(const struct loop *l, const struct msg_hello *m, 
     else if (m->head.shard != l->number)
         snprintf(text, len, "this is shard %u of %u, you asked for shard %u; use the same site.yaml",
                  l->number, l->config.shard.shards, m->head.shard);
+    else if (m->auth > AUTH_HMAC)
+        snprintf(text, len, "authentication method %u is not known here", m->auth);
     else if (m->auth && !l->config.auth)
         snprintf(text, len, "this store has no secrets, so it cannot prove that it is yours; name "
                  "them in its site.yaml (store.tenants, store.replica_secret_file)");
@@ -70,7 +72,8 @@ static void let_in(struct loop *l, struct conn *c, const struct msg_hello *m)
         log_info("backup connected", "shard=%u node=%u from=%s holds_epoch=%lu", l->number,
                  m->self.node, name, m->head.view_epoch);
     else
-        log_info("client connected", "shard=%u from=%s", l->number, name);
+        log_info("client connected", "shard=%u from=%s tenant=%s", l->number, name,
+                 c->auth.tenant ? c->auth.tenant->name : "-");
     pass(l, c, m, m->head.bytes);
 }
 

@@ -4,6 +4,7 @@
 a pair whose members are killed.   program_test.py LETHE_STORE"""
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -237,6 +238,54 @@ class Program(unittest.TestCase):
         for p in (a, b):
             p.terminate()
             self.assertEqual(p.wait(PATIENCE_S), 0)
+
+    def secret(self, name, mode=0o600, text=None):
+        with open(self.path(name), "w") as f:
+            os.fchmod(f.fileno(), mode)
+            f.write(text or secrets.token_hex(32) + "\n")
+        return self.path(name)
+
+    def test_a_pair_with_secrets(self):
+        site = self.pair()
+        own = self.path("own.yaml")
+        for path, replica in ((site, self.secret("replicas")), (own, self.secret("others"))):
+            with open(self.path("site.yaml")) as f:
+                text = f.read()
+            with open(path, "w") as f:
+                f.write(text.split("  tenants:")[0] + "  tenants:\n    - {name: t, tables: [\"*\"], "
+                        "secret_file: %s}\n  replica_secret_file: %s\n" % (self.secret("t"), replica))
+        a = self.start("-c", site, "--node", "store-a")
+        wrong = self.start("-c", own, "--node", "store-b")
+        wait_for("refusals", lambda: all(s["auth_failures"] for s in self.shards("store-a") or [{"auth_failures": 0}]))
+        wait_for("a word about it", lambda: "wrong replica secret" in str(self.events(wrong)))
+        self.assertTrue(self.all_shards("store-a", role="waiting"))  # it was not even heard
+        wrong.terminate()
+        self.assertEqual(wrong.wait(PATIENCE_S), 0)
+        b = self.start("-c", site, "--node", "store-b")
+        wait_for("two copies", lambda: self.all_shards("store-a", role="primary", copies=2))
+        logs = str(self.events(a)) + str(self.events(b)) + str(self.events(wrong))
+        self.assertIn("authentication failed", logs)
+        for name in ("replicas", "others", "t"):
+            with open(self.path(name)) as f:
+                self.assertNotIn(f.read().strip(), logs)
+
+    def test_secret_files_that_are_refused(self):
+        for mode, text, says in ((0o644, None, "chmod 600"), (0o600, "beef", "64 to 128 hex digits")):
+            self.secret("t", mode, text)
+            with open(self.pair(), "a") as f:
+                f.write("  tenants: [{name: t, tables: [a], secret_file: %s}]\n"
+                        "  replica_secret_file: %s\n" % (self.path("t"), self.path("t")))
+            r = self.run_once("-c", self.path("site.yaml"), "--node", "store-a")
+            self.assertEqual(r.returncode, 1)
+            self.assertIn(self.path("t") + ": ", r.stderr)
+            self.assertIn(says, r.stderr)
+
+    def test_who_listens_to_the_world_without_secrets_is_warned(self):
+        for host, warned in (("127.0.0.1", 0), ("0.0.0.0", 1)):
+            p = self.start("--standalone", "--listen", host + ":0", "--shards", "2")
+            wait_for("listening", lambda: sum(e["event"] == "listening" for e in self.events(p)) == 2)
+            said = [e for e in self.events(p) if e["event"] == "no authentication"]
+            self.assertEqual(len(said), warned, host)
 
     def test_a_backup_alone_keeps_trying(self):
         b = self.start("-c", self.pair(), "--node", "store-b")
