@@ -88,6 +88,15 @@ static void printable(char *to, const char *name, uint32_t len)
     to[i] = 0;
 }
 
+/* Whoever may knock may not fill the log. */
+static bool log_now(struct loop *l)
+{
+    if (l->stranger_logged_ms && l->now_ms < l->stranger_logged_ms + STRANGER_LOG_MS)
+        return false;
+    l->stranger_logged_ms = l->now_ms;
+    return true;
+}
+
 /* All are counted; the log gets one line in a while. */
 static void refuse_stranger(struct loop *l, struct conn *c, const struct msg_hello *m,
                             const char *why)
@@ -95,13 +104,12 @@ static void refuse_stranger(struct loop *l, struct conn *c, const struct msg_hel
     char name[80], tenant[sizeof m->tenant];
     l->mine.auth_failures++;
     c->quiet = true;
-    if (!l->stranger_logged_ms || l->now_ms >= l->stranger_logged_ms + STRANGER_LOG_MS) {
+    if (log_now(l)) {
         conn_name(c, name, sizeof name);
         printable(tenant, m->tenant, sizeof tenant);
         log_warn("authentication failed",
                  "shard=%u peer=%s role=%s tenant=\"%s\" failures=%lu why=\"%s\"", l->number, name,
                  m->role == ROLE_REPLICA ? "replica" : "client", tenant, l->mine.auth_failures, why);
-        l->stranger_logged_ms = l->now_ms;
     }
     effects_refuse(l, c, EACCES, why);
 }
@@ -167,7 +175,8 @@ static void refuse_table(struct loop *l, struct conn *c, const struct msg_table_
     memcpy(no.name, m->schema.name, sizeof no.name);
     snprintf(no.text, sizeof no.text, "%s", text);
     msg_head_set(&no, MSG_TABLE, sizeof no, l->number, 0);
-    log_warn("table refused", "shard=%u %s", l->number, no.text);
+    if (log_now(l))
+        log_warn("table refused", "shard=%u %s", l->number, no.text);
     answer(l, c, &no, sizeof no);
 }
 

@@ -31,7 +31,7 @@ enum {
     LINK_WELCOME_MS = 2000,
     LINK_SILENCE_MIN_MS = 5000,
     LINK_LOG_MS = 30000,      /* "still unreachable" at most so often */
-    STRANGER_LOG_MS = 5000,   /* "authentication failed", too */
+    STRANGER_LOG_MS = 5000,   /* "authentication failed", "table refused", too */
 };
 
 enum link_state { LINK_NONE, LINK_IDLE, LINK_CONNECTING, LINK_HELLO, LINK_JOINED };
