@@ -177,6 +177,8 @@ SITES = {
     "escapes": NODE + "run_dir: \"\\x01\\u263a\\n\"\n",
     "bom": "\ufeff" + NODE,
     "crlf": NODE.replace("\n", "\r\n"),
+    "secrets": NODE + "  tenants:\n    - {name: t, secret_file: f, tables: [\"nat.*\", m]}\n"
+               "  replica_secret_file: g\nworker: {tenant: t, secret_file: f}\n",
     "prefix_wrong": NODE + "steering:\n  inside: {address: 10.0.0.1, next_hop: 10.0.0.2, port: p, "
                     "serves: [10.0.0.1/24]}\n",
 }
