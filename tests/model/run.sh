@@ -49,7 +49,7 @@ row() {
   case $must in
   clean)
     pan_defs=-O2
-    [ "$size" = small ] || { pan_defs='-O2 -DHC4'; pan_options=-w26; }
+    [ "$size" = small ] || { pan_defs='-O2 -DCOLLAPSE'; pan_options=-w25; }
     ;;
   caught) defs="$defs -D$name -DVISIBLE" ;;
   reached) defs="$defs -DREACH_$name" ;;
@@ -121,7 +121,7 @@ else
   row clean SOUND_JOIN_LONG 1000000 '-DMEMBERS=1 -DEPOCHS=4 -DCRASHES=2'
   row clean SOUND_THREE_CRASH 1000000 '-DNODES=3 -DWRITES=1 -DMESSAGES=2 -DNO_JOINS'
   row clean SOUND_THREE_IN_ORDER 1000000 '-DNODES=3 -DMESSAGES=1'
-  row clean SOUND_THREE 1000000 '-DNODES=3 -DCRASHES=0 -DMESSAGES=2'
+  row clean SOUND_THREE_JOINS 1000000 '-DNODES=3 -DCRASHES=0 -DMESSAGES=2 -DWRITES=1'
 fi
 for v in $variants; do
   row caught "$v" 100 "$(definitions_of "$v")"
