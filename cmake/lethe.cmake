@@ -48,6 +48,17 @@ endfunction()
 add_custom_target(unit_tests)   # everything labelled "unit" or "sim"
 add_custom_target(thread_tests) # everything labelled "threads"
 
+# lethe_threaded(<test>...): unit tests that run threads, though one cannot tell from
+# their source: label "threads".
+function(lethe_threaded)
+  foreach(name ${ARGN})
+    if(TARGET ${name})
+      add_dependencies(thread_tests ${name})
+      set_tests_properties(unit.${name} PROPERTIES LABELS "unit;threads")
+    endif()
+  endforeach()
+endfunction()
+
 # lethe_unit_tests(DIRS <dir>... LINK <lib>...): every *_test.c is a program and a
 # ctest of the same name, label "unit"; prints and exits as cmocka does. Those that
 # run threads are labelled "threads", too: they also run under TSan.
@@ -64,14 +75,12 @@ function(lethe_unit_tests)
       add_executable(${name} ${test})
       target_link_libraries(${name} PRIVATE lethe_flags ${A_LINK} PkgConfig::CMOCKA)
       add_test(NAME unit.${name} COMMAND ${name})
-      set(labels unit)
       add_dependencies(unit_tests ${name})
+      set_tests_properties(unit.${name} PROPERTIES LABELS unit TIMEOUT 300)
       file(STRINGS ${test} threaded LIMIT_COUNT 1 REGEX "pthread_create|embed_start|store_start|control_start")
       if(threaded)
-        list(APPEND labels threads)
-        add_dependencies(thread_tests ${name})
+        lethe_threaded(${name})
       endif()
-      set_tests_properties(unit.${name} PROPERTIES LABELS "${labels}" TIMEOUT 300)
     endforeach()
   endforeach()
 endfunction()
