@@ -57,7 +57,7 @@ static uint32_t table_open(void *f)
     return FIXED(f, MSG_TABLE_OPEN, msg_table_open, .client = 42,
                  .schema = {.name = "nat44.session", .kind = TABLE_HASH,
                             .durability = DURABLE_SYNC, .version = 3, .key_size = 24,
-                            .part_off = 4, .part_len = 8, .parent_dies = 1, .value_size = 40,
+                            .part_off = 4, .part_len = 8, .flags = TABLE_PARENT_DIES, .value_size = 40,
                             .timeout_ms = 300000, .max_entries = 1000000,
                             .reactions = {{REACT_FREE, 28, 12, {0}, "nat44.port"},
                                           {REACT_SUB, 4, 4, {0}, "nat44.cap"}}});

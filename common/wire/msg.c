@@ -36,6 +36,17 @@ _Static_assert(sizeof(struct msg_status_is) == 192, "wire format");
 _Static_assert(sizeof(struct msg_challenge) == 72, "wire format");
 _Static_assert(sizeof(struct msg_proof) == 88, "wire format");
 _Static_assert(sizeof(struct msg_proven) == 56, "wire format");
+_Static_assert(sizeof(struct msg_fetch) == 48, "wire format");
+_Static_assert(sizeof(struct move_id) == 16, "wire format");
+_Static_assert(sizeof(struct msg_move_begin) == 56, "wire format");
+_Static_assert(sizeof(struct msg_move_part) == 64, "wire format");
+_Static_assert(sizeof(struct msg_move_end) == 56, "wire format");
+_Static_assert(sizeof(struct msg_move_ack) == 160, "wire format");
+_Static_assert(sizeof(struct msg_map) == 24 + 8 * LETHE_SLOTS, "wire format");
+_Static_assert(sizeof(struct msg_consume) == 40, "wire format");
+_Static_assert(sizeof(struct msg_events) == 56, "wire format");
+_Static_assert(sizeof(struct msg_event) == 24, "wire format");
+_Static_assert(sizeof(struct msg_events_ack) == 56, "wire format");
 
 static const char NOT_ZERO[] = "reserved field not zero";
 static const char NO_NUL[] = "text without its closing NUL";
@@ -52,11 +63,11 @@ static const char *check_hello(const void *frame)
         return "hello: this is not Lethe's protocol";
     if (m->proto_min == 0 || m->proto_min > m->proto_max)
         return "hello: bad protocol range";
-    if (m->role < ROLE_CLIENT || m->role > ROLE_ADMIN)
+    if (m->role < ROLE_CLIENT || m->role > ROLE_MOVER)
         return "hello: unknown role";
     if (m->self.zero != 0)
         return NOT_ZERO;
-    if ((m->role == ROLE_REPLICA) != (m->self.node != 0))
+    if ((m->role == ROLE_REPLICA || m->role == ROLE_MOVER) != (m->self.node != 0))
         return "hello: replicas, and only they, name their node";
     return has_nul(m->tenant, sizeof m->tenant) ? NULL : NO_NUL;
 }
@@ -64,7 +75,7 @@ static const char *check_hello(const void *frame)
 static const char *check_welcome(const void *frame)
 {
     const struct msg_welcome *m = frame;
-    if (m->zero[0] | m->zero[1] | m->zero2 | m->zero3 | m->self.zero)
+    if (m->zero[0] | m->zero[1] | m->zero2 | m->self.zero)
         return NOT_ZERO;
     if (m->proto < MSG_PROTO_MIN || m->proto > MSG_PROTO_MAX)
         return "welcome: a protocol that was not offered";
@@ -219,8 +230,6 @@ static const char *check_chunk_ack(const void *frame)
 static const char *check_append(const void *frame)
 {
     const struct msg_append *m = frame;
-    if (m->zero != 0)
-        return NOT_ZERO;
     if ((m->count == 0) != (m->body_bytes == 0) || m->count > m->body_bytes)
         return "append: count and body do not agree";
     if (m->count != 0 && (m->first == 0 || m->first + m->count < m->first))
@@ -232,8 +241,6 @@ static const char *check_append(const void *frame)
 static const char *check_ack(const void *frame)
 {
     const struct msg_ack *m = frame;
-    if (m->zero != 0)
-        return NOT_ZERO;
     return m->drifted <= 1 ? check_node(&m->self) : "ack: field out of range";
 }
 
@@ -246,6 +253,106 @@ static const char *check_status_is(const void *frame)
 static const char *check_challenge(const void *frame)
 {
     return check_node(&((const struct msg_challenge *)frame)->self);
+}
+
+static const char *check_fetch(const void *frame)
+{
+    const struct msg_fetch *m = frame;
+    return m->first ? check_node(&m->from) : "fetch: position out of range";
+}
+
+static const char *check_move(const struct move_id *m)
+{
+    if (m->zero != 0)
+        return NOT_ZERO;
+    if (m->what != MOVE_SLOT && m->what != MOVE_INDEXES)
+        return "move: neither a slot nor indexes";
+    return m->from_shard < LETHE_SLOTS && m->epoch ? NULL : "move: field out of range";
+}
+
+static const char *check_move_begin(const void *frame)
+{
+    return check_move(&((const struct msg_move_begin *)frame)->move);
+}
+
+static const char *check_move_part(const void *frame)
+{
+    const struct msg_move_part *m = frame;
+    const char *why = m->zero ? NOT_ZERO : check_move(&m->move);
+    return why ? why : check_body(&m->head, sizeof *m, m->body_bytes, m->crc);
+}
+
+static const char *check_move_end(const void *frame)
+{
+    const struct msg_move_end *m = frame;
+    return m->zero ? NOT_ZERO : check_move(&m->move);
+}
+
+static const char *check_move_ack(const void *frame)
+{
+    const struct msg_move_ack *m = frame;
+    if (m->state < MOVE_TAKEN || m->state > MOVE_REFUSED)
+        return "move: unknown state";
+    return has_nul(m->text, sizeof m->text) ? check_move(&m->move) : NO_NUL;
+}
+
+static const char *check_map(const void *frame)
+{
+    const struct msg_map *m = frame;
+    for (int i = 0; i < LETHE_SLOTS; i++) {
+        const struct map_slot *s = &m->slots[i];
+        if (s->zero != 0)
+            return NOT_ZERO;
+        if (s->known > 1 || s->shard >= LETHE_SLOTS)
+            return "map: field out of range";
+    }
+    return NULL;
+}
+
+static bool all_zero(const uint8_t *bytes, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (bytes[i])
+            return false;
+    return true;
+}
+
+static const char *check_consume(const void *frame)
+{
+    const struct msg_consume *m = frame;
+    if (!all_zero(m->zero, sizeof m->zero))
+        return NOT_ZERO;
+    return m->table < TABLES_MAX && m->want <= 1 ? NULL : "consume: field out of range";
+}
+
+static const char *check_events(const void *frame)
+{
+    const struct msg_events *m = frame;
+    const uint8_t *at = (const uint8_t *)(m + 1);
+    uint32_t left = m->body_bytes;
+    if (m->table >= TABLES_MAX || m->count == 0 || m->body_bytes % 8 ||
+        m->head.bytes != sizeof *m + m->body_bytes)
+        return "events: field out of range";
+    for (uint32_t i = 0; i < m->count; i++) {
+        const struct msg_event *e = (const struct msg_event *)at;
+        if (left < sizeof *e || e->bytes > left || e->bytes % 8 || e->key_len > TXN_KEY_MAX ||
+            e->value_len > TXN_VALUE_MAX ||
+            e->bytes != ((sizeof *e + e->key_len + e->value_len + 7) & ~7ul))
+            return "events: an event cut short";
+        if (e->zero != 0)
+            return NOT_ZERO;
+        at += e->bytes;
+        left -= e->bytes;
+    }
+    return left == 0 ? NULL : "events: bytes left over after the last one";
+}
+
+static const char *check_events_ack(const void *frame)
+{
+    const struct msg_events_ack *m = frame;
+    if (!all_zero(m->zero, sizeof m->zero))
+        return NOT_ZERO;
+    return m->table < TABLES_MAX ? NULL : "events: field out of range";
 }
 
 static const char *check_nothing(const void *frame)
@@ -280,6 +387,17 @@ static const struct form {
     [MSG_CHALLENGE] = {sizeof(struct msg_challenge), false, check_challenge},
     [MSG_PROOF] = {sizeof(struct msg_proof), false, check_nothing},
     [MSG_PROVEN] = {sizeof(struct msg_proven), false, check_nothing},
+    [MSG_FETCH] = {sizeof(struct msg_fetch), false, check_fetch},
+    [MSG_TAIL] = {sizeof(struct msg_append), true, check_append},
+    [MSG_MOVE_BEGIN] = {sizeof(struct msg_move_begin), false, check_move_begin},
+    [MSG_MOVE_PART] = {sizeof(struct msg_move_part), true, check_move_part},
+    [MSG_MOVE_END] = {sizeof(struct msg_move_end), false, check_move_end},
+    [MSG_MOVE_ACK] = {sizeof(struct msg_move_ack), false, check_move_ack},
+    [MSG_MAP_GET] = {sizeof(struct msg_map_get), false, check_nothing},
+    [MSG_MAP] = {sizeof(struct msg_map), false, check_map},
+    [MSG_CONSUME] = {sizeof(struct msg_consume), false, check_consume},
+    [MSG_EVENTS] = {sizeof(struct msg_events), true, check_events},
+    [MSG_EVENTS_ACK] = {sizeof(struct msg_events_ack), false, check_events_ack},
 };
 
 const char *msg_validate(const void *frame, uint32_t bytes)
@@ -295,6 +413,8 @@ const char *msg_validate(const void *frame, uint32_t bytes)
     /* A HELLO must be readable whatever its sender speaks: it negotiates. */
     if (head->type != MSG_HELLO && (head->proto < MSG_PROTO_MIN || head->proto > MSG_PROTO_MAX))
         return "unknown protocol version";
+    if (head->proto == 1 && head->type > MSG_PROVEN)
+        return "unknown message type";
     const struct form *form = &forms[head->type];
     if (bytes < form->bytes || (bytes != form->bytes && !form->has_body))
         return "frame is not as long as its message";

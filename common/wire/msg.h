@@ -6,10 +6,20 @@
  * direction is HELLO / WELCOME; before them nothing else is read, but for the
  * handshake of a site with secrets (auth.h): CHALLENGE, PROOF, PROVEN.
  *
- *   client  → store   HELLO, PROOF, CLIENT_OPEN, TABLE_OPEN, BATCH, STATUS
- *   store   → client  CHALLENGE, PROVEN, WELCOME, CLIENT, TABLE, RESULTS, STATUS_IS, ERROR
- *   backup  → primary HELLO (role replica), PROOF, JOIN, ACK, CHUNK_ACK
- *   primary → backup  CHALLENGE, PROVEN, WELCOME, VIEW, SNAP_BEGIN, CHUNK, SNAP_END, APPEND, ERROR
+ *   client  → store   HELLO, PROOF, CLIENT_OPEN, TABLE_OPEN, BATCH, STATUS, MAP_GET, CONSUME,
+ *                     EVENTS_ACK
+ *   store   → client  CHALLENGE, PROVEN, WELCOME, CLIENT, TABLE, RESULTS, STATUS_IS, ERROR, MAP,
+ *                     EVENTS
+ *   backup  → primary HELLO (role replica), PROOF, JOIN, ACK, CHUNK_ACK, TAIL
+ *   primary → backup  CHALLENGE, PROVEN, WELCOME, VIEW, SNAP_BEGIN, CHUNK, SNAP_END, APPEND, ERROR,
+ *                     FETCH
+ *   source  → destination of a move (two shards' primaries; the source dials)
+ *                     HELLO (role mover), PROOF, MOVE_BEGIN, MOVE_PART, MOVE_END
+ *   destination → source   CHALLENGE, PROVEN, WELCOME, MOVE_ACK, ERROR
+ *
+ * Protocol 2 adds to 1: leases (stamps), FETCH and TAIL, moves and maps, events.
+ * A frame says in head.proto which one it is of. A client of protocol 1 is
+ * served as before, but for hash slots that were moved: it is told NOT_PRIMARY.
  *
  * Channels are ordered and reliable, yet the replication messages carry
  * positions and are re-sent by time-out, so that loss, duplication and
@@ -32,7 +42,7 @@
 
 enum {
     MSG_PROTO_MIN = 1,
-    MSG_PROTO_MAX = 1,
+    MSG_PROTO_MAX = 2,
     MSG_BYTES_MAX = 256 * 1024, /* one frame */
     MSG_BATCH_MAX = 256,        /* txns in one BATCH */
     MSG_CLIENT_WINDOW = 8192,   /* seqs of one client between watermark and newest */
@@ -47,6 +57,10 @@ enum msg_type {
     MSG_APPEND, MSG_ACK,
     MSG_STATUS, MSG_STATUS_IS,
     MSG_CHALLENGE, MSG_PROOF, MSG_PROVEN,
+    MSG_FETCH, MSG_TAIL,
+    MSG_MOVE_BEGIN, MSG_MOVE_PART, MSG_MOVE_END, MSG_MOVE_ACK,
+    MSG_MAP_GET, MSG_MAP,
+    MSG_CONSUME, MSG_EVENTS, MSG_EVENTS_ACK,
     MSG_TYPE_END
 };
 
@@ -61,7 +75,7 @@ struct msg_head {             /* 24 bytes */
 enum msg_auth { AUTH_NONE = 0, AUTH_HMAC = 1 /* HMAC-SHA-512-256, see auth.h */ };
 enum { AUTH_NONCE_BYTES = 32, AUTH_MAC_BYTES = 32 };
 
-enum msg_role { ROLE_CLIENT = 1, ROLE_REPLICA = 2, ROLE_ADMIN = 3 };
+enum msg_role { ROLE_CLIENT = 1, ROLE_REPLICA = 2, ROLE_ADMIN = 3, ROLE_MOVER = 4 };
 
 /* Who a replica is. A replica that discards its state starts a new
  * incarnation; acknowledgements count only from the incarnation in the view. */
@@ -88,7 +102,9 @@ struct msg_welcome {
     uint16_t shards, zero2;          /* of the store; slot s lives in shard s * shards / 256 */
     struct msg_node self;
     uint64_t capabilities;
-    uint32_t lease_ms, zero3;        /* of client ids */
+    uint32_t lease_ms;               /* of client ids */
+    uint32_t primary_node;           /* who is, as far as this replica knows; 0: unknown, or
+                                        protocol 1 */
 };
 
 /* Authentication, between HELLO and WELCOME, if HELLO asked for it. */
@@ -200,14 +216,108 @@ struct msg_append {
     uint64_t shard_time_ms;
     uint64_t digest_position, digest;
     uint32_t count, body_bytes;
-    uint32_t crc, zero;       /* CRC32C of the body */
+    uint32_t crc;             /* CRC32C of the body */
+    uint32_t stamp;           /* primary's clock, ms, low bits, when it sent this: a lease counts
+                                 from there */
 };
 struct msg_ack {
     struct msg_head head;
     struct msg_node self;
     uint64_t position;        /* everything up to it is applied here */
     uint64_t digest_position, digest; /* its own, for the primary to compare */
-    uint32_t drifted, zero;   /* 1: compared, and differs */
+    uint32_t drifted;         /* 1: compared, and differs */
+    uint32_t stamp;           /* of the latest APPEND heard under this epoch: grants a lease */
+};
+
+/* A new primary, before it serves, to a member that has more of the log. The
+ * member answers with TAIL frames, laid out like APPEND, `from` itself. */
+struct msg_fetch { struct msg_head head; struct msg_node from; uint64_t first; };
+
+/* --- moves (statestore/core/move.c) ------------------------------------------ */
+
+enum move_what { MOVE_SLOT = 1, MOVE_INDEXES = 2 };
+
+/* What was RELEASEd by shard `from_shard` to the shard that hears this. A slot:
+ * all its state. Indexes: free ones of a pool, lent to a slot that ran dry. */
+struct move_id {              /* 16 bytes */
+    uint8_t what, slot;       /* enum move_what; the slot that moves, or that borrows */
+    uint16_t from_shard;
+    uint32_t epoch;           /* slot: its epoch from now on; indexes: number of the loan, growing
+                                 per pair of shards */
+    uint64_t zero;
+};
+struct msg_move_begin {
+    struct msg_head head;
+    struct move_id move;
+    uint64_t attempt;         /* parts of an earlier one are void */
+    uint64_t shard_time_ms;   /* the source's: deadlines in the parts are in its time */
+};
+/* Body: effects (statestore/core/effect.h); the tables they name come first, with
+ * the source's numbers and their schemas. */
+struct msg_move_part {
+    struct msg_head head;
+    struct move_id move;
+    uint64_t attempt;
+    uint32_t part, zero;      /* from 0 */
+    uint32_t body_bytes, crc; /* CRC32C of the body */
+};
+struct msg_move_end {
+    struct msg_head head;
+    struct move_id move;
+    uint64_t attempt;
+    uint32_t parts, zero;
+};
+enum move_state { MOVE_TAKEN = 1 /* parts < `next` */, MOVE_ACCEPTED, MOVE_REFUSED };
+struct msg_move_ack {
+    struct msg_head head;
+    struct move_id move;
+    uint64_t attempt;
+    uint32_t state;           /* enum move_state */
+    uint32_t next;            /* part wanted next */
+    char text[104];           /* refused: why, for a person */
+};
+
+struct msg_map_get { struct msg_head head; uint64_t client; };
+/* What this shard knows of each slot for certain: it owns it, or released it. */
+struct map_slot {             /* 8 bytes */
+    uint16_t shard;
+    uint8_t known, zero;      /* 0: never had it; by default it is with slot * shards / 256 */
+    uint32_t epoch;           /* the greater one of two answers is the newer */
+};
+struct msg_map { struct msg_head head; struct map_slot slots[LETHE_SLOTS]; };
+
+/* --- events (statestore/core/event.c) ------------------------------------------ */
+
+/* "Give me events of this table": of slots that have no consumer, or whose
+ * consumer is gone. `want` 0: no more. Repeated until an EVENTS frame comes. */
+struct msg_consume {
+    struct msg_head head;
+    uint64_t client;
+    uint8_t table, want, zero[6];
+};
+/* Events `first` .. `first` + count - 1 of one (table, slot), to its consumer.
+ * Body: struct msg_event, key, value; padded to 8. Sent again until acknowledged. */
+struct msg_events {
+    struct msg_head head;
+    uint64_t client;
+    uint64_t epoch;           /* of the consumer; an acknowledgement repeats it */
+    uint64_t first;
+    uint8_t table, slot;
+    uint16_t count;
+    uint32_t body_bytes;
+};
+struct msg_event {            /* 24 bytes */
+    uint64_t version;         /* of the entry that expired: (key, version) names the event */
+    uint64_t time_ms;         /* shard time of the expiry */
+    uint8_t key_len, zero;
+    uint16_t value_len;
+    uint32_t bytes;           /* with key, value, padding */
+};
+struct msg_events_ack {
+    struct msg_head head;
+    uint64_t client, epoch;
+    uint64_t cursor;          /* all up to it are done */
+    uint8_t table, slot, zero[6];
 };
 
 /* --- status ---------------------------------------------------------------- */

@@ -76,8 +76,8 @@ const char *schema_validate(const struct table_schema *s)
         return "kind: not a table kind";
     if (s->durability > DURABLE_ASYNC)
         return "durability: unknown";
-    if (s->parent_dies > 1)
-        return "parent_dies: 0 or 1";
+    if (s->flags > (TABLE_PARENT_DIES | TABLE_EVENTS | TABLE_ABSOLUTE))
+        return "flags: an unknown one is set";
     const char *why = check_sizes(s);
     for (int i = 0; !why && i < TABLE_REACTIONS; i++)
         why = check_reaction(s, &s->reactions[i]);
@@ -97,7 +97,7 @@ static int compare_numbers(const struct table_schema *have, const struct table_s
 #define FIELD(f) {#f, offsetof(struct table_schema, f), sizeof(((struct table_schema *)0)->f)}
     static const struct { const char *name; size_t off, bytes; } fields[] = {
         FIELD(kind), FIELD(durability), FIELD(key_size), FIELD(part_off),
-        FIELD(part_len), FIELD(parent_dies), FIELD(value_size), FIELD(timeout_ms),
+        FIELD(part_len), FIELD(flags), FIELD(value_size), FIELD(timeout_ms),
         FIELD(max_entries), FIELD(quarantine_ms)};
 #undef FIELD
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {

@@ -11,8 +11,29 @@
 
 #include "txn.h"
 
-enum table_kind { TABLE_HASH = 1, TABLE_POOL, TABLE_COUNTERS };
-enum table_durability { DURABLE_SYNC = 0, DURABLE_ASYNC = 1 };
+/*
+ * TABLE_SKETCH is a count-min sketch (Cormode and Muthukrishnan 2005) per hash
+ * slot: SKETCH_ROWS rows of max_entries / SKETCH_ROWS cells of 64 bits. ADD adds
+ * to a cell of each row, GET gives the least of them: never too little, at most
+ * 2.72 / (cells of a row) of all that was added to the slot too much, with
+ * probability 1 - e^-SKETCH_ROWS. It never grows; no time-out, no DELETE, no
+ * SCAN. value_size is 8, max_entries a multiple of SKETCH_ROWS.
+ */
+enum table_kind { TABLE_HASH = 1, TABLE_POOL, TABLE_COUNTERS, TABLE_SKETCH };
+enum { SKETCH_ROWS = 4, SKETCH_CELLS_MAX = 1 << 20 };
+/* DURABLE_NONE: kept by the primary alone, lost with it; never for a pool, nor for
+ * a table with parents, events or reactions. A txn takes its strongest table's. */
+enum table_durability { DURABLE_SYNC = 0, DURABLE_ASYNC = 1, DURABLE_NONE = 2 };
+
+/* table_schema.flags */
+enum {
+    TABLE_PARENT_DIES = 1,    /* an entry whose last child goes is deleted with its reactions;
+                                 without: it lives to its time */
+    TABLE_EVENTS = 2,         /* an expiry appends an event, kept until its consumer acknowledged
+                                 it; pending events count against max_entries */
+    TABLE_ABSOLUTE = 4,       /* touches do not move deadlines: with TABLE_EVENTS this is
+                                 timer(key, delay, payload), an insert with a time-out */
+};
 
 enum {
     TABLES_MAX = 64,
@@ -43,8 +64,7 @@ struct table_schema {
     uint16_t version;           /* schema version, the owner's number */
     uint8_t key_size;           /* pool: 4 */
     uint8_t part_off, part_len; /* partition key: these bytes of the key */
-    uint8_t parent_dies;        /* 1: an entry whose last child goes is deleted
-                                   with its reactions; 0: it lives to its time */
+    uint8_t flags;              /* TABLE_PARENT_DIES, ... */
     uint32_t value_size;        /* counters: 8 * fields */
     uint32_t timeout_ms;        /* idle time-out of entries; 0: none */
     uint32_t max_entries;       /* over all slots of a shard; 0: unlimited.

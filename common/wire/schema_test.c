@@ -21,7 +21,7 @@ static struct table_schema session(void)
     X(kind0, "kind: ", s->kind = 0)                                                                 \
     X(kind4, "kind: ", s->kind = 4)                                                                 \
     X(durability, "durability: ", s->durability = 2)                                                \
-    X(dies, "parent_dies: ", s->parent_dies = 2)                                                    \
+    X(dies, "flags: ", s->flags = 8)                                                           \
     X(key0, "key_size: write", s->key_size = 0)                                                     \
     X(key41, "key_size: write", s->key_size = 41)                                                   \
     X(pool_key, "key_size: a pool", s->kind = TABLE_POOL)                                           \

@@ -243,8 +243,6 @@ const char *txn_validate(const void *txn, uint32_t bytes)
         return "txn: bad length";
     if (t->nops == 0 || t->nops > TXN_OPS_MAX)
         return "txn: bad number of ops";
-    if (t->zero != 0)
-        return "txn: reserved field not zero";
     uint32_t left = t->bytes - (uint32_t)sizeof *t;
     const struct txn_op *op = txn_first(t);
     for (uint32_t i = 0; i < t->nops; i++, op = txn_next(op)) {
@@ -288,6 +286,9 @@ const char *txn_result_validate(const void *result, uint32_t bytes)
         return "results: bad op number";
     if (h->zero[0] | h->zero[1] | h->zero[2])
         return "results: reserved field not zero";
+    if (h->status == TXN_MOVED)
+        return h->bytes == sizeof *h + sizeof(struct txn_moved) && h->nres == 0
+                   ? NULL : "results: moved, but not where";
     uint32_t left = h->bytes - (uint32_t)sizeof *h;
     const struct txn_result *r = txn_result_first(h);
     int after_op = -1;

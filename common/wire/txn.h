@@ -76,7 +76,9 @@ struct txn_head {             /* 16 bytes */
     uint16_t bytes;           /* whole txn, this head included, multiple of 8 */
     uint8_t slot;             /* the hash slot every key of it maps to */
     uint8_t nops;
-    uint32_t zero;
+    uint32_t slot_epoch;      /* of the hash slot, as whoever sends it knows it: set once, with
+                                 seq, never changed by a retry. The txn may run only where the
+                                 slot is owned under this very epoch; see TXN_MOVED */
 };
 
 struct txn_op {               /* 32 bytes */
@@ -114,7 +116,8 @@ struct txn_patch {            /* 8 bytes */
     X(TXN_STALE_CLIENT, "unknown or expired client id; nothing was executed")                \
     X(TXN_FORGOTTEN, "at or below the acknowledged watermark; nothing was executed")         \
     X(TXN_NOT_PRIMARY, "this replica does not serve the shard")                              \
-    X(TXN_LOST, "no caught-up copy of this shard is left; an operator must accept the loss")
+    X(TXN_LOST, "no caught-up copy of this shard is left; an operator must accept the loss")   \
+    X(TXN_MOVED, "the hash slot is owned elsewhere; was not executed here and never will be")
 
 enum txn_status {
 #define X(name, text) name,
@@ -144,6 +147,15 @@ struct txn_result {           /* 24 bytes */
     uint32_t timeout_ms;      /* of the entry */
     uint32_t bytes;           /* this result with value and padding */
 };
+
+/* Behind the head of a TXN_MOVED result: where to ask, as a NEW txn with a new
+ * sequence, in hash slot `slot` (another one than was asked for when the pool
+ * index is lent to it), at shard `shard`, under `slot_epoch`. */
+struct txn_moved { uint8_t slot, zero; uint16_t shard; uint32_t slot_epoch; };
+static inline const struct txn_moved *txn_moved_of(const struct txn_result_head *h)
+{
+    return h->status == TXN_MOVED ? (const struct txn_moved *)(h + 1) : NULL;
+}
 
 struct txn_scan_entry {       /* 16 bytes, then key, value, padding to 8 */
     uint64_t version;
@@ -228,7 +240,7 @@ const struct txn_scan_entry *txn_scan_next(const struct txn_result *r, uint32_t 
 
 /* Hash slot of a partition key. */
 uint8_t slot_of(const void *partition_key, uint32_t len);
-/* Hash slot that owns a pool index while no block has moved. */
+/* Hash slot that owns a pool index at first, and again whenever it is not lent. */
 static inline uint8_t slot_of_index(uint32_t index)
 {
     return (uint8_t)((index / POOL_BLOCK) % LETHE_SLOTS);

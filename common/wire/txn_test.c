@@ -124,7 +124,6 @@ struct broken { const char *name, *why; void (*damage)(void *txn); };
     X(many_ops, "txn: bad number of ops", h->nops = 17)                                             \
     X(more_ops, "txn: cut short", h->nops = 5)                                                      \
     X(fewer_ops, "txn: bytes left over after its last op", (h->nops = 3, op_at(t, 0)->skip = 2))    \
-    X(zero, "txn: reserved field not zero", h->zero = 1)                                            \
     X(code0, "op: unknown code", op_at(t, 0)->code = 0)                                             \
     X(code_end, "op: unknown code", op_at(t, 3)->code = TXN_CODE_END)                               \
     X(key_long, "op: key too long", op_at(t, 0)->key_len = 41)                                      \

@@ -230,7 +230,7 @@ static void schema_map(const struct nat_self *self, int proto, struct table_sche
     s->value_size = sizeof(struct nat_map);
     /* A TCP mapping lives as long as it has sessions. */
     s->timeout_ms = proto == NAT_TCP ? 0 : proto == NAT_UDP ? self->udp_ms : self->icmp_ms;
-    s->parent_dies = proto == NAT_TCP;
+    s->flags = proto == NAT_TCP ? TABLE_PARENT_DIES : 0;
     s->reactions[0] = (struct table_reaction){
         .kind = REACT_FREE, .off = offsetof(struct nat_map, index), .len = 12};
     snprintf(s->reactions[0].table, TABLE_NAME_MAX, "nat.ports.%s", proto_names[proto]);

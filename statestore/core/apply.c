@@ -230,6 +230,9 @@ static int apply_effect(struct shard *s, uint16_t slot, struct effect *e, bool o
     case EFFECT_RESULT:
         return keep_result(s, (uint8_t)slot, e->version, e->deadline_ms, 0, effect_value(e),
                            e->value_len);
+    case EFFECT_RELEASE: case EFFECT_INCOMING: case EFFECT_ACCEPT: case EFFECT_GONE:
+    case EFFECT_OWNER: case EFFECT_LEND: case EFFECT_BORROW: case EFFECT_LOAN_DONE:
+    case EFFECT_EVENT: case EFFECT_CONSUMER: case EFFECT_CURSOR: case EFFECT_CELLS:
     case EFFECT_CODE_END: break;
     }
     return -EINVAL;

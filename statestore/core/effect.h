@@ -37,6 +37,20 @@ enum effect_code {
     EFFECT_REST,              /* a pool index (key) that rests until deadline_ms */
     EFFECT_CLIENT,            /* version = id, deadline_ms = watermark */
     EFFECT_CLIENT_COUNTER,    /* version = last id given out */
+    /* Ownership (move.c). children = slot epoch or loan, timeout_ms = the other shard. */
+    EFFECT_RELEASE,           /* the slot goes to shard timeout_ms under epoch children */
+    EFFECT_INCOMING,          /* what came of it so far is void: a transfer begins */
+    EFFECT_ACCEPT,            /* the slot is ours under epoch children */
+    EFFECT_GONE,              /* the destination has it: discard */
+    EFFECT_OWNER,             /* snapshot: who owns the slot */
+    EFFECT_LEND,              /* pool indexes (value: u32 each) go to slot parent_table */
+    EFFECT_BORROW,            /* pool indexes of another slot are this one's */
+    EFFECT_LOAN_DONE,         /* the other shard has them */
+    /* Events (event.c). */
+    EFFECT_EVENT,             /* an expiry's event: version of the entry, key, value */
+    EFFECT_CONSUMER,          /* version = client, children = consumer epoch */
+    EFFECT_CURSOR,            /* version = cursor */
+    EFFECT_CELLS,             /* snapshot: a run of a sketch's cells, from `children` on */
     EFFECT_CODE_END
 };
 

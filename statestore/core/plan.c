@@ -208,7 +208,7 @@ bool plan_delete(struct shard *s, struct work *w, int depth)
     if (!p || !p->exists)
         return true;
     p->meta = true;
-    return --p->children || !s->table[p->table]->schema.parent_dies || plan_delete(s, p, depth);
+    return --p->children || !(s->table[p->table]->schema.flags & TABLE_PARENT_DIES) || plan_delete(s, p, depth);
 }
 
 bool plan_add(struct shard *s, struct work *w, const uint8_t *deltas)

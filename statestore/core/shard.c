@@ -242,6 +242,8 @@ void shard_step(struct shard *s, const struct shard_event *ev, uint64_t now_ms,
     case SHARD_EV_FRAME: on_frame(s, ev->conn, ev->frame); break;
     case SHARD_EV_CLOSED: on_closed(s, ev->conn); break;
     case SHARD_EV_VIEW: on_view(s, ev->view); break;
+    case SHARD_EV_SUSPECT:
+    case SHARD_EV_ORDER:
     case SHARD_EV_TICK: break;
     }
     if (s->role == SHARD_PRIMARY) {

@@ -24,7 +24,18 @@
  * never invents a view: to drop a silent backup, or to admit one that has
  * caught up, it asks (out->propose_view) and goes on only when the driver
  * answers with SHARD_EV_VIEW. From asking until the answer, commit needs the
- * members of both views.
+ * members of both views and reads are suspended. A backup that suspects its
+ * primary asks for a view without it, itself first.
+ *
+ * Leases: what appended nothing is answered only while every in-view backup
+ * granted a lease, counted from when the request for it was *sent*. A new
+ * primary seals the members (their epoch moves on), adopts the longest log among
+ * them, and answers nobody before one maximum lease, drift included, is over.
+ *
+ * Ownership: a hash slot is owned by this shard if its log says so. RELEASE is
+ * committed here, the state is sent, ACCEPT is committed there, then it is gone
+ * here; a txn is bound to (shard, slot epoch) when it is first sent, so that
+ * TXN_MOVED is a final answer and its result, if it ran, stays where it ran.
  *
  * Errors: frames were validated at the edge (msg_validate). Table ids, slots
  * and client ids are checked here and answered with a txn_status. Running out
@@ -48,12 +59,41 @@ struct shard_config {
     uint32_t client_lease_ms;    /* shard time; 0: 100 * failure_timeout_ms */
     uint64_t memory_bytes;       /* limit over all tables; 0: unlimited */
     uint32_t log_bytes;          /* bound of the unacknowledged log; 0: 16 MiB */
+    uint32_t copies;             /* replicas wanted in the view, 1..3; 0: 3. More may not join */
+    uint32_t min_copies;         /* commit waits while the view has fewer; 0: 1 */
+    const struct shard_limit *limits; /* kept */
+    uint32_t nlimits;
+};
+
+/* Memory of all tables whose name matches ("nat.session", "nat.*", "*"): one of a
+ * table, or, with several patterns, of a tenant. */
+struct shard_limit {
+    const char *who;             /* for sentences: "tenant workers" */
+    const char *const *patterns;
+    uint32_t npatterns;
+    uint64_t bytes;
 };
 
 struct shard_view {
     uint64_t epoch;
     uint32_t nmembers;
     struct msg_node members[3];
+    bool accepted_loss;          /* an operator said that members[0] is to serve what it has, or
+                                    nothing, because all who had more are proven dead */
+};
+
+/* What the operator's tools ask of a primary. */
+enum shard_order_kind {
+    SHARD_ORDER_MOVE = 1,        /* slots first..last of those owned here go to shard `to` */
+    SHARD_ORDER_LEND,            /* up to `count` free indexes of pool `table` to `to` */
+    SHARD_ORDER_HAND_OVER,       /* another member is to be the primary: planned, nobody died */
+};
+struct shard_order {
+    enum shard_order_kind kind;
+    uint8_t first, last;
+    uint16_t to;
+    uint32_t count;
+    char table[TABLE_NAME_MAX];
 };
 
 enum shard_event_kind {
@@ -61,6 +101,9 @@ enum shard_event_kind {
     SHARD_EV_CLOSED,     /* `conn` is gone; its number is not used again */
     SHARD_EV_TICK,       /* time went on; due at least when shard_next_ms() says */
     SHARD_EV_VIEW,       /* the view service's word: the view is now `view` */
+    SHARD_EV_SUSPECT,    /* the driver has cause to think that the primary is gone: its port
+                            refuses us. Silence the core notices by itself */
+    SHARD_EV_ORDER,
 };
 
 struct shard_event {
@@ -69,6 +112,7 @@ struct shard_event {
     const void *frame;
     uint32_t frame_bytes;
     const struct shard_view *view;
+    const struct shard_order *order;
 };
 
 /* Where effects go. Called during shard_step only, in order; the frame is lent
@@ -96,6 +140,14 @@ void shard_destroy(struct shard *s);
  * holds us. `conn` 0: stop. */
 void shard_join_through(struct shard *s, uint32_t conn);
 
+/* The shard this one wants to send something to, -1: none; and the connection
+ * to that shard's primary (the driver made it, said HELLO as ROLE_MOVER and was
+ * welcomed by one that serves). `conn` 0: it is gone. */
+int shard_wants_mover(const struct shard *s);
+void shard_move_through(struct shard *s, uint32_t conn);
+
+/* `now_ms` is read after the frame was received: a read is served under a lease
+ * that was valid then. */
 void shard_step(struct shard *s, const struct shard_event *ev, uint64_t now_ms,
                 const struct shard_out *out);
 
@@ -133,7 +185,7 @@ uint64_t shard_digest_slow(const struct shard *s);
 
 /* Planted bugs (DESIGN 7): compiled in only with -DLETHE_PLANTED_BUGS, chosen
  * at run time so that one build of the simulator finds them all. */
-#define SHARD_BUGS(X)                                                                             \
+#define SHARD_BUGS_FIRST(X)                                                                       \
     X(BUG_NONE, "none")                                                                           \
     X(BUG_ACK_BEFORE_BACKUP, "acknowledge before the backup has it")                              \
     X(BUG_READ_NOT_HELD, "reply not held for an uncommitted read")                                \
@@ -143,6 +195,10 @@ uint64_t shard_digest_slow(const struct shard *s);
     X(BUG_SNAPSHOT_OVERLAP, "snapshot and live log overlap applied twice")                        \
     X(BUG_TOUCH_NOT_LOGGED, "touch never replicated; an active entry expires after promotion")    \
     X(BUG_QUARANTINE_SKIPPED, "pool index given out during quarantine")
+#define SHARD_BUGS_VIEWS(X)
+#define SHARD_BUGS_MOVES(X)
+#define SHARD_BUGS_TABLES(X)
+#define SHARD_BUGS(X) SHARD_BUGS_FIRST(X) SHARD_BUGS_VIEWS(X) SHARD_BUGS_MOVES(X) SHARD_BUGS_TABLES(X)
 enum shard_bug {
 #define X(name, text) name,
     SHARD_BUGS(X)

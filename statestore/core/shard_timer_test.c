@@ -18,7 +18,7 @@ static const struct table_schema hosts = {.name = "hosts", .kind = TABLE_COUNTER
                                           .part_len = 4, .value_size = 8};
 static const struct table_schema mappings = {
     .name = "mappings", .kind = TABLE_HASH, .key_size = 8, .part_len = 4, .value_size = 16,
-    .timeout_ms = MAPPING_MS, .parent_dies = 1,
+    .timeout_ms = MAPPING_MS, .flags = TABLE_PARENT_DIES,
     .reactions = {{.kind = REACT_FREE, .off = 0, .len = 12, .table = "ports"},
                   {.kind = REACT_SUB, .off = 0, .len = 4, .table = "hosts"}}};
 static const struct table_schema sessions = {.name = "sessions", .kind = TABLE_HASH,

@@ -14,10 +14,10 @@
 #include "common/log/log.h"
 #include "statestore/server/loop_impl.h"
 
-#define BIT(type) (1u << (type))
-_Static_assert(MSG_TYPE_END <= 32, "message types are bits here");
+#define BIT(type) (1ull << (type))
+_Static_assert(MSG_TYPE_END <= 64, "message types are bits here");
 
-static const uint32_t allowed[] = {
+static const uint64_t allowed[] = {
     [CONN_NEW] = 0,
     [CONN_CLIENT] = BIT(MSG_CLIENT_OPEN) | BIT(MSG_TABLE_OPEN) | BIT(MSG_BATCH) | BIT(MSG_STATUS),
     [CONN_REPLICA] = BIT(MSG_JOIN) | BIT(MSG_ACK) | BIT(MSG_CHUNK_ACK),

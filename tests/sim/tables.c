@@ -23,7 +23,7 @@ const struct table_schema sim_schemas[SIM_TABLES] = {
     [T_PORTS] = {.name = "ports", .kind = TABLE_POOL, .version = 1, .key_size = 4,
                  .part_len = 4, .value_size = 16, .max_entries = SIM_POOL,
                  .quarantine_ms = QUARANTINE_MS},
-    [T_MAPS] = {HASH("maps", DURABLE_SYNC, 8, 24, 0), .parent_dies = 1,
+    [T_MAPS] = {HASH("maps", DURABLE_SYNC, 8, 24, 0), .flags = TABLE_PARENT_DIES,
                 .reactions = {{.kind = REACT_FREE, .off = 0, .len = 12, .table = "ports"},
                               {.kind = REACT_SUB, .off = 0, .len = 4, .table = "caps"}}},
     [T_SESSIONS] = {HASH("sessions", DURABLE_SYNC, 12, 8, 800)},
