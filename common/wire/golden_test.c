@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Protocol version 1, byte for byte. Each message is built from named values
- * and compared with tests/golden/v1/<message>.bin; those files are what
+ * Each protocol version, byte for byte. Each message is built from named values
+ * and compared with tests/golden/v<protocol>/<message>.bin; those files are what
  * deployed programs send and are never rewritten: a change that fails here
- * needs a new protocol version. LETHE_GOLDEN_WRITE=1 writes files that are
- * missing (a new message), and only those.
+ * needs a new protocol version. What a later protocol added has a value other
+ * than zero there, and zero in the earlier one. LETHE_GOLDEN_WRITE=1 writes
+ * files that are missing (a new message), and only those.
  */
 #include "tests/check.h"
 
@@ -18,10 +19,18 @@ enum { ROOM = 4096 };
 static const struct msg_node PRIMARY = {.node = 1, .incarnation = 0x1122334455667788};
 static const struct msg_node BACKUP = {.node = 2, .incarnation = 0x99aabbccddeeff01};
 
+static uint8_t proto; /* of the message being built */
+
+static uint32_t since_2(uint32_t value)
+{
+    return proto >= 2 ? value : 0;
+}
+
 static uint32_t finish(void *frame, enum msg_type type, uint32_t bytes)
 {
     msg_head_set(frame, type, bytes, 3, 7);
     ((struct msg_head *)frame)->map_epoch = 5;
+    msg_speak(frame, proto);
     return bytes;
 }
 /* Assigns the fixed fields, then the head. */
@@ -31,13 +40,13 @@ static uint32_t finish(void *frame, enum msg_type type, uint32_t bytes)
 
 static uint32_t hello(void *f)
 {
-    return FIXED(f, MSG_HELLO, msg_hello, .magic = MSG_MAGIC, .proto_min = 1, .proto_max = 1,
+    return FIXED(f, MSG_HELLO, msg_hello, .magic = MSG_MAGIC, .proto_min = 1, .proto_max = proto,
                  .role = ROLE_REPLICA, .self = BACKUP, .tenant = "tenant-a");
 }
 static uint32_t welcome(void *f)
 {
-    return FIXED(f, MSG_WELCOME, msg_welcome, .proto = 1, .primary = 1, .shards = 4,
-                 .self = PRIMARY, .lease_ms = 30000);
+    return FIXED(f, MSG_WELCOME, msg_welcome, .proto = proto, .primary = 1, .shards = 4,
+                 .self = PRIMARY, .lease_ms = 30000, .primary_node = since_2(1));
 }
 static uint32_t error(void *f)
 {
@@ -86,6 +95,7 @@ static uint32_t batch(void *f)
     txn_skip_to_here(&b, get);
     uint32_t bytes = txn_end(&b);
     ((struct txn_head *)(m + 1))->seq = 100;
+    ((struct txn_head *)(m + 1))->slot_epoch = since_2(0x01020304);
 
     struct txn_head *second = (struct txn_head *)((uint8_t *)(m + 1) + bytes);
     txn_begin(&b, second, ROOM - sizeof *m - bytes, 201);
@@ -98,7 +108,7 @@ static uint32_t batch(void *f)
 static uint32_t results(void *f)
 {
     struct msg_results *m = f;
-    *m = (struct msg_results){.client = 42, .nres = 2};
+    *m = (struct msg_results){.client = 42, .nres = 2 + since_2(1)};
     struct txn_result_head *h = (struct txn_result_head *)(m + 1);
     *h = (struct txn_result_head){.seq = 100, .bytes = 16 + 32, .status = TXN_OK, .nres = 1};
     struct txn_result *r = (struct txn_result *)(h + 1);
@@ -107,7 +117,11 @@ static uint32_t results(void *f)
     memcpy(r + 1, "value\0\0", 8);
     h = (struct txn_result_head *)((uint8_t *)h + h->bytes);
     *h = (struct txn_result_head){.seq = 101, .bytes = 16, .status = TXN_LIMIT, .failed_op = 0};
-    return finish(f, MSG_RESULTS, sizeof *m + 48 + 16);
+    if (proto == 1)
+        return finish(f, MSG_RESULTS, sizeof *m + 48 + 16);
+    *++h = (struct txn_result_head){.seq = 102, .bytes = 24, .status = TXN_MOVED};
+    *(struct txn_moved *)(h + 1) = (struct txn_moved){.slot = 201, .shard = 2, .slot_epoch = 9};
+    return finish(f, MSG_RESULTS, sizeof *m + 48 + 16 + 24);
 }
 static uint32_t join(void *f)
 {
@@ -145,7 +159,8 @@ static uint32_t append(void *f)
     struct msg_append *m = f;
     *m = (struct msg_append){.from = PRIMARY, .first = 1001, .commit = 1000,
                              .shard_time_ms = 123500, .digest_position = 990,
-                             .digest = 0xfeedfacecafebeef, .count = 2, .body_bytes = 16};
+                             .digest = 0xfeedfacecafebeef, .count = 2, .body_bytes = 16,
+                             .stamp = since_2(0xfffffff0)};
     memcpy(m + 1, "two log entries.", 16);
     m->crc = crc32c(0, m + 1, 16);
     return finish(f, MSG_APPEND, sizeof *m + 16);
@@ -153,7 +168,7 @@ static uint32_t append(void *f)
 static uint32_t ack(void *f)
 {
     return FIXED(f, MSG_ACK, msg_ack, .self = BACKUP, .position = 1002, .digest_position = 990,
-                 .digest = 0xfeedfacecafebeef, .drifted = 1);
+                 .digest = 0xfeedfacecafebeef, .drifted = 1, .stamp = since_2(0xfffffff0));
 }
 static uint32_t status(void *f)
 {
@@ -185,6 +200,83 @@ static uint32_t proven(void *f)
     return FIXED(f, MSG_PROVEN, msg_proven, .mac = "a MAC of thirty-two bytes, ours");
 }
 
+
+/* --- since protocol 2 ---------------------------------------------------------------- */
+
+static const struct move_id MOVE = {.what = MOVE_SLOT, .slot = 201, .from_shard = 3, .epoch = 9};
+
+static uint32_t fetch(void *f)
+{
+    return FIXED(f, MSG_FETCH, msg_fetch, .from = PRIMARY, .first = 1001);
+}
+static uint32_t tail(void *f)
+{
+    struct msg_append *m = f;
+    *m = (struct msg_append){.from = BACKUP, .first = 1001, .commit = 1000, .shard_time_ms = 123500,
+                             .count = 1, .body_bytes = 8};
+    memcpy(m + 1, "a tail.", 8);
+    m->crc = crc32c(0, m + 1, 8);
+    return finish(f, MSG_TAIL, sizeof *m + 8);
+}
+static uint32_t move_begin(void *f)
+{
+    return FIXED(f, MSG_MOVE_BEGIN, msg_move_begin, .move = MOVE, .attempt = 4,
+                 .shard_time_ms = 123600);
+}
+static uint32_t move_part(void *f)
+{
+    struct msg_move_part *m = f;
+    *m = (struct msg_move_part){.move = {.what = MOVE_INDEXES, .slot = 17, .from_shard = 1, .epoch = 2},
+                                .attempt = 4, .part = 1, .body_bytes = 13};
+    memcpy(m + 1, "effects of it\0\0", 16);
+    m->crc = crc32c(0, m + 1, 13);
+    return finish(f, MSG_MOVE_PART, sizeof *m + 16);
+}
+static uint32_t move_end(void *f)
+{
+    return FIXED(f, MSG_MOVE_END, msg_move_end, .move = MOVE, .attempt = 4, .parts = 2);
+}
+static uint32_t move_ack(void *f)
+{
+    return FIXED(f, MSG_MOVE_ACK, msg_move_ack, .move = MOVE, .attempt = 4, .state = MOVE_REFUSED,
+                 .next = 1, .text = "table flows: the destination has another schema");
+}
+static uint32_t map_get(void *f)
+{
+    return FIXED(f, MSG_MAP_GET, msg_map_get, .client = 42);
+}
+static uint32_t map(void *f)
+{
+    struct msg_map *m = f;
+    *m = (struct msg_map){0};
+    for (int i = 192; i < LETHE_SLOTS; i++)
+        m->slots[i] = (struct map_slot){.shard = 3, .known = 1};
+    m->slots[201] = (struct map_slot){.shard = 2, .known = 1, .epoch = 9};
+    return finish(f, MSG_MAP, sizeof *m);
+}
+static uint32_t consume(void *f)
+{
+    return FIXED(f, MSG_CONSUME, msg_consume, .client = 42, .table = 5, .want = 1);
+}
+static uint32_t events(void *f)
+{
+    struct msg_events *m = f;
+    *m = (struct msg_events){.client = 42, .epoch = 6, .first = 70, .table = 5, .slot = 201,
+                             .count = 2, .body_bytes = 40 + 24};
+    struct msg_event *e = (struct msg_event *)(m + 1);
+    *e = (struct msg_event){.version = 900, .time_ms = 123456, .key_len = 4, .value_len = 7,
+                            .bytes = 40};
+    memcpy(e + 1, "key1payload\0\0\0\0", 16);
+    e = (struct msg_event *)((uint8_t *)e + 40);
+    *e = (struct msg_event){.version = 901, .time_ms = 123457, .bytes = 24};
+    return finish(f, MSG_EVENTS, sizeof *m + 40 + 24);
+}
+static uint32_t events_ack(void *f)
+{
+    return FIXED(f, MSG_EVENTS_ACK, msg_events_ack, .client = 42, .epoch = 6, .cursor = 71,
+                 .table = 5, .slot = 201);
+}
+
 static const struct { const char *name; enum msg_type type; uint32_t (*build)(void *); } messages[] = {
     {"hello", MSG_HELLO, hello}, {"welcome", MSG_WELCOME, welcome}, {"error", MSG_ERROR, error},
     {"client_open", MSG_CLIENT_OPEN, client_open}, {"client", MSG_CLIENT, client},
@@ -196,14 +288,24 @@ static const struct { const char *name; enum msg_type type; uint32_t (*build)(vo
     {"status", MSG_STATUS, status}, {"status_is", MSG_STATUS_IS, status_is},
     {"challenge", MSG_CHALLENGE, challenge}, {"proof", MSG_PROOF, proof},
     {"proven", MSG_PROVEN, proven},
+    {"fetch", MSG_FETCH, fetch}, {"tail", MSG_TAIL, tail},
+    {"move_begin", MSG_MOVE_BEGIN, move_begin}, {"move_part", MSG_MOVE_PART, move_part},
+    {"move_end", MSG_MOVE_END, move_end}, {"move_ack", MSG_MOVE_ACK, move_ack},
+    {"map_get", MSG_MAP_GET, map_get}, {"map", MSG_MAP, map}, {"consume", MSG_CONSUME, consume},
+    {"events", MSG_EVENTS, events}, {"events_ack", MSG_EVENTS_ACK, events_ack},
 };
 enum { MESSAGES = sizeof messages / sizeof messages[0] };
+
+static FILE *open_golden(const char *name, const char *mode, char *path, size_t room)
+{
+    snprintf(path, room, "%s/v%u/%s.bin", LETHE_GOLDEN_DIR, proto, name);
+    return fopen(path, mode);
+}
 
 static uint32_t read_golden(const char *name, void *to)
 {
     char path[512];
-    snprintf(path, sizeof path, "%s/%s.bin", LETHE_GOLDEN_DIR, name);
-    FILE *f = fopen(path, "rb");
+    FILE *f = open_golden(name, "rb", path, sizeof path);
     if (!f)
         return 0;
     size_t n = fread(to, 1, ROOM, f);
@@ -214,8 +316,7 @@ static uint32_t read_golden(const char *name, void *to)
 static void write_golden(const char *name, const void *frame, uint32_t bytes)
 {
     char path[512];
-    snprintf(path, sizeof path, "%s/%s.bin", LETHE_GOLDEN_DIR, name);
-    FILE *f = fopen(path, "wbx");
+    FILE *f = open_golden(name, "wbx", path, sizeof path);
     CHECK(f, "%s: %s", path, strerror(errno));
     assert_int_equal(fwrite(frame, 1, bytes, f), bytes);
     fclose(f);
@@ -231,26 +332,32 @@ static void every_message_has_a_golden_file(void **state)
     }
 }
 
-static void messages_are_as_they_always_were(void **state)
+static void compare(int i)
 {
     static uint64_t built[ROOM / 8], golden[ROOM / 8];
-    for (int i = 0; i < MESSAGES; i++) {
-        const char *name = messages[i].name;
-        memset(built, 0, sizeof built);
-        uint32_t bytes = messages[i].build(built);
-        const char *why = msg_validate(built, bytes);
-        CHECK(!why, "%s: %s", name, why);
-        uint32_t had = read_golden(name, golden);
-        if (had == 0 && getenv("LETHE_GOLDEN_WRITE")) {
-            write_golden(name, built, bytes);
-            continue;
-        }
-        CHECK(had == bytes, "%s: %u bytes, the golden file has %u", name, bytes, had);
-        for (uint32_t at = 0; at < bytes; at++)
-            CHECK(((uint8_t *)built)[at] == ((uint8_t *)golden)[at],
-                  "%s: byte %u is 0x%02x, was 0x%02x", name, at, ((uint8_t *)built)[at],
-                  ((uint8_t *)golden)[at]);
+    const char *name = messages[i].name;
+    memset(built, 0, sizeof built);
+    uint32_t bytes = messages[i].build(built);
+    const char *why = msg_validate(built, bytes);
+    CHECK(!why, "%s of protocol %u: %s", name, proto, why);
+    uint32_t had = read_golden(name, golden);
+    if (had == 0 && getenv("LETHE_GOLDEN_WRITE")) {
+        write_golden(name, built, bytes);
+        return;
     }
+    CHECK(had == bytes, "v%u/%s: %u bytes, the golden file has %u", proto, name, bytes, had);
+    for (uint32_t at = 0; at < bytes; at++)
+        CHECK(((uint8_t *)built)[at] == ((uint8_t *)golden)[at],
+              "v%u/%s: byte %u is 0x%02x, was 0x%02x", proto, name, at, ((uint8_t *)built)[at],
+              ((uint8_t *)golden)[at]);
+}
+
+static void messages_are_as_they_always_were(void **state)
+{
+    for (proto = MSG_PROTO_MIN; proto <= MSG_PROTO_MAX; proto++)
+        for (int i = 0; i < MESSAGES; i++)
+            if (proto > 1 || messages[i].type <= MSG_PROVEN)
+                compare(i);
 }
 
 int main(void)

@@ -18,7 +18,7 @@ static uint8_t nonce[AUTH_NONCE_BYTES];
 static void load(const char *name, void *to, size_t bytes)
 {
     char path[512];
-    snprintf(path, sizeof path, "%s/%s.bin", LETHE_GOLDEN_DIR, name);
+    snprintf(path, sizeof path, "%s/v1/%s.bin", LETHE_GOLDEN_DIR, name);
     FILE *f = fopen(path, "rb");
     CHECK(f, "%s", path);
     assert_int_equal(fread(to, 1, bytes, f), bytes);

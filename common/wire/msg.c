@@ -47,6 +47,7 @@ _Static_assert(sizeof(struct msg_consume) == 40, "wire format");
 _Static_assert(sizeof(struct msg_events) == 56, "wire format");
 _Static_assert(sizeof(struct msg_event) == 24, "wire format");
 _Static_assert(sizeof(struct msg_events_ack) == 56, "wire format");
+_Static_assert(sizeof(struct map_slot) == 8, "wire format");
 
 static const char NOT_ZERO[] = "reserved field not zero";
 static const char NO_NUL[] = "text without its closing NUL";
@@ -65,6 +66,8 @@ static const char *check_hello(const void *frame)
         return "hello: bad protocol range";
     if (m->role < ROLE_CLIENT || m->role > ROLE_MOVER)
         return "hello: unknown role";
+    if (m->role == ROLE_MOVER && m->proto_max < 2)
+        return "hello: moves need protocol 2";
     if (m->self.zero != 0)
         return NOT_ZERO;
     if ((m->role == ROLE_REPLICA || m->role == ROLE_MOVER) != (m->self.node != 0))
@@ -360,6 +363,64 @@ static const char *check_nothing(const void *frame)
     return NULL;
 }
 
+/* --- what protocol 1 did not have yet: its frames, valid otherwise, must not either --- */
+
+static const char *old_batch(const struct msg_batch *m)
+{
+    const uint8_t *at = (const uint8_t *)(m + 1);
+    for (uint32_t i = 0; i < m->ntxn; i++) {
+        const struct txn_head *t = (const struct txn_head *)at;
+        if (t->slot_epoch != 0)
+            return NOT_ZERO;
+        at += t->bytes;
+    }
+    return NULL;
+}
+
+static const char *old_results(const struct msg_results *m)
+{
+    const uint8_t *at = (const uint8_t *)(m + 1);
+    for (uint32_t i = 0; i < m->nres; i++) {
+        const struct txn_result_head *r = (const struct txn_result_head *)at;
+        if (r->status == TXN_MOVED)
+            return "results: unknown status";
+        at += r->bytes;
+    }
+    return NULL;
+}
+
+static const char *old_table_open(const struct msg_table_open *m)
+{
+    const struct table_schema *s = &m->schema;
+    if (s->kind > TABLE_COUNTERS || s->durability > DURABLE_ASYNC || s->flags & ~TABLE_PARENT_DIES)
+        return "table: a kind, durability or flag that its protocol does not know";
+    return NULL;
+}
+
+static const char *check_old(const void *frame)
+{
+    switch (((const struct msg_head *)frame)->type) {
+    case MSG_WELCOME: {
+        const struct msg_welcome *m = frame;
+        if (m->primary_node)
+            return NOT_ZERO;
+        return m->proto == 1 ? NULL : "welcome: a protocol that was not offered";
+    }
+    case MSG_TABLE_OPEN:
+        return old_table_open(frame);
+    case MSG_BATCH:
+        return old_batch(frame);
+    case MSG_RESULTS:
+        return old_results(frame);
+    case MSG_APPEND:
+        return ((const struct msg_append *)frame)->stamp ? NOT_ZERO : NULL;
+    case MSG_ACK:
+        return ((const struct msg_ack *)frame)->stamp ? NOT_ZERO : NULL;
+    default:
+        return NULL;
+    }
+}
+
 static const struct form {
     uint16_t bytes;               /* exactly, or at least if it has a body */
     bool has_body;
@@ -418,7 +479,10 @@ const char *msg_validate(const void *frame, uint32_t bytes)
     const struct form *form = &forms[head->type];
     if (bytes < form->bytes || (bytes != form->bytes && !form->has_body))
         return "frame is not as long as its message";
-    return form->check(frame);
+    const char *why = form->check(frame);
+    if (!why && head->proto == 1 && head->type != MSG_HELLO)
+        why = check_old(frame);
+    return why;
 }
 
 void msg_head_set(void *frame, enum msg_type type, uint32_t bytes, uint16_t shard,
@@ -430,4 +494,14 @@ void msg_head_set(void *frame, enum msg_type type, uint32_t bytes, uint16_t shar
                                                   .proto = MSG_PROTO_MAX,
                                                   .shard = shard,
                                                   .view_epoch = view_epoch};
+}
+
+void msg_speak(void *frame, uint8_t proto)
+{
+    struct msg_head *head = frame;
+    assert(proto >= MSG_PROTO_MIN && proto <= MSG_PROTO_MAX);
+    assert(proto > 1 || head->type <= MSG_PROVEN);
+    head->proto = proto;
+    if (head->type == MSG_WELCOME && proto == 1)
+        ((struct msg_welcome *)frame)->primary_node = 0;
 }

@@ -18,8 +18,11 @@
  *   destination → source   CHALLENGE, PROVEN, WELCOME, MOVE_ACK, ERROR
  *
  * Protocol 2 adds to 1: leases (stamps), FETCH and TAIL, moves and maps, events.
- * A frame says in head.proto which one it is of. A client of protocol 1 is
- * served as before, but for hash slots that were moved: it is told NOT_PRIMARY.
+ * A frame says in head.proto which one it is of: HELLO the newest that its
+ * sender speaks, every other one, from the first answer on, the newest that
+ * both speak (HELLO's range tells the listener; nothing else may be in it that
+ * the protocol did not have). A client of protocol 1 is served as before, but
+ * for hash slots that were moved: it is told NOT_PRIMARY.
  *
  * Channels are ordered and reliable, yet the replication messages carry
  * positions and are re-sent by time-out, so that loss, duplication and
@@ -342,8 +345,12 @@ struct msg_status_is { struct msg_head head; uint64_t nonce; struct shard_status
 /* NULL, or what is wrong. `bytes` is what was received of this frame. */
 const char *msg_validate(const void *frame, uint32_t bytes);
 
-/* Fills a head; returns the frame. bytes is rounded up to 8 by the caller. */
+/* Fills a head, of the newest protocol. bytes is rounded up to 8 by the caller. */
 void msg_head_set(void *frame, enum msg_type type, uint32_t bytes, uint16_t shard,
                   uint64_t view_epoch);
+/* Makes a frame one of the protocol that WELCOME picked: head.proto, and zero in the fixed fields
+ * that 1 did not have. Whoever speaks 1 sends no later message, no slot_epoch, and NOT_PRIMARY
+ * instead of MOVED: that is the sender's business. */
+void msg_speak(void *frame, uint8_t proto);
 
 #endif

@@ -17,6 +17,7 @@ _Static_assert(sizeof(struct txn_op) == 32, "wire format");
 _Static_assert(sizeof(struct txn_patch) == 8, "wire format");
 _Static_assert(sizeof(struct txn_result_head) == 16, "wire format");
 _Static_assert(sizeof(struct txn_result) == 24, "wire format");
+_Static_assert(sizeof(struct txn_moved) == 8, "wire format");
 _Static_assert(sizeof(struct txn_scan_entry) == 16, "wire format");
 
 static uint32_t round_up_8(uint32_t n)
@@ -272,6 +273,14 @@ static const char *check_result(const struct txn_result *r, uint32_t room, int a
                                                                   : "result: padding not zero";
 }
 
+static const char *check_moved(const struct txn_result_head *h)
+{
+    const struct txn_moved *to = txn_moved_of(h);
+    bool good = h->bytes == sizeof *h + sizeof *to && h->nres == 0 && to->zero == 0 &&
+                to->shard < LETHE_SLOTS;
+    return good ? NULL : "results: moved, but not where";
+}
+
 const char *txn_result_validate(const void *result, uint32_t bytes)
 {
     const struct txn_result_head *h = result;
@@ -287,8 +296,7 @@ const char *txn_result_validate(const void *result, uint32_t bytes)
     if (h->zero[0] | h->zero[1] | h->zero[2])
         return "results: reserved field not zero";
     if (h->status == TXN_MOVED)
-        return h->bytes == sizeof *h + sizeof(struct txn_moved) && h->nres == 0
-                   ? NULL : "results: moved, but not where";
+        return check_moved(h);
     uint32_t left = h->bytes - (uint32_t)sizeof *h;
     const struct txn_result *r = txn_result_first(h);
     int after_op = -1;

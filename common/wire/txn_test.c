@@ -244,6 +244,11 @@ static struct txn_result *second(void *t)
     X(r_many, "results: bad op number", r->nres = 17)                                               \
     X(r_failed, "results: bad op number", r->failed_op = 16)                                        \
     X(r_zero, "results: reserved field not zero", r->zero[2] = 1)                                   \
+    X(r_moved, "results: moved, but not where", r->status = TXN_MOVED)                              \
+    X(r_moved_ops, "results: moved, but not where",                                                 \
+      (r->status = TXN_MOVED, r->bytes = 24, r->nres = 1))                                          \
+    X(r_moved_bare, "results: moved, but not where",                                                \
+      (r->status = TXN_MOVED, r->bytes = 16, r->nres = 0))                                          \
     X(r_more, "result: cut short", r->nres = 3)                                                     \
     X(r_fewer, "results: bytes left over after the last one", r->nres = 1)                          \
     X(r_order, "result: ops out of order", second(t)->op = 0)                                       \
@@ -270,6 +275,21 @@ static void result_damage_is_named(void **state)
         CHECK(why && strcmp(why, broken_results[i].why) == 0, "%s: got '%s'",
               broken_results[i].name, why ? why : "valid");
     }
+}
+
+static void moved_says_where(void **state)
+{
+    struct { struct txn_result_head h; struct txn_moved to; } r = {
+        .h = {.seq = 1, .bytes = sizeof r, .status = TXN_MOVED},
+        .to = {.slot = 9, .shard = 3, .slot_epoch = 77}};
+    assert_null(txn_result_validate(&r, sizeof r));
+    assert_ptr_equal(txn_moved_of(&r.h), &r.to);
+    r.h.status = TXN_OK;
+    assert_null(txn_moved_of(&r.h));
+    r.h.status = TXN_MOVED, r.to.shard = LETHE_SLOTS;
+    assert_string_equal(txn_result_validate(&r, sizeof r), "results: moved, but not where");
+    r.to.shard = 3, r.to.zero = 1;
+    assert_string_equal(txn_result_validate(&r, sizeof r), "results: moved, but not where");
 }
 
 static void scan_entries_are_walked_within_bounds(void **state)
@@ -368,6 +388,7 @@ int main(void)
         cmocka_unit_test(scan_stands_alone),
         cmocka_unit_test(results_read_back),
         cmocka_unit_test(result_damage_is_named),
+        cmocka_unit_test(moved_says_where),
         cmocka_unit_test(scan_entries_are_walked_within_bounds),
         cmocka_unit_test(crc_matches_rfc_3720),
         cmocka_unit_test(slots_are_evenly_used),

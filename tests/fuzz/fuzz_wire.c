@@ -46,6 +46,7 @@ static void build_again(const struct txn_head *t)
     }
     MUST(txn_end(&b) == t->bytes);
     ((struct txn_head *)buf)->seq = t->seq;
+    ((struct txn_head *)buf)->slot_epoch = t->slot_epoch;
     MUST(memcmp(buf, t, t->bytes) == 0);
 }
 
@@ -61,6 +62,11 @@ static void read_txn(const struct txn_head *t)
 static void read_result(const struct txn_result_head *h)
 {
     const struct txn_result *r = txn_result_first(h);
+    if (txn_moved_of(h)) {
+        read_all(txn_moved_of(h), sizeof(struct txn_moved));
+        MUST(h->nres == 0);
+        return;
+    }
     for (int i = 0; i < h->nres; i++, r = txn_result_next(r)) {
         const struct txn_scan_entry *e;
         uint32_t offset = 0;
@@ -83,6 +89,16 @@ static void read_schema(const struct table_schema *s)
     other.version++;
     MUST(schema_compare(s, &other, err, sizeof err) != 0);
     read_all(err, strlen(err));
+}
+
+static void read_events(const struct msg_events *m)
+{
+    const struct msg_event *e = (const struct msg_event *)(m + 1);
+    for (uint32_t i = 0; i < m->count; i++) {
+        read_all(e + 1, (size_t)e->key_len + e->value_len);
+        e = (const struct msg_event *)((const uint8_t *)e + e->bytes);
+    }
+    MUST((const uint8_t *)e == (const uint8_t *)m + m->head.bytes);
 }
 
 static void read_frame(const struct msg_head *head)
@@ -117,6 +133,13 @@ static void read_frame(const struct msg_head *head)
         read_all(((const struct msg_error *)head)->text,
                  strlen(((const struct msg_error *)head)->text));
         break;
+    case MSG_EVENTS:
+        read_events((const struct msg_events *)head);
+        break;
+    case MSG_MOVE_ACK:
+        read_all(((const struct msg_move_ack *)head)->text,
+                 strlen(((const struct msg_move_ack *)head)->text));
+        break;
     default:
         break;
     }
@@ -127,7 +150,7 @@ static void read_frame(const struct msg_head *head)
 static void mend_crc(void *frame, uint32_t bytes)
 {
     struct msg_head *head = frame;
-    if (head->type == MSG_APPEND && bytes >= sizeof(struct msg_append)) {
+    if ((head->type == MSG_APPEND || head->type == MSG_TAIL) && bytes >= sizeof(struct msg_append)) {
         struct msg_append *m = frame;
         m->body_bytes = bytes - (uint32_t)sizeof *m;
         m->crc = crc32c(0, m + 1, m->body_bytes);
@@ -137,6 +160,18 @@ static void mend_crc(void *frame, uint32_t bytes)
         m->body_bytes = bytes - (uint32_t)sizeof *m;
         m->crc = crc32c(0, m + 1, m->body_bytes);
     }
+    if (head->type == MSG_MOVE_PART && bytes >= sizeof(struct msg_move_part)) {
+        struct msg_move_part *m = frame;
+        m->body_bytes = bytes - (uint32_t)sizeof *m;
+        m->crc = crc32c(0, m + 1, m->body_bytes);
+    }
+}
+
+static void mend_events(void *frame, uint32_t bytes)
+{
+    struct msg_events *m = frame;
+    if (m->head.type == MSG_EVENTS && bytes >= sizeof *m)
+        m->body_bytes = bytes - (uint32_t)sizeof *m;
 }
 
 static void try_mended_frame(const uint8_t *data, size_t size)
@@ -147,8 +182,9 @@ static void try_mended_frame(const uint8_t *data, size_t size)
     struct msg_head *head = guarded_copy(data, bytes);
     head->bytes = bytes;
     head->type = (uint8_t)(1 + head->type % (MSG_TYPE_END - 1));
-    head->proto = MSG_PROTO_MAX;
+    head->proto = (uint8_t)(1 + head->proto % MSG_PROTO_MAX);
     mend_crc(head, bytes);
+    mend_events(head, bytes);
     if (!msg_validate(head, bytes))
         read_frame(head);
     free(head);
@@ -158,10 +194,8 @@ static void try_txn(const uint8_t *data, size_t size)
 {
     uint32_t bytes = (uint32_t)size & ~7u;
     struct txn_head *t = guarded_copy(data, bytes);
-    if (bytes >= sizeof *t && bytes <= TXN_BYTES_MAX) {
+    if (bytes >= sizeof *t && bytes <= TXN_BYTES_MAX)
         t->bytes = (uint16_t)bytes;
-        t->zero = 0;
-    }
     if (!txn_validate(t, bytes))
         read_txn(t);
     free(t);

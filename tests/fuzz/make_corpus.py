@@ -119,6 +119,13 @@ def packets():
 # --- wire --------------------------------------------------------------------------------------
 
 def wire():
+    golden = os.path.join(ROOT, "tests", "golden", "v2")
+    for name in sorted(os.listdir(golden)):
+        with open(os.path.join(golden, name), "rb") as f:
+            frame = f.read()
+        yield "v2_" + name[:-4], frame
+        if name == "results.bin":
+            yield "result_moved", frame[-24:]
     golden = os.path.join(ROOT, "tests", "golden", "v1")
     for name in sorted(os.listdir(golden)):
         with open(os.path.join(golden, name), "rb") as f:
