@@ -1,0 +1,499 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Building txns and reading their answers (ask.h). */
+#include "ask.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void answered(void *user, const struct txn_result_head *r);
+
+/* --- building --------------------------------------------------------------------------- */
+
+struct build {
+    struct asker *a;
+    struct pending *pending;
+    struct lethe_txn *txn;
+    uint32_t slot_number;
+};
+
+static bool begin(struct build *b, struct asker *a, uint8_t slot)
+{
+    *b = (struct build){.a = a};
+    /* one silent shard must not use up the window: others go on meanwhile */
+    if (a->npending >= a->window || a->in_slot[slot] > a->window / 4)
+        return false;
+    for (int i = 0; i < PENDING_MAX && !b->pending; i++)
+        if (!a->pending[i].used)
+            b->pending = &a->pending[i];
+    b->txn = b->pending ? lethe_txn_begin(a->lethe, slot, answered, b->pending) : NULL;
+    if (!b->txn)
+        return false;
+    if (!record_number(a->record, &b->pending->number)) {
+        lethe_txn_cancel(b->txn);
+        return false;
+    }
+    b->pending->asker = a;
+    b->pending->slot = slot;
+    b->pending->nasked = b->pending->nacts = 0;
+    return true;
+}
+
+static bool submit(struct build *b)
+{
+    struct pending *p = b->pending;
+    if (!record_asked(b->a->record, p->number, b->a->number, p->slot, p->acts, p->nacts)) {
+        lethe_txn_cancel(b->txn);
+        return false;
+    }
+    p->used = true;
+    p->asked_us = record_now_us();
+    b->a->npending++;
+    b->a->in_slot[p->slot]++;
+    atomic_fetch_add(&b->a->counts->asked, 1);
+    lethe_txn_submit(b->txn);
+    return true;
+}
+
+static uint64_t next_token(const struct build *b)
+{
+    return hist_token(b->pending->number, (int)b->pending->nacts);
+}
+
+static int asked(struct build *b, int position, enum txn_code code, enum key_table table,
+                 uint16_t key, struct hist_act act)
+{
+    struct pending *p = b->pending;
+    if (position != (int)p->nasked || position >= ASKED_MAX)
+        abort(); /* asks too much at once */
+    act.key = key;
+    p->acts[p->nacts++] = act;
+    p->asked[p->nasked++] = (struct asked){(uint8_t)code, (uint8_t)table, key};
+    return position;
+}
+
+static int get(struct build *b, uint16_t key, uint8_t flags)
+{
+    uint8_t bytes[TXN_KEY_MAX];
+    enum key_table t = key_table(key);
+    key_bytes(key, bytes);
+    return asked(b, lethe_txn_get(b->txn, b->a->tables[t], bytes, flags), TXN_GET, t, key,
+                 (struct hist_act){.what = HIST_SEE, .touch = flags & TXN_TOUCH ? 1 : 0});
+}
+
+static void value_of(const struct build *b, enum key_table t, uint8_t *value)
+{
+    uint64_t token = next_token(b);
+    memset(value, 0, TXN_VALUE_MAX);
+    memcpy(value + key_token_offset(t), &token, sizeof token);
+}
+
+static int insert(struct build *b, uint16_t key, uint16_t parent)
+{
+    uint8_t bytes[TXN_KEY_MAX], parent_bytes[TXN_KEY_MAX], value[TXN_VALUE_MAX];
+    enum key_table t = key_table(key);
+    struct hist_act act = {.what = HIST_WRITE, .guard = 0, .token = next_token(b)};
+    value_of(b, t, value);
+    key_bytes(key, bytes);
+    if (parent == HIST_NO_KEY)
+        return asked(b, lethe_txn_insert(b->txn, b->a->tables[t], bytes, value, 0), TXN_INSERT, t,
+                     key, act);
+    key_bytes(parent, parent_bytes);
+    int at = lethe_txn_insert_child(b->txn, b->a->tables[t], bytes, value, 0,
+                                    b->a->tables[key_table(parent)], parent_bytes);
+    return asked(b, at, TXN_INSERT, t, key, act);
+}
+
+static int cas(struct build *b, uint16_t key, uint64_t version)
+{
+    uint8_t bytes[TXN_KEY_MAX], value[TXN_VALUE_MAX];
+    enum key_table t = key_table(key);
+    struct hist_act act = {.what = HIST_WRITE, .guard = version, .token = next_token(b)};
+    value_of(b, t, value);
+    key_bytes(key, bytes);
+    return asked(b, lethe_txn_cas(b->txn, b->a->tables[t], bytes, version, value, 0), TXN_CAS, t,
+                 key, act);
+}
+
+static int check(struct build *b, uint16_t key, uint64_t version)
+{
+    uint8_t bytes[TXN_KEY_MAX];
+    enum key_table t = key_table(key);
+    key_bytes(key, bytes);
+    return asked(b, lethe_txn_check(b->txn, b->a->tables[t], bytes, version), TXN_CHECK, t, key,
+                 (struct hist_act){.what = HIST_SEE, .version = version});
+}
+
+static int delete(struct build *b, uint16_t key, uint64_t version)
+{
+    uint8_t bytes[TXN_KEY_MAX];
+    enum key_table t = key_table(key);
+    key_bytes(key, bytes);
+    return asked(b, lethe_txn_delete(b->txn, b->a->tables[t], bytes, version), TXN_DELETE, t, key,
+                 (struct hist_act){.what = HIST_REMOVE, .guard = version});
+}
+
+static int add(struct build *b, uint16_t key)
+{
+    uint8_t bytes[TXN_KEY_MAX];
+    enum key_table t = key_table(key);
+    int64_t deltas[2] = {1, (int64_t)(rng_next(&b->a->rng) >> 24)};
+    struct hist_act act = {.what = HIST_WRITE, .guard = HIST_ANY, .delta = deltas[1]};
+    key_bytes(key, bytes);
+    if (t == T_CAPS)
+        return asked(b, lethe_txn_add_limit(b->txn, b->a->tables[t], bytes, deltas, CAP_LIMIT),
+                     TXN_ADD_LIMIT, t, key, act);
+    return asked(b, lethe_txn_add(b->txn, b->a->tables[t], bytes, deltas), TXN_ADD, t, key, act);
+}
+
+static int alloc(struct build *b, bool owned)
+{
+    uint8_t value[TXN_VALUE_MAX];
+    struct hist_act act = {.what = HIST_WRITE, .guard = 0, .token = next_token(b), .owned = owned};
+    value_of(b, T_PORTS, value);
+    value[8] = owned;
+    return asked(b, lethe_txn_alloc(b->txn, b->a->tables[T_PORTS], value), TXN_ALLOC, T_PORTS,
+                 HIST_NO_KEY, act);
+}
+
+static int release(struct build *b, uint32_t index, uint64_t version)
+{
+    return asked(b, lethe_txn_free(b->txn, b->a->tables[T_PORTS], index, version), TXN_FREE, T_PORTS,
+                 key_of_port(index), (struct hist_act){.what = HIST_REMOVE, .guard = version});
+}
+
+/* --- what is asked ---------------------------------------------------------------------- */
+
+/* Low numbers are hot. */
+static uint32_t pick(struct asker *a, uint32_t n)
+{
+    uint32_t x = rng_below(&a->rng, n), y = rng_below(&a->rng, n);
+    return x < y ? x : y;
+}
+
+static uint16_t pick_key(const struct build *b, enum key_table t)
+{
+    return key_of(t, b->slot_number, pick(b->a, keys_per_slot[t]));
+}
+
+/* The whole of a new or known session in one txn: session? else mapping? else
+ * (count, index, mapping); then the session as the mapping's child. */
+static void want_session(struct build *b)
+{
+    uint32_t map = pick(b->a, keys_per_slot[T_MAPS]);
+    uint16_t map_key = key_of(T_MAPS, b->slot_number, map);
+    uint16_t session = key_of(T_SESSIONS, b->slot_number,
+                              map * SESSIONS_PER_MAP + rng_below(&b->a->rng, SESSIONS_PER_MAP));
+    int first = get(b, session, TXN_TOUCH | TXN_SKIP_IF_PRESENT);
+    int second = get(b, map_key, TXN_SKIP_IF_PRESENT);
+    add(b, key_of(T_CAPS, b->slot_number, 0));
+    uint8_t index = (uint8_t)alloc(b, true);
+    insert(b, map_key, HIST_NO_KEY);
+    const struct txn_patch names_index = {.op = index, .from = PATCH_INDEX, .len = 4,
+                                          .into = PATCH_INTO_VALUE, .into_off = 0};
+    const struct txn_patch names_version = {.op = index, .from = PATCH_VERSION, .len = 8,
+                                            .into = PATCH_INTO_VALUE, .into_off = 4};
+    if (!lethe_txn_patch(b->txn, names_index) || !lethe_txn_patch(b->txn, names_version))
+        abort();
+    lethe_txn_skip_to_here(b->txn, second);
+    insert(b, session, map_key);
+    lethe_txn_skip_to_here(b->txn, first);
+}
+
+static void want_write(struct build *b)
+{
+    uint16_t key = pick_key(b, rng_chance(&b->a->rng, 650) ? T_FLOWS : T_IDLE);
+    uint64_t version = b->a->version[key];
+    uint32_t way = rng_below(&b->a->rng, 100);
+    if (!version || way < 10)
+        insert(b, key, HIST_NO_KEY);
+    else if (way < 70)
+        cas(b, key, version);
+    else
+        delete(b, key, version);
+}
+
+/* Two keys of a slot at once: all of it, or nothing. */
+static void want_pair(struct build *b)
+{
+    uint16_t one = key_of(T_FLOWS, b->slot_number, 0), two = pick_key(b, T_IDLE);
+    uint64_t v1 = b->a->version[one], v2 = b->a->version[two];
+    if (rng_chance(&b->a->rng, 400))
+        check(b, one, v1);
+    else if (v1)
+        cas(b, one, v1);
+    else
+        insert(b, one, HIST_NO_KEY);
+    if (v2 && rng_chance(&b->a->rng, 400))
+        delete(b, two, v2);
+    else if (!v2)
+        insert(b, two, HIST_NO_KEY);
+    else
+        cas(b, two, v2);
+}
+
+static void want_read(struct build *b)
+{
+    static const enum key_table tables[] = {T_FLOWS, T_FLOWS, T_IDLE, T_SUMS, T_MAPS, T_SESSIONS};
+    enum key_table t = tables[rng_below(&b->a->rng, 6)];
+    get(b, pick_key(b, t), t == T_IDLE && rng_chance(&b->a->rng, 500) ? TXN_TOUCH : 0);
+    if (rng_chance(&b->a->rng, 300))
+        get(b, key_of(T_FLOWS, b->slot_number, rng_below(&b->a->rng, keys_per_slot[T_FLOWS])), 0);
+}
+
+/* Get-or-create of one key. */
+static void want_or_create(struct build *b)
+{
+    uint16_t key = pick_key(b, rng_chance(&b->a->rng, 500) ? T_FLOWS : T_IDLE);
+    int found = get(b, key, TXN_SKIP_IF_PRESENT);
+    insert(b, key, HIST_NO_KEY);
+    lethe_txn_skip_to_here(b->txn, found);
+}
+
+static void want_scan(struct build *b)
+{
+    static const enum key_table tables[] = {T_FLOWS, T_IDLE, T_MAPS, T_SESSIONS, T_SUMS};
+    enum key_table t = tables[rng_below(&b->a->rng, 5)];
+    if (lethe_txn_scan(b->txn, b->a->tables[t], 0) != 0)
+        abort();
+    b->pending->asked[b->pending->nasked++] = (struct asked){TXN_SCAN, (uint8_t)t, HIST_NO_KEY};
+}
+
+static void want_port(struct build *b)
+{
+    struct asker *a = b->a;
+    uint32_t at = a->nheld ? rng_below(&a->rng, a->nheld) : 0;
+    for (uint32_t i = 0; i < a->nheld && a->held[at].slot != b->pending->slot; i++)
+        at = (at + 1) % a->nheld;
+    bool mine = a->nheld && a->held[at].slot == b->pending->slot;
+    if (mine && (a->nheld > HELD_MAX / 2 || rng_chance(&a->rng, 550))) {
+        release(b, a->held[at].index, a->held[at].version);
+        if (rng_chance(&a->rng, 900)) /* else it will be freed twice */
+            a->held[at] = a->held[--a->nheld];
+    } else if (a->nheld < HELD_MAX && rng_chance(&a->rng, 600)) {
+        alloc(b, false);
+    } else {
+        uint32_t index = b->pending->slot * (uint32_t)POOL_BLOCK + rng_below(&a->rng, POOL_BLOCK);
+        uint16_t key = key_of_port(index);
+        if (a->version[key])
+            release(b, index, a->version[key]); /* somebody's who may be gone by now */
+        else
+            get(b, key, 0);
+    }
+}
+
+static void want_session_end(struct build *b)
+{
+    uint16_t key = pick_key(b, T_SESSIONS);
+    if (b->a->version[key])
+        delete(b, key, b->a->version[key]);
+    else
+        get(b, key, 0);
+}
+
+static void want_sum(struct build *b)
+{
+    add(b, pick_key(b, T_SUMS));
+}
+
+bool ask_random(struct asker *a)
+{
+    static const struct {
+        uint32_t weight;
+        void (*want)(struct build *b);
+    } kinds[] = {{18, want_read},     {26, want_write},      {6, want_pair},  {2, want_scan},
+                 {16, want_session},  {5, want_session_end}, {12, want_port}, {9, want_sum},
+                 {100, want_or_create}};
+    struct build b;
+    uint32_t number = rng_below(&a->rng, keys_slots());
+    if (!begin(&b, a, keys_slot(number)))
+        return false;
+    b.slot_number = number;
+    uint32_t n = rng_below(&a->rng, 100), i = 0;
+    while (n >= kinds[i].weight)
+        n -= kinds[i++].weight;
+    kinds[i].want(&b);
+    return submit(&b);
+}
+
+bool ask_key(struct asker *a, uint16_t key)
+{
+    struct build b;
+    if (!begin(&b, a, key_slot(key)))
+        return false;
+    get(&b, key, 0);
+    return submit(&b);
+}
+
+bool ask_open(struct asker *a)
+{
+    for (int t = 0; t < KEY_TABLES; t++) {
+        a->tables[t] = lethe_table_open(a->lethe, &key_schemas[t]);
+        if (a->tables[t] < 0)
+            return false;
+    }
+    return true;
+}
+
+/* --- answers ---------------------------------------------------------------------------- */
+
+static void add_act(struct pending *p, struct hist_act act)
+{
+    if (p->nacts == HIST_ACTS_MAX)
+        abort();
+    p->acts[p->nacts++] = act;
+}
+
+/* What an entry's bytes say: its token, or a counter's value. */
+static void read_value(enum key_table t, const uint8_t *value, uint32_t len, struct hist_act *act)
+{
+    if (len != key_schemas[t].value_size)
+        return;
+    if (t == T_SUMS) {
+        memcpy(&act->value, value + 8, sizeof act->value);
+        act->has_value = true;
+    } else if (t != T_CAPS) {
+        memcpy(&act->token, value + key_token_offset(t), sizeof act->token);
+    }
+}
+
+/* A mapping that lives holds its index: seeing one is seeing the other. */
+static void see_owned_index(struct pending *p, const uint8_t *value)
+{
+    uint32_t index;
+    uint64_t version;
+    memcpy(&index, value, 4);
+    memcpy(&version, value + 4, 8);
+    uint16_t key = key_of_port(index);
+    if (key == HIST_NO_KEY)
+        record_wrong(p->asker->record, "a mapping names index %u, which the pool does not have", index);
+    else
+        add_act(p, (struct hist_act){.what = HIST_SEE, .key = key, .version = version});
+}
+
+static void saw(struct pending *p, uint32_t i, const struct txn_result *r)
+{
+    const struct asked *k = &p->asked[i];
+    struct hist_act *act = &p->acts[i];
+    bool touch = act->touch && r->res != RES_ABSENT;
+    *act = (struct hist_act){.what = HIST_SEE, .touch = touch, .key = k->key,
+                             .version = r->res == RES_ABSENT ? 0 : r->version};
+    if (act->version)
+        read_value((enum key_table)k->table, txn_result_value(r), r->value_len, act);
+    uint64_t version = act->version;
+    bool owned = k->table == T_PORTS && version && r->value_len == 16 && txn_result_value(r)[8];
+    p->asker->version[k->key] = owned ? 0 : version; /* a mapping's: not ours to free */
+    if (k->table == T_MAPS && version && r->value_len == 24)
+        see_owned_index(p, txn_result_value(r));
+}
+
+static void did(struct pending *p, uint32_t i, const struct txn_result *r)
+{
+    const struct asked *k = &p->asked[i];
+    struct hist_act *act = &p->acts[i];
+    struct asker *a = p->asker;
+    if (k->code == TXN_DELETE || k->code == TXN_FREE) {
+        a->version[k->key] = 0;
+        return;
+    }
+    act->version = r->version;
+    if (!r->version)
+        record_wrong(a->record, "operation %u wrote, but was told version 0", p->number);
+    if (k->code == TXN_ALLOC) {
+        act->key = key_of_port(r->index);
+        if (act->key == HIST_NO_KEY || key_slot(act->key) != p->slot)
+            record_wrong(a->record, "index %u does not belong to slot %u", r->index, p->slot);
+        if (!act->owned && a->nheld < HELD_MAX)
+            a->held[a->nheld++] = (struct held_index){p->slot, r->index, r->version};
+        return;
+    }
+    if (k->code == TXN_ADD || k->code == TXN_ADD_LIMIT)
+        read_value((enum key_table)k->table, txn_result_value(r), r->value_len, act);
+    a->version[k->key] = r->version;
+}
+
+/* Each op of a txn that was answered. True: it changed something. */
+static bool settle(struct pending *p, const struct txn_result_head *head, bool ok)
+{
+    bool wrote = false;
+    for (uint32_t i = 0; i < p->nasked; i++) {
+        const struct asked *k = &p->asked[i];
+        const struct txn_result *r = txn_result_of(head, (int)i);
+        bool guard_told = !ok && r && i == head->failed_op && k->code != TXN_ALLOC;
+        if (!ok)
+            p->acts[i].touch = 0;
+        if (r && (k->code == TXN_GET || guard_told)) {
+            saw(p, i, r);
+        } else if (ok && r && k->code != TXN_CHECK) {
+            did(p, i, r);
+            wrote = true;
+        } else if (!ok || !r) {
+            p->acts[i].what = HIST_NOT;
+        }
+    }
+    return wrote;
+}
+
+static void scanned(struct pending *p, const struct txn_result *r)
+{
+    enum key_table t = (enum key_table)p->asked[0].table;
+    uint32_t offset = 0, listed = 0, number = 0;
+    const struct txn_scan_entry *e;
+    while (keys_slot(number) != p->slot)
+        number++;
+    while ((e = txn_scan_next(r, &offset))) {
+        const uint8_t *bytes = (const uint8_t *)(e + 1);
+        uint16_t key = key_find(t, bytes, e->key_len);
+        if (key == HIST_NO_KEY || key_slot(key) != p->slot) {
+            record_wrong(p->asker->record, "a scan of %s in slot %u lists a key nobody wrote there",
+                         key_schemas[t].name, p->slot);
+            return;
+        }
+        struct hist_act act = {.what = HIST_SEE, .key = key, .version = e->version};
+        read_value(t, bytes + e->key_len, e->value_len, &act);
+        add_act(p, act);
+        listed |= 1u << (key - key_of(t, number, 0));
+    }
+    for (uint32_t i = 0; !r->version && i < keys_per_slot[t]; i++)
+        if (!(listed >> i & 1))
+            add_act(p, (struct hist_act){.what = HIST_SEE, .key = key_of(t, number, i)});
+}
+
+/* Whatever was answered was executed after it was asked, and renewed the lease: it may
+ * not be lost before a whole lease from there. */
+static void judge_lease(struct asker *a)
+{
+    uint64_t now_us = record_now_us();
+    if (a->lease_ms && a->renewed_us && now_us < a->renewed_us + a->lease_ms * 1000ull)
+        record_wrong(a->record, "client %u lost its lease of %u ms %.1f ms after it was renewed",
+                     a->number, a->lease_ms, (double)(now_us - a->renewed_us) / 1000.0);
+}
+
+static void answered(void *user, const struct txn_result_head *r)
+{
+    struct pending *p = user;
+    struct asker *a = p->asker;
+    const struct txn_result *first = txn_result_of(r, 0);
+    enum hist_outcome outcome = r->status == TXN_OK             ? HIST_OK
+                                : r->status == TXN_STALE_CLIENT ? HIST_UNKNOWN
+                                                                : HIST_REFUSED;
+    bool wrote = false;
+    if (outcome == HIST_UNKNOWN)
+        judge_lease(a);
+    else if (p->asked_us > a->renewed_us)
+        a->renewed_us = p->asked_us;
+    if (r->status == TXN_FORGOTTEN || r->status == TXN_BAD_REQUEST || r->status >= TXN_STATUS_END)
+        record_wrong(a->record, "operation %u was answered: %s", p->number,
+                     r->status < TXN_STATUS_END ? txn_status_text(r->status) : "no known status");
+    if (outcome != HIST_UNKNOWN && p->asked[0].code != TXN_SCAN)
+        wrote = settle(p, r, outcome == HIST_OK);
+    else if (outcome == HIST_OK && first)
+        scanned(p, first);
+    record_told(a->record, p->number, outcome, r->status, p->acts, p->nacts, wrote);
+    atomic_fetch_add(&a->counts->told, 1);
+    if (r->status < TXN_STATUS_END)
+        atomic_fetch_add(&a->counts->by_status[r->status], 1);
+    p->used = false;
+    a->npending--;
+    a->in_slot[p->slot]--;
+}
