@@ -34,6 +34,7 @@ struct sweep {
     uint64_t *op_floor;       /* by op: floor of its slot at its invocation */
     uint32_t *op_floor_op;
     uint64_t epoch_us;        /* the last fail-over was over at */
+    uint32_t under_way;       /* fail-overs */
 };
 
 /* Where an operation can stand. */
@@ -311,9 +312,9 @@ static bool sweep_run(struct sweep *s, const struct moment *m, uint32_t n)
 {
     uint64_t next_us = next_fail_over(s->h, 0);
     for (uint32_t i = 0; i < n; i++) {
-        if (m[i].kind == 0)
+        if (m[i].kind == 0 && s->under_way++ == 0)
             async_forget(s, HIST_NEVER - 1); /* nothing counts until it is over */
-        if (m[i].kind == 3) {
+        if (m[i].kind == 3 && --s->under_way == 0) {
             async_forget(s, m[i].at_us);
             next_us = next_fail_over(s->h, m[i].at_us);
         }

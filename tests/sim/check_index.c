@@ -94,7 +94,7 @@ static bool know_writer(struct known *k, const struct history *h, uint64_t token
         return BAD(v, "content", OPS(seer), "%s version %" PRIu64 " holds a value nobody wrote (%#"
                    PRIx64 ")", h->keys[k->key].name, k->version, token);
     if (h->ops[op].outcome != HIST_UNKNOWN && !may_run_again(h, k->key, &h->ops[op]) &&
-        hist_acts(h, &h->ops[op])[act].what == HIST_NOT)
+        hist_acts(h, &h->ops[op])[act].what != HIST_WRITE)
         return BAD(v, "exactly-once", OPS(op, seer),
                    "%s holds what operation %u wrote, which was told that it changed nothing",
                    h->keys[k->key].name, op);
@@ -252,6 +252,8 @@ static bool tokens_once(const struct index *x, const struct known **all, struct 
                        " of %s: it ran twice", hist_token_op(k->token), all[i - 1]->version,
                        h->keys[all[i - 1]->key].name, k->version, h->keys[k->key].name);
         const struct hist_act *a = &hist_acts(h, &h->ops[k->writer])[k->writer_act];
+        if (a->what != HIST_WRITE)
+            continue; /* it may have run again, and was told of the second time */
         if (a->token != k->token || (a->key != k->key && a->key != HIST_NO_KEY))
             return BAD(v, "content", OPS(k->writer, k->first_done),
                        "%s version %" PRIu64 " holds another key's value", h->keys[k->key].name,

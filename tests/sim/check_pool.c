@@ -2,8 +2,8 @@
 /*
  * No double allocation, and quarantine: between two allocations of one index
  * somebody freed it (or the entry that owned it went), at least quarantine_ms
- * of shard time before. Shard time never runs faster than simulated time, so
- * the simulated gap must be at least as long.
+ * of shard time before. Shard time runs no faster than the fastest clock, so the
+ * simulated gap must be at least nearly as long.
  */
 #include <inttypes.h>
 
@@ -34,7 +34,7 @@ static bool reuse_holds(const struct index *x, const struct known *u, const stru
     uint64_t live_us = u->wrote_after_us > u->last_seen_us ? u->wrote_after_us : u->last_seen_us;
     if (freed && !old->owned && u->remove_us > live_us)
         live_us = u->remove_us;
-    if (done_us + SLOP_US < live_us + (uint64_t)key->quarantine_ms * 1000)
+    if (done_us + SLOP_US < live_us + hist_least_us(x->h, key->quarantine_ms))
         return BAD(out, "quarantine", OPS(u->writer, v->writer),
                    "%s was given out again at version %" PRIu64 " at most %.1f ms after version %"
                    PRIu64 " was still live; its quarantine is %u ms", key->name, v->version,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Idle time-outs, in simulated time, which shard time never outruns:
+ * Idle time-outs, in simulated time, which shard time outruns only as far as
+ * clocks are fast:
  *   never early  who is told "absent" finishes at least T after the last
  *                acknowledged touch or write was invoked, unless somebody may
  *                have removed the entry;
@@ -57,7 +58,7 @@ static bool not_early(const struct index *x, const struct proof *p, const struct
     const struct hist_key *key = &x->h->keys[a->key];
     bool absent = (a->what == HIST_SEE && !a->version) ||
                   (a->what == HIST_WRITE && a->guard == 0);
-    uint64_t due_us = p->live_us + (uint64_t)key->timeout_ms * 1000;
+    uint64_t due_us = p->live_us + hist_least_us(x->h, key->timeout_ms);
     if (!absent || !p->version || op->completed_us + SLOP_US >= due_us ||
         excused(x, a->key, p->version, op))
         return true;
@@ -89,7 +90,7 @@ static bool not_late(const struct index *x, const struct proof *p, const struct 
     if (k && (k->writer == NO_OP || k->wrote_after_us > p->touched_us))
         return true; /* a write whose end nobody told */
     uint64_t g_ms = key->timeout_ms / 8 > 100 ? key->timeout_ms / 8 : 100;
-    uint64_t most_us = (key->timeout_ms + g_ms + LATE_SLACK_MS) * 1000ull +
+    uint64_t most_us = hist_most_us(x->h, key->timeout_ms + g_ms + LATE_SLACK_MS) +
                        stalled_us(x->h, p->touched_us, op->invoked_us);
     if (op->invoked_us - p->touched_us <= most_us)
         return true;

@@ -3,7 +3,7 @@
  * What goes wrong. One mix for every run and every planted bug: at random
  * times one of the rows below, alone or while others still last, and sometimes
  * right behind another or behind a change of view. Nothing here looks at what
- * the store is doing, but for one thing: a primary without an in-view backup is
+ * the store is doing, but for one thing: the last living member of a view is
  * mostly spared, since its death ends the history.
  */
 #include <stdlib.h>
@@ -11,17 +11,33 @@
 #include "world.h"
 
 enum {
-    MEAN_US = 300000,
+    MEAN_US = 220000,
     BASE_DROP = 12,
     BASE_SLOW = 3,
-    SPARED_PER_MILLE = 970,
+    SPARED_PER_MILLE = 985,
     PROVOKED_PER_MILLE = 150,
     PROVOKED_US = 3000,
+    PAUSE_LEASE_MS = FAILURE_TIMEOUT_MS, /* about what a lease lasts */
 };
 
-static uint64_t until_of(const struct world *w, uint64_t low_ms, uint64_t high_ms)
+static uint64_t until_of(struct world *w, uint64_t low_ms, uint64_t high_ms)
 {
-    return w->now_us + rng_between((struct rng *)&w->rng, low_ms * 1000, high_ms * 1000);
+    return w->now_us + rng_between(&w->rng, low_ms * 1000, high_ms * 1000);
+}
+
+static int some_node(struct world *w)
+{
+    return (int)rng_below(&w->rng, NODES);
+}
+
+static int some_client(struct world *w)
+{
+    return NODES + (int)rng_below(&w->rng, (uint32_t)w->npeers);
+}
+
+static int some_primary(struct world *w)
+{
+    return views_primary(w, (int)rng_below(&w->rng, SHARDS));
 }
 
 /* --- pauses ----------------------------------------------------------------------- */
@@ -40,17 +56,18 @@ static void pause_proc(struct world *w, int proc, uint64_t until_us)
 
 static void pause_node(struct world *w)
 {
-    int node = (int)rng_below(&w->rng, NODES);
-    bool is_long = rng_chance(&w->rng, 250);
-    pause_proc(w, node, is_long ? until_of(w, 120, 400) : until_of(w, 2, 60));
+    uint32_t way = rng_below(&w->rng, 100);
+    int node = rng_chance(&w->rng, 500) ? some_primary(w) : some_node(w);
+    pause_proc(w, node, way < 50   ? until_of(w, 2, 60)
+                        : way < 75 ? until_of(w, PAUSE_LEASE_MS, 3 * PAUSE_LEASE_MS)
+                                   : until_of(w, 120, 900));
 }
 
 static void pause_client(struct world *w)
 {
-    int client = (int)rng_below(&w->rng, (uint32_t)w->npeers);
     bool too_long = rng_chance(&w->rng, 100);
-    pause_proc(w, NODES + client,
-               too_long ? until_of(w, CLIENT_LEASE_MS + 200, CLIENT_LEASE_MS + 1500)
+    pause_proc(w, some_client(w),
+               too_long ? until_of(w, CLIENT_LEASE_MS + 400, CLIENT_LEASE_MS + 1500)
                         : until_of(w, 5, 300));
 }
 
@@ -59,7 +76,7 @@ static void pause_client(struct world *w)
 static void reset_one(struct world *w)
 {
     uint32_t open[256], n = 0;
-    for (uint32_t i = 1; i <= w->nconns && n < 256; i++)
+    for (uint32_t i = w->nconns; i > 0 && n < 256; i--)
         if (w->conns[i - 1].end[0].open && w->conns[i - 1].end[1].open)
             open[n++] = i;
     if (!n)
@@ -70,33 +87,69 @@ static void reset_one(struct world *w)
     net_reset(w, conn);
 }
 
-/* e->a, e->b: processes */
+/* e->a, e->b: from, to */
 static void join_again(struct world *w, const struct event *e)
 {
-    w->blocked[e->a][e->b] = w->blocked[e->b][e->a] = false;
-    trace(w, NOBODY, "partition %s | %s healed", w->procs[e->a].name, w->procs[e->b].name);
+    w->blocked[e->a][e->b] = false;
+    trace(w, NOBODY, "partition %s -> %s healed", w->procs[e->a].name, w->procs[e->b].name);
+}
+
+static void cut_one_way(struct world *w, int from, int to, uint64_t until_us)
+{
+    if (w->blocked[from][to])
+        return;
+    w->blocked[from][to] = true;
+    trace(w, NOBODY, "PARTITION %s -> %s for %.1f ms", w->procs[from].name, w->procs[to].name,
+          (double)(until_us - w->now_us) / 1000.0);
+    sched_at(w, until_us, NOBODY, join_again, (uint64_t)from, (uint64_t)to, NULL);
 }
 
 static void cut(struct world *w, int a, int b, uint64_t until_us)
 {
-    if (w->blocked[a][b])
-        return;
-    w->blocked[a][b] = w->blocked[b][a] = true;
+    uint32_t way = rng_below(&w->rng, 100);
     w->counts.partitions++;
-    trace(w, NOBODY, "PARTITION %s | %s for %.1f ms", w->procs[a].name, w->procs[b].name,
-          (double)(until_us - w->now_us) / 1000.0);
-    sched_at(w, until_us, NOBODY, join_again, (uint64_t)a, (uint64_t)b, NULL);
+    if (way < 85)
+        cut_one_way(w, a, b, until_us);
+    if (way < 70 || way >= 85)
+        cut_one_way(w, b, a, until_us);
 }
 
 static void cut_nodes(struct world *w)
 {
-    cut(w, 0, 1, until_of(w, 30, 400));
+    int a = rng_chance(&w->rng, 500) ? some_primary(w) : some_node(w), b = some_node(w);
+    if (a != b)
+        cut(w, a, b, until_of(w, 30, 600));
+}
+
+/* One node from all the others, from the view service, too, or not. */
+static void cut_off(struct world *w)
+{
+    int a = rng_chance(&w->rng, 500) ? some_primary(w) : some_node(w);
+    uint64_t until_us = until_of(w, 60, 900);
+    for (int b = 0; b < NODES; b++)
+        if (a != b)
+            cut(w, a, b, until_us);
+    if (rng_chance(&w->rng, 500))
+        cut(w, a, PROC_VIEWS, until_us);
+}
+
+static void cut_views(struct world *w)
+{
+    cut(w, some_node(w), PROC_VIEWS, until_of(w, 100, 2000));
 }
 
 static void cut_client(struct world *w)
 {
-    int client = NODES + (int)rng_below(&w->rng, (uint32_t)w->npeers);
-    cut(w, client, (int)rng_below(&w->rng, NODES), until_of(w, 30, 500));
+    cut(w, some_client(w), some_node(w), until_of(w, 30, 500));
+}
+
+static void views_go(struct world *w)
+{
+    if (w->now_us < w->views_back_us)
+        return;
+    w->views_back_us = rng_chance(&w->rng, 700) ? until_of(w, 50, 400) : until_of(w, 500, 3000);
+    w->counts.outages++;
+    trace(w, PROC_VIEWS, "AWAY for %.1f ms", (double)(w->views_back_us - w->now_us) / 1000.0);
 }
 
 static void calm_down(struct world *w, const struct event *e)
@@ -129,28 +182,44 @@ static void restart_client(struct world *w, const struct event *e)
         peer_start(w, (int)e->a);
 }
 
-static void crash_backup(struct world *w)
+/* Of some shard's view no other member would be left. */
+static bool is_last_copy(const struct world *w, int node)
 {
-    int node = !views_primary(w);
-    if (!w->procs[node].alive || w->crashed_us)
+    for (int shard = 0; shard < SHARDS; shard++) {
+        const struct shard_view *v = views_of(w, shard);
+        uint32_t others = 0;
+        for (uint32_t i = 0; i < v->nmembers; i++) {
+            const struct replica *r = &w->replicas[v->members[i].node - 1][shard];
+            others += r->proc != node && r->shard && views_same_node(&r->self, &v->members[i]);
+        }
+        if (!others)
+            return true;
+    }
+    return false;
+}
+
+static void crash_node(struct world *w, int node)
+{
+    if (!w->procs[node].alive || (is_last_copy(w, node) && rng_chance(&w->rng, SPARED_PER_MILLE)))
         return;
     node_crash(w, node);
-    sched_at(w, until_of(w, 30, 400), NOBODY, restart_node, (uint64_t)node, 0, NULL);
+    sched_at(w, rng_chance(&w->rng, 850) ? until_of(w, 30, 600) : until_of(w, 600, 4000), NOBODY,
+             restart_node, (uint64_t)node, 0, NULL);
+}
+
+static void crash_any(struct world *w)
+{
+    crash_node(w, some_node(w));
 }
 
 static void crash_primary(struct world *w)
 {
-    int node = views_primary(w);
-    bool backed = w->view.nmembers == NODES && views_has(w, &w->nodes[!node]);
-    if (!w->procs[node].alive || (!backed && rng_chance(&w->rng, SPARED_PER_MILLE)))
-        return;
-    node_crash(w, node);
-    sched_at(w, until_of(w, 30, 600), NOBODY, restart_node, (uint64_t)node, 0, NULL);
+    crash_node(w, some_primary(w));
 }
 
 static void crash_client(struct world *w)
 {
-    int client = (int)rng_below(&w->rng, (uint32_t)w->npeers);
+    int client = some_client(w) - NODES;
     if (!w->procs[NODES + client].alive)
         return;
     peer_crash(w, client);
@@ -163,8 +232,9 @@ static const struct {
     uint32_t weight;
     void (*strike)(struct world *w);
 } mix[] = {
-    {15, pause_node}, {8, pause_client}, {14, reset_one},    {11, cut_nodes},    {6, cut_client},
-    {12, storm},      {8, crash_backup}, {18, crash_primary}, {8, crash_client},
+    {16, pause_node}, {6, pause_client}, {11, reset_one}, {10, cut_nodes},     {5, cut_off},
+    {6, cut_views},   {5, cut_client},   {9, storm},      {4, views_go},       {9, crash_any},
+    {13, crash_primary}, {6, crash_client},
 };
 
 static void strike_once(struct world *w)
@@ -215,6 +285,7 @@ void faults_heal(struct world *w)
     w->healed = true;
     w->drop_per_mille = 0;
     w->slow_per_mille = 0;
+    w->views_back_us = 0;
     for (int a = 0; a < PROCS; a++) {
         if (w->procs[a].paused_until_us > w->now_us)
             w->procs[a].paused_until_us = w->now_us;
@@ -222,7 +293,7 @@ void faults_heal(struct world *w)
             w->blocked[a][b] = false;
     }
     for (int i = 0; i < NODES; i++)
-        if (!w->procs[i].alive && !w->crashed_us)
+        if (!w->procs[i].alive)
             node_start(w, i);
     for (int i = 0; i < w->npeers; i++)
         if (!w->procs[NODES + i].alive)

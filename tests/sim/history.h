@@ -7,7 +7,8 @@
  * removed. Every value written carries a token that names the operation and
  * the act, so whoever sees a value knows who wrote it.
  *
- * Times are simulated microseconds. An operation that was never answered, or
+ * Times are simulated microseconds, which no clock shows: the store's time-outs
+ * run by clocks that are somewhat fast or slow. An operation that was never answered, or
  * was answered "the outcome cannot be known", stays HIST_UNKNOWN: it may have
  * happened once, at any time since it was invoked, or never.
  */
@@ -71,8 +72,9 @@ struct hist_key {
     uint32_t quarantine_ms;
 };
 
-/* A time in which the shard's time may have stood: from a crash, or the start
- * of a pause, to when it ran again. A promotion ends an epoch. */
+/* A time in which some shard's time may have stood: from a crash, or the start
+ * of a pause, to when it ran again. A promotion: acknowledged writes of async
+ * tables from its begin on may be lost, while it lasts by two primaries. */
 struct hist_stall {
     uint64_t from_us, to_us;
     bool promotion;
@@ -84,6 +86,7 @@ struct history {
     struct hist_key *keys;
     struct hist_stall *stalls;
     uint32_t nops, nacts, nkeys, nstalls;
+    int32_t fast, slow;   /* clocks gain, or lose, at most that many in 1024 */
     uint32_t room_ops, room_acts, room_keys, room_stalls;
 };
 
@@ -100,6 +103,16 @@ int hist_act(struct history *h, struct hist_act act);
 int hist_act_late(struct history *h, uint32_t op, struct hist_act act);
 void hist_complete(struct history *h, uint32_t op, enum hist_outcome outcome, uint8_t status,
                    uint64_t now_us);
+
+/* What passes by true time, at least, while `ms` pass by somebody's clock; at most. */
+static inline uint64_t hist_least_us(const struct history *h, uint64_t ms)
+{
+    return ms * 1000 * 1024 / (uint64_t)(1024 + h->fast);
+}
+static inline uint64_t hist_most_us(const struct history *h, uint64_t ms)
+{
+    return ms * 1000 * 1024 / (uint64_t)(1024 - h->slow);
+}
 
 static inline struct hist_act *hist_acts(const struct history *h, const struct hist_op *op)
 {

@@ -13,9 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "world.h"
+#include "interim.h"
 
-enum { DUPLICATE_PER_MILLE = 15, NO_ROOM_PER_MILLE = 3, INBOX_MAX = 256 };
+enum { NO_SHARD = 0xffff, DUPLICATE_PER_MILLE = 15, NO_ROOM_PER_MILLE = 3, INBOX_MAX = 256 };
 
 const char *net_type_name(uint8_t type)
 {
@@ -27,6 +27,10 @@ const char *net_type_name(uint8_t type)
         [MSG_SNAP_BEGIN] = "SNAP_BEGIN", [MSG_CHUNK] = "CHUNK", [MSG_CHUNK_ACK] = "CHUNK_ACK",
         [MSG_SNAP_END] = "SNAP_END", [MSG_APPEND] = "APPEND", [MSG_ACK] = "ACK",
         [MSG_STATUS] = "STATUS", [MSG_STATUS_IS] = "STATUS_IS",
+        [MSG_FETCH] = "FETCH", [MSG_TAIL] = "TAIL", [MSG_MOVE_BEGIN] = "MOVE_BEGIN",
+        [MSG_MOVE_PART] = "MOVE_PART", [MSG_MOVE_END] = "MOVE_END", [MSG_MOVE_ACK] = "MOVE_ACK",
+        [MSG_MAP_GET] = "MAP_GET", [MSG_MAP] = "MAP", [MSG_CONSUME] = "CONSUME",
+        [MSG_EVENTS] = "EVENTS", [MSG_EVENTS_ACK] = "EVENTS_ACK",
     };
     return type < MSG_TYPE_END && names[type] ? names[type] : "?";
 }
@@ -44,7 +48,7 @@ static void describe(char *to, size_t room, const struct msg_head *h)
     const struct msg_ack *k = (const void *)h;
     const struct msg_chunk *c = (const void *)h;
     const struct msg_table *t = (const void *)h;
-    int n = snprintf(to, room, "%s e%" PRIu64, net_type_name(h->type), h->view_epoch);
+    int n = snprintf(to, room, "%u %s e%" PRIu64, h->shard, net_type_name(h->type), h->view_epoch);
     to += n;
     room -= (size_t)n;
     if (h->type == MSG_BATCH)
@@ -90,6 +94,19 @@ static struct conn *conn_of(struct world *w, uint32_t number)
     return &w->conns[number - 1];
 }
 
+/* Which end is the replica's, or the client's, of this life. */
+static int end_of(const struct world *w, const struct conn *c, int proc, uint16_t shard)
+{
+    if (c->end[0].proc == c->end[1].proc)
+        return c->shard == shard;
+    return c->end[1].proc == proc && c->end[1].life == w->procs[proc].life;
+}
+
+static struct replica *replica_at(struct world *w, const struct conn *c, int end)
+{
+    return &w->replicas[c->end[end].proc][end ? c->shard : c->dialler];
+}
+
 static struct parcel *parcel_of(const void *frame, uint32_t bytes)
 {
     struct parcel *p = malloc(sizeof *p + bytes);
@@ -103,7 +120,8 @@ static struct parcel *parcel_of(const void *frame, uint32_t bytes)
 /* e->a: connection, e->b: receiving end, e->ptr: the parcel */
 static void deliver(struct world *w, const struct event *e)
 {
-    struct conn_end *end = &conn_of(w, (uint32_t)e->a)->end[e->b];
+    struct conn *conn = conn_of(w, (uint32_t)e->a);
+    struct conn_end *end = &conn->end[e->b];
     struct parcel *p = e->ptr;
     if (!end->open || end->life != w->procs[end->proc].life)
         return;
@@ -113,10 +131,13 @@ static void deliver(struct world *w, const struct event *e)
         trace(w, end->proc, "<- #%u %s", (uint32_t)e->a, text);
     }
     if (end->proc < NODES) {
-        node_frame(w, end->proc, (uint32_t)e->a, p->frame, (uint32_t)p->bytes);
+        node_frame(w, replica_at(w, conn, (int)e->b), (uint32_t)e->a, p->frame,
+                   (uint32_t)p->bytes);
         return;
     }
     struct sim_channel *c = end->channel;
+    if (interim_goes_elsewhere(p->frame))
+        net_reset(w, (uint32_t)e->a);
     if (c->count == INBOX_MAX)
         return; /* the network may lose anything it may reorder */
     c->inbox[(c->first + c->count++) % INBOX_MAX] = parcel_of(p->frame, (uint32_t)p->bytes);
@@ -160,14 +181,16 @@ static void send_again(struct world *w, const struct event *e)
     struct parcel *p = e->ptr;
     struct conn *c = conn_of(w, (uint32_t)e->a);
     if (c->end[e->b].open)
-        net_send(w, (uint32_t)e->a, c->end[e->b].proc, p->frame, (uint32_t)p->bytes);
+        net_send(w, (uint32_t)e->a, c->end[e->b].proc, e->b ? c->shard : c->dialler, p->frame,
+                 (uint32_t)p->bytes);
 }
 
-int net_send(struct world *w, uint32_t number, int proc, const void *frame, uint32_t bytes)
+int net_send(struct world *w, uint32_t number, int proc, uint16_t shard, const void *frame,
+             uint32_t bytes)
 {
     struct conn *c = conn_of(w, number);
     const struct msg_head *h = frame;
-    int from = c->end[1].proc == proc && c->end[1].life == w->procs[proc].life;
+    int from = end_of(w, c, proc, shard);
     if (!c->end[from].open)
         return -ENOTCONN;
     if (msg_validate(frame, bytes))
@@ -204,13 +227,18 @@ int net_send(struct world *w, uint32_t number, int proc, const void *frame, uint
 /* e->a: connection, e->b: the end that hears of it */
 static void hear_closed(struct world *w, const struct event *e)
 {
-    struct conn_end *end = &conn_of(w, (uint32_t)e->a)->end[e->b];
+    struct conn *c = conn_of(w, (uint32_t)e->a);
+    struct conn_end *end = &c->end[e->b];
     if (!end->open || end->life != w->procs[end->proc].life)
         return;
+    if (w->blocked[c->end[!e->b].proc][end->proc]) { /* it does not get here either */
+        sched_at(w, w->now_us + 10000, end->proc, hear_closed, e->a, e->b, NULL);
+        return;
+    }
     end->open = false;
     trace(w, end->proc, "#%u closed by the other side or the network", (uint32_t)e->a);
     if (end->proc < NODES) {
-        node_closed(w, end->proc, (uint32_t)e->a);
+        node_closed(w, replica_at(w, c, (int)e->b), (uint32_t)e->a);
         return;
     }
     end->channel->base.open = false;
@@ -228,7 +256,7 @@ static void tell_closed(struct world *w, uint32_t number, int end, uint64_t afte
         sched_at(w, at_us, c->end[end].proc, hear_closed, number, (uint64_t)end, NULL);
 }
 
-uint32_t net_dial(struct world *w, int from, int to)
+uint32_t net_dial(struct world *w, int from, uint16_t dialler, int to, uint16_t shard)
 {
     if (w->nconns == w->conns_room) {
         w->conns_room = w->conns_room ? w->conns_room * 2 : 64;
@@ -240,16 +268,19 @@ uint32_t net_dial(struct world *w, int from, int to)
     memset(c, 0, sizeof *c);
     c->end[0] = (struct conn_end){from, w->procs[from].life, true, NULL};
     c->end[1] = (struct conn_end){to, w->procs[to].life, w->procs[to].alive, NULL};
-    trace(w, from, "#%u dials %s", w->nconns, w->procs[to].name);
+    c->shard = shard;
+    c->dialler = dialler;
+    c->refused = !w->procs[to].alive;
+    trace(w, from, "#%u dials %s for shard %u", w->nconns, w->procs[to].name, shard);
     if (!w->procs[to].alive)
         tell_closed(w, w->nconns, 0, delay_us(w));
     return w->nconns;
 }
 
-void net_close(struct world *w, uint32_t number, int proc, const char *why)
+void net_close(struct world *w, uint32_t number, int proc, uint16_t shard, const char *why)
 {
     struct conn *c = conn_of(w, number);
-    int end = c->end[1].proc == proc && c->end[1].life == w->procs[proc].life;
+    int end = end_of(w, c, proc, shard);
     if (!c->end[end].open)
         return;
     trace(w, proc, "closes #%u: %s", number, why);
@@ -257,13 +288,11 @@ void net_close(struct world *w, uint32_t number, int proc, const char *why)
     tell_closed(w, number, !end, delay_us(w));
 }
 
-bool net_is_open(const struct world *w, uint32_t number, int proc)
+bool net_is_open(const struct world *w, uint32_t number, int proc, uint16_t shard)
 {
     const struct conn *c = &w->conns[number - 1];
-    for (int i = 0; i < 2; i++)
-        if (c->end[i].proc == proc && c->end[i].life == w->procs[proc].life)
-            return c->end[i].open;
-    return false;
+    const struct conn_end *e = &c->end[end_of(w, c, proc, shard)];
+    return e->open && e->proc == proc && e->life == w->procs[proc].life;
 }
 
 void net_reset(struct world *w, uint32_t number)
@@ -302,7 +331,7 @@ static int channel_send_sim(struct channel *base, const void *frame, uint32_t by
         return -ENOTCONN;
     if (rng_chance(&c->world->rng, NO_ROOM_PER_MILLE))
         return -EAGAIN;
-    return net_send(c->world, c->conn, c->proc, frame, bytes);
+    return net_send(c->world, c->conn, c->proc, NO_SHARD, frame, bytes);
 }
 
 static void channel_flush_sim(struct channel *base)
@@ -340,7 +369,7 @@ static void channel_close_sim(struct channel *base)
 {
     struct sim_channel *c = (struct sim_channel *)base;
     struct conn_end *end = &conn_of(c->world, c->conn)->end[0];
-    net_close(c->world, c->conn, c->proc, "by the client");
+    net_close(c->world, c->conn, c->proc, NO_SHARD, "by the client");
     end->channel = NULL;
     for (; c->count; c->count--, c->first = (c->first + 1) % INBOX_MAX)
         free(c->inbox[c->first]);
@@ -348,7 +377,7 @@ static void channel_close_sim(struct channel *base)
     free(c);
 }
 
-struct channel *net_dial_channel(struct world *w, int from, int to)
+struct channel *net_dial_channel(struct world *w, int from, int to, uint16_t shard)
 {
     static const struct channel_ops ops = {
         "simulated", channel_send_sim, channel_flush_sim, channel_recv_sim,
@@ -361,7 +390,7 @@ struct channel *net_dial_channel(struct world *w, int from, int to)
     c->base.open = true;
     c->world = w;
     c->proc = from;
-    c->conn = net_dial(w, from, to);
+    c->conn = net_dial(w, from, NO_SHARD, to, shard);
     conn_of(w, c->conn)->end[0].channel = c;
     return &c->base;
 }

@@ -16,13 +16,13 @@ static void poll_now(struct world *w, struct peer *p);
 
 static struct channel *dial(void *ctx, uint16_t shard, char *err, uint32_t err_len)
 {
-    struct pending *any = ctx; /* the first of the client's: knows world and client */
-    struct world *w = any->world;
+    struct peer *p = ctx;
+    struct world *w = p->pending[0].world;
     if (rng_chance(&w->rng, DIAL_FAILS_PER_MILLE)) {
         snprintf(err, err_len, "no route to shard %u just now", shard);
         return NULL;
     }
-    return net_dial_channel(w, any->peer->proc, views_primary(w));
+    return net_dial_channel(w, p->proc, views_primary(w, shard), shard);
 }
 
 static void wake(struct world *w, const struct event *e)
@@ -37,10 +37,9 @@ static void wake(struct world *w, const struct event *e)
 static void set_alarm(struct world *w, struct peer *p)
 {
     uint64_t next_us = lethe_next_us(p->lethe);
-    uint64_t clock_us = w->procs[p->proc].clock_us;
     if (next_us == UINT64_MAX)
         return;
-    uint64_t at_us = next_us > clock_us ? next_us - clock_us : 0;
+    uint64_t at_us = proc_when_us(w, p->proc, next_us);
     if (at_us <= w->now_us)
         at_us = w->now_us + 100;
     if (at_us >= p->wake_us)
@@ -106,8 +105,8 @@ void peer_start(struct world *w, int number)
     p->hist_client = w->hist_clients++;
     for (int i = 0; i < PENDING_MAX; i++)
         p->pending[i] = (struct pending){.world = w, .peer = p};
-    struct lethe_config config = {.shards = 1, .window = PENDING_MAX, .retry_ms = RETRY_MS,
-                                  .dial = dial, .dial_ctx = &p->pending[0]};
+    struct lethe_config config = {.shards = SHARDS, .window = PENDING_MAX, .retry_ms = RETRY_MS,
+                                  .dial = dial, .dial_ctx = p};
     p->lethe = lethe_client_create(&config, err, sizeof err);
     if (!p->lethe)
         abort();

@@ -34,7 +34,7 @@ void run_fail(struct world *w, const char *check, const char *format, ...)
 
 static void create(struct world *w, uint64_t seed, bool trace_on)
 {
-    static const char *const names[PROCS] = {"node1", "node2", "keeper", "client1", "client2",
+    static const char *const names[PROCS] = {"node1", "node2", "node3", "node4", "keeper", "client1", "client2",
                                              "client3", "client4", "views"};
     memset(w, 0, sizeof *w);
     w->seed = seed;
@@ -44,18 +44,22 @@ static void create(struct world *w, uint64_t seed, bool trace_on)
     for (int i = 0; i < PROCS; i++) {
         w->procs[i].name = names[i];
         w->procs[i].clock_us = rng_between(&w->rng, 1000000, 9000000000ull);
+        w->procs[i].drift = (int32_t)rng_below(&w->rng, 2 * DRIFT_MAX + 1) - DRIFT_MAX;
+        if (w->procs[i].drift > w->history.fast)
+            w->history.fast = w->procs[i].drift;
+        if (-w->procs[i].drift > w->history.slow)
+            w->history.slow = -w->procs[i].drift;
     }
+    w->copies = 2 + rng_below(&w->rng, COPIES_MAX - 1);
     w->procs[PROC_VIEWS].alive = true;
     workload_keys(w);
 }
 
 static void begin(struct world *w)
 {
-    node_start(w, 0);
-    w->view = (struct shard_view){.epoch = 1, .nmembers = 1};
-    w->view.members[0] = w->nodes[0].self;
-    node_view(w, 0, &w->view);
-    node_start(w, 1);
+    for (int i = 0; i < NODES; i++)
+        node_start(w, i);
+    views_begin(w);
     for (int i = 0; i < w->npeers; i++)
         peer_start(w, i);
     faults_start(w, RUN_US);
@@ -66,9 +70,13 @@ static const char *unrest(const struct world *w)
 {
     if (peers_pending(w))
         return "operations are still unanswered";
-    if (w->view.nmembers != NODES)
-        return "the backup has not joined again";
-    return nodes_settled(w) ? NULL : "the replicas have not come to one committed position";
+    for (int shard = 0; shard < SHARDS; shard++) {
+        if (views_of(w, shard)->nmembers < w->copies)
+            return "copies are missing";
+        if (!replicas_settled(w, shard))
+            return "the replicas have not come to one committed position";
+    }
+    return NULL;
 }
 
 static bool come_to_rest(struct world *w)
@@ -82,6 +90,8 @@ static bool come_to_rest(struct world *w)
         }
         sched_run(w, w->now_us + REST_STEP_US);
     }
+    for (int shard = 0; !w->over && shard < SHARDS; shard++)
+        replicas_equal(w, shard, true);
     return !w->over;
 }
 
@@ -94,13 +104,12 @@ static void live(struct world *w)
     faults_heal(w);
     sched_run(w, w->now_us + AFTERMATH_US);
     w->stopped = true;
-    if (!come_to_rest(w) || !nodes_equal(w, true))
+    if (!come_to_rest(w))
         return;
-    workload_observe_end(w, w->nodes[views_primary(w)].shard);
+    workload_observe_end(w);
     sched_run(w, w->now_us + EXPIRE_US);
-    if (!come_to_rest(w) || !nodes_equal(w, true))
-        return;
-    workload_all_expired(w, w->nodes[views_primary(w)].shard);
+    if (come_to_rest(w))
+        workload_all_expired(w);
 }
 
 bool run_seed(struct world *w, uint64_t seed, bool trace_on)
@@ -108,7 +117,10 @@ bool run_seed(struct world *w, uint64_t seed, bool trace_on)
     create(w, seed, trace_on);
     live(w);
     for (int i = 0; i < NODES; i++)
-        node_count(w, i);
+        for (int shard = 0; shard < SHARDS; shard++)
+            replica_count(&w->replicas[i][shard]);
+    for (int shard = 0; shard < SHARDS; shard++)
+        views_end_fail_over(w, shard, true);
     if (!w->verdict.bad)
         check_all(&w->history, &w->verdict);
     return !w->verdict.bad;
@@ -120,8 +132,10 @@ void run_clear(struct world *w)
         if (w->peers[i].lethe)
             lethe_client_destroy(w->peers[i].lethe);
     for (int i = 0; i < NODES; i++)
-        if (w->nodes[i].shard)
+        if (w->replicas[i][0].shard)
             node_stop(w, i);
+    for (int shard = 0; shard < SHARDS; shard++)
+        free(w->keys[shard].reached);
     sched_clear(w);
     net_clear(w);
     hist_clear(&w->history);

@@ -59,6 +59,15 @@ void sched_at(struct world *w, uint64_t at_us, int proc, event_run run, uint64_t
                            b, ptr});
 }
 
+uint64_t proc_when_us(const struct world *w, int proc, uint64_t clock_us)
+{
+    const struct proc *p = &w->procs[proc];
+    if (clock_us <= proc_now_us(w, proc))
+        return w->now_us;
+    uint64_t shown = clock_us - p->clock_us;
+    return (shown * CLOCK_UNIT + CLOCK_UNIT - 1) / (uint64_t)(CLOCK_UNIT + p->drift) + 1;
+}
+
 void sched_run(struct world *w, uint64_t until_us)
 {
     while (w->nheap && !w->over && w->heap[0].at_us <= until_us) {

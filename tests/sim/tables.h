@@ -26,7 +26,7 @@ enum {
     SIM_PORTS = 2 * POOL_BLOCK + 6, /* in our slots; the last one has six: it runs dry */
     SIM_POOL = 255 * POOL_BLOCK + 6,
     CAP_LIMIT = 3,
-    IDLE_MAX = 7,                   /* of nine keys: inserts may find the table full */
+    IDLE_MAX = 5,                   /* of six in the first shard: inserts may find the table full */
     SESSIONS_PER_MAP = 3,
     QUARANTINE_MS = 300,
     LONGEST_TIMEOUT_MS = 1500,

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The view service (etcd's part): one key, changed by compare-and-swap on its
- * epoch. Requests and answers travel, and may be lost or late. A node that
- * proposes asks again until the epoch has moved past the one it compared, for
- * only then is the outcome known.
+ * The view service (etcd's part): a key per shard, changed by compare-and-swap
+ * on its epoch, read, and watched. It decides nothing: whoever suspects asks.
  *
- * When the primary is dead (proven: the simulator killed it), the service
- * promotes the backup if, and only if, it is a member of the view in the
- * incarnation that lives; otherwise the shard is lost and the history ends.
+ * Requests and answers travel; they are lost, late (some by seconds, so that a
+ * swap that its owner gave up happens after all) or come twice. At times the
+ * service is away, for all or for one node. A watch tells what changed, unless
+ * that is lost, too; so nodes read now and then.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -15,26 +14,49 @@
 
 #include "world.h"
 
-enum { LOST_PER_MILLE = 120, LATE_PER_MILLE = 150, ASK_AGAIN_US = 60000 };
+enum { LOST_PER_MILLE = 80, LATE_PER_MILLE = 80, VERY_LATE_PER_MILLE = 15, TWICE_PER_MILLE = 50,
+       TIMEOUT_US = 60000 };
 
-static void reach(struct world *w, const struct event *e);
+/* What travels, either way. */
+struct letter {
+    struct shard_view view;   /* wanted; or the one that stands */
+    uint64_t old_epoch;       /* compared; 0: a read */
+    uint32_t request, life;
+    bool swapped;
+};
 
 static uint64_t way_us(struct world *w)
 {
     uint64_t us = 100 + rng_exp(&w->rng, 800);
+    if (w->healed)
+        return us;
     if (rng_chance(&w->rng, LATE_PER_MILLE)) {
-        us += rng_exp(&w->rng, 120000);
+        us += rng_exp(&w->rng, 100000);
         w->counts.late_views++;
     }
+    if (rng_chance(&w->rng, VERY_LATE_PER_MILLE))
+        us += rng_exp(&w->rng, 1000000);
     return us;
 }
 
-static bool same_node(const struct msg_node *a, const struct msg_node *b)
+/* Sent now; does it get there? */
+static bool lost(struct world *w, int from, int to)
+{
+    if (w->blocked[from][to] || w->now_us < w->views_back_us)
+        return true;
+    if (w->healed || !rng_chance(&w->rng, LOST_PER_MILLE))
+        return false;
+    w->counts.late_views++;
+    return true;
+}
+
+bool views_same_node(const struct msg_node *a, const struct msg_node *b)
 {
     return a->node == b->node && a->incarnation == b->incarnation;
 }
 
-static void say_view(const struct world *w, int proc, const char *what, const struct shard_view *v)
+static void say_view(const struct world *w, int shard, const char *what,
+                     const struct shard_view *v)
 {
     if (!w->trace)
         return;
@@ -43,129 +65,211 @@ static void say_view(const struct world *w, int proc, const char *what, const st
     for (uint32_t i = 0; i < v->nmembers; i++)
         n += snprintf(text + n, sizeof text - (size_t)n, " %u.%" PRIu64, v->members[i].node,
                       v->members[i].incarnation);
-    trace(w, proc, "%s epoch %" PRIu64 " members%s", what, v->epoch, text);
+    trace(w, PROC_VIEWS, "%s shard %d epoch %" PRIu64 " members%s", what, shard, v->epoch, text);
 }
 
-bool views_has(const struct world *w, const struct node *n)
+bool views_has(const struct world *w, const struct replica *r)
 {
-    for (uint32_t i = 0; i < w->view.nmembers; i++)
-        if (same_node(&w->view.members[i], &n->self))
+    const struct shard_view *v = views_of(w, r->number);
+    for (uint32_t i = 0; i < v->nmembers; i++)
+        if (views_same_node(&v->members[i], &r->self))
             return true;
     return false;
 }
 
-int views_primary(const struct world *w)
+int views_primary(const struct world *w, int shard)
 {
-    return (int)w->view.members[0].node - 1;
+    return (int)views_of(w, shard)->members[0].node - 1;
 }
 
-/* e->a: node, e->b: the epoch it compared; e->ptr: the view at that time */
+/* --- what a fail-over may lose -------------------------------------------------------- */
+
+void views_note_primary(struct world *w, struct replica *r)
+{
+    struct shard_key *k = &w->keys[r->number];
+    if (r->st.view_epoch != r->primary_epoch) {
+        r->primary_epoch = r->st.view_epoch;
+        r->primary_from = r->st.position;
+    }
+    struct reached *last = k->nreached ? &k->reached[k->nreached - 1] : NULL;
+    if (last && last->epoch == r->st.view_epoch && last->position >= r->st.position)
+        return;
+    if (k->nreached == k->reached_room) {
+        k->reached_room = k->reached_room ? 2 * k->reached_room : 1024;
+        k->reached = realloc(k->reached, k->reached_room * sizeof *k->reached);
+        if (!k->reached)
+            abort();
+    }
+    k->reached[k->nreached++] = (struct reached){r->st.view_epoch, r->st.position, w->now_us};
+}
+
+void views_note_fail_over(struct world *w, struct replica *r)
+{
+    struct shard_key *k = &w->keys[r->number];
+    uint64_t from_us = r->heard_us;
+    for (uint32_t i = 0; i < k->nreached; i++)
+        if (k->reached[i].position > r->primary_from && k->reached[i].epoch < r->primary_epoch &&
+            k->reached[i].us < from_us)
+            from_us = k->reached[i].us;
+    k->nreached = 0;
+    if (from_us < k->lost_from_us)
+        k->lost_from_us = from_us;
+    views_end_fail_over(w, r->number, false);
+}
+
+void views_end_fail_over(struct world *w, int shard, bool by_force)
+{
+    struct shard_key *k = &w->keys[shard];
+    if (k->lost_from_us == HIST_NEVER)
+        return;
+    for (int node = 0; node < NODES && !by_force; node++) {
+        const struct replica *r = &w->replicas[node][shard];
+        if (r->shard && r->st.role == SHARD_PRIMARY && r->st.view_epoch < k->served_epoch)
+            return;
+    }
+    hist_add_stall(&w->history, k->lost_from_us, w->now_us, true);
+    k->lost_from_us = HIST_NEVER;
+}
+
+/* --- what stands changes -------------------------------------------------------------- */
+
+static uint32_t nodes_of(const struct shard_view *v)
+{
+    uint32_t set = 0;
+    for (uint32_t i = 0; i < v->nmembers; i++)
+        set |= 1u << v->members[i].node;
+    return set;
+}
+
+static bool lives(const struct world *w, int shard, const struct msg_node *n)
+{
+    const struct replica *r = &w->replicas[n->node - 1][shard];
+    return w->procs[r->proc].alive && views_same_node(&r->self, n);
+}
+
+static void count_change(struct world *w, int shard, const struct shard_view *old,
+                         const struct shard_view *now)
+{
+    struct shard_key *key = &w->keys[shard];
+    uint32_t gained = nodes_of(now) & ~nodes_of(old);
+    w->counts.joins += gained && peers_pending(w);
+    w->counts.spares += gained && (gained & ~key->full);
+    w->counts.backup_drops += (nodes_of(old) & ~nodes_of(now)) != 0;
+    if (now->nmembers >= w->copies)
+        key->full = nodes_of(now);
+    w->counts.deposed += !views_same_node(&old->members[0], &now->members[0]) &&
+                         lives(w, shard, &old->members[0]);
+}
+
+/* e->a: node, e->b: shard */
+static void watched(struct world *w, const struct event *e)
+{
+    const struct letter *l = e->ptr;
+    node_view_answer(w, &w->replicas[e->a][e->b], 0, PROPOSAL_STANDS, &l->view);
+}
+
+static struct letter *letter_of(const struct letter *l)
+{
+    struct letter *copy = malloc(sizeof *copy);
+    if (!copy)
+        abort();
+    *copy = *l;
+    return copy;
+}
+
+static void tell_watchers(struct world *w, int shard)
+{
+    struct letter l = {.view = *views_of(w, shard)};
+    for (int node = 0; node < NODES; node++)
+        if (w->procs[node].alive && !lost(w, PROC_VIEWS, node))
+            sched_at(w, w->now_us + way_us(w), node, watched, (uint64_t)node, (uint64_t)shard,
+                     letter_of(&l));
+}
+
+static void adopt(struct world *w, int shard, const struct shard_view *want)
+{
+    struct shard_view old = *views_of(w, shard);
+    w->keys[shard].view = *want;
+    say_view(w, shard, "view is now", want);
+    count_change(w, shard, &old, want);
+    tell_watchers(w, shard);
+    faults_provoke(w);
+}
+
+/* --- requests --------------------------------------------------------------------------- */
+
+/* e->a: node, e->b: shard */
 static void answered(struct world *w, const struct event *e)
 {
-    struct node *n = &w->nodes[e->a];
-    const struct shard_view *v = e->ptr;
-    if (!n->proposing || n->old_epoch != e->b || v->epoch <= n->old_epoch)
-        return;
-    n->proposing = false;
-    node_view(w, (int)e->a, v);
+    const struct letter *l = e->ptr;
+    node_view_answer(w, &w->replicas[e->a][e->b], l->request,
+                     l->swapped ? PROPOSAL_SWAPPED : PROPOSAL_STANDS, &l->view);
 }
 
-static void adopt(struct world *w, const struct shard_view *want)
-{
-    uint32_t before = w->view.nmembers;
-    w->view = *want;
-    say_view(w, PROC_VIEWS, "view is now", want);
-    faults_provoke(w);
-    if (want->nmembers > before && peers_pending(w))
-        w->counts.joins++;
-    if (want->nmembers < before)
-        w->counts.backup_drops++;
-}
-
-/* e->a: node, e->b: compared epoch; e->ptr: the view wanted */
+/* e->a: node, e->b: shard: a request arrives */
 static void reach(struct world *w, const struct event *e)
 {
-    const struct shard_view *want = e->ptr;
-    if (w->view.epoch == e->b)
-        adopt(w, want);
-    if (rng_chance(&w->rng, LOST_PER_MILLE)) {
-        w->counts.late_views++;
-        trace(w, PROC_VIEWS, "answer to node %u lost", (uint32_t)e->a + 1);
+    struct letter l = *(const struct letter *)e->ptr;
+    int node = (int)e->a, shard = (int)e->b;
+    l.swapped = l.old_epoch && views_of(w, shard)->epoch == l.old_epoch;
+    if (l.swapped)
+        adopt(w, shard, &l.view);
+    else
+        l.view = *views_of(w, shard);
+    if (l.life != w->procs[node].life)
+        return; /* nobody there who asked */
+    if (lost(w, PROC_VIEWS, node)) {
+        trace(w, PROC_VIEWS, "answer to %s lost", w->replicas[node][shard].name);
         return;
     }
-    struct shard_view *copy = malloc(sizeof *copy);
-    if (!copy)
-        abort();
-    *copy = w->view;
-    sched_at(w, w->now_us + way_us(w), (int)e->a, answered, e->a, e->b, copy);
+    sched_at(w, w->now_us + way_us(w), node, answered, e->a, e->b, letter_of(&l));
 }
 
-/* Asks once, and again later while the outcome is not known. */
-static void ask(struct world *w, const struct event *e)
+static void request(struct world *w, const struct replica *r, const struct letter *l)
 {
-    struct node *n = &w->nodes[e->a];
-    if (!n->proposing || n->old_epoch != e->b)
-        return;
-    sched_at(w, w->now_us + ASK_AGAIN_US, n->proc, ask, e->a, e->b, NULL);
-    if (rng_chance(&w->rng, LOST_PER_MILLE)) {
-        w->counts.late_views++;
-        trace(w, n->proc, "proposal lost");
-        return;
-    }
-    struct shard_view *copy = malloc(sizeof *copy);
-    if (!copy)
-        abort();
-    *copy = n->want;
-    sched_at(w, w->now_us + way_us(w), PROC_VIEWS, reach, e->a, e->b, copy);
-}
-
-void views_propose(struct world *w, int node)
-{
-    struct node *n = &w->nodes[node];
-    say_view(w, n->proc, "proposes", &n->want);
-    struct event now = {.a = (uint64_t)node, .b = n->old_epoch};
-    ask(w, &now);
-}
-
-/* e->a: the promoted node; e->ptr: the new view. The address that clients dial
- * is the shard's, not a node's: it moves, and connections elsewhere break. */
-static void promoted(struct world *w, const struct event *e)
-{
-    node_view(w, (int)e->a, e->ptr);
-    for (uint32_t i = 1; i <= w->nconns; i++) {
-        const struct conn *c = &w->conns[i - 1];
-        if (c->end[0].proc >= NODES && c->end[0].open && c->end[1].proc != (int)e->a)
-            net_reset(w, i);
+    int times = 1 + (l->old_epoch && rng_chance(&w->rng, TWICE_PER_MILLE));
+    while (times--) {
+        if (lost(w, r->proc, PROC_VIEWS))
+            continue;
+        sched_at(w, w->now_us + way_us(w), PROC_VIEWS, reach, (uint64_t)r->proc, r->number,
+                 letter_of(l));
     }
 }
 
-/* e->a: the dead primary; e->b: its incarnation */
-static void decide(struct world *w, const struct event *e)
+/* e->a: node, e->b: shard: no answer came in time */
+static void timed_out(struct world *w, const struct event *e)
 {
-    if (views_primary(w) != (int)e->a || w->view.members[0].incarnation != e->b)
-        return;
-    struct node *other = &w->nodes[!e->a];
-    if (!w->procs[other->proc].alive || !views_has(w, other)) {
-        trace(w, PROC_VIEWS, "no caught-up copy is left: the shard is lost");
-        w->counts.lost++;
-        w->lost = w->over = true;
-        return;
-    }
-    struct shard_view *next = calloc(1, sizeof *next);
-    if (!next)
-        abort();
-    *next = (struct shard_view){.epoch = w->view.epoch + 1, .nmembers = 1};
-    next->members[0] = other->self;
-    w->view = *next;
-    w->counts.promotions++;
-    say_view(w, PROC_VIEWS, "promotes: view is now", next);
-    sched_at(w, w->now_us + 200 + rng_exp(&w->rng, 2000), other->proc, promoted, !e->a, 0, next);
+    const struct letter *l = e->ptr;
+    node_view_answer(w, &w->replicas[e->a][e->b], l->request, PROPOSAL_UNKNOWN, NULL);
 }
 
-void views_primary_died(struct world *w)
+void views_swap(struct world *w, struct replica *r)
 {
-    int dead = views_primary(w);
-    w->crashed_us = w->now_us;
-    sched_at(w, w->now_us + rng_between(&w->rng, 5000, 150000), PROC_VIEWS, decide, (uint64_t)dead,
-             w->view.members[0].incarnation, NULL);
+    struct letter l = {.view = r->proposal.want, .old_epoch = r->proposal.old_epoch,
+                       .request = ++r->request, .life = w->procs[r->proc].life};
+    if (w->trace) {
+        replica_trace(r, "asks for");
+        say_view(w, r->number, "is asked for", &l.view);
+    }
+    request(w, r, &l);
+    sched_at(w, w->now_us + TIMEOUT_US, r->proc, timed_out, (uint64_t)r->proc, r->number,
+             letter_of(&l));
+}
+
+void views_read(struct world *w, struct replica *r)
+{
+    struct letter l = {.life = w->procs[r->proc].life};
+    request(w, r, &l);
+}
+
+void views_begin(struct world *w)
+{
+    for (int shard = 0; shard < SHARDS; shard++) {
+        struct shard_view *v = &w->keys[shard].view;
+        *v = (struct shard_view){.epoch = 1, .nmembers = 1};
+        w->keys[shard].lost_from_us = HIST_NEVER;
+        v->members[0] = w->replicas[rng_below(&w->rng, NODES)][shard].self;
+        say_view(w, shard, "begins with", v);
+        tell_watchers(w, shard);
+    }
 }

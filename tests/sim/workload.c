@@ -471,13 +471,20 @@ static void scanned(struct world *w, struct pending *pd, const struct txn_result
     }
 }
 
+/* The shard that has the hash slot at first. */
+static int home_of(uint8_t slot)
+{
+    return slot * SHARDS / LETHE_SLOTS;
+}
+
 /* Whatever was answered was executed after it was invoked, and renewed the
  * lease: it may not be lost before a whole lease from there. */
-static void check_lease(struct world *w, const struct peer *p)
+static void check_lease(struct world *w, const struct peer *p, uint8_t slot)
 {
-    if (p->renewed_us && w->now_us < p->renewed_us + CLIENT_LEASE_MS * 1000ull)
+    uint64_t renewed_us = p->renewed_us[home_of(slot)];
+    if (renewed_us && w->now_us < renewed_us + hist_least_us(&w->history, CLIENT_LEASE_MS))
         run_fail(w, "lease", "client %u lost its lease of %d ms %.1f ms after it was renewed",
-                 p->hist_client, CLIENT_LEASE_MS, (double)(w->now_us - p->renewed_us) / 1000.0);
+                 p->hist_client, CLIENT_LEASE_MS, (double)(w->now_us - renewed_us) / 1000.0);
 }
 
 static void answered(void *user, const struct txn_result_head *r)
@@ -486,7 +493,7 @@ static void answered(void *user, const struct txn_result_head *r)
     struct world *w = pd->world;
     enum hist_outcome outcome = r->status == TXN_OK ? HIST_OK : HIST_REFUSED;
     if (r->status == TXN_STALE_CLIENT) {
-        check_lease(w, pd->peer);
+        check_lease(w, pd->peer, w->history.ops[pd->op].slot);
         outcome = HIST_UNKNOWN;
         w->counts.stale_clients++;
         w->counts.unknown++;
@@ -503,8 +510,10 @@ static void answered(void *user, const struct txn_result_head *r)
     if (outcome == HIST_OK && pd->asked[0].code == TXN_SCAN && first)
         scanned(w, pd, first);
     hist_complete(&w->history, pd->op, outcome, r->status, w->now_us);
-    if (outcome != HIST_UNKNOWN && w->history.ops[pd->op].invoked_us > pd->peer->renewed_us)
-        pd->peer->renewed_us = w->history.ops[pd->op].invoked_us;
+    const struct hist_op *op = &w->history.ops[pd->op];
+    uint64_t *renewed_us = &pd->peer->renewed_us[home_of(op->slot)];
+    if (outcome != HIST_UNKNOWN && op->invoked_us > *renewed_us)
+        *renewed_us = op->invoked_us;
     pd->used = false;
     pd->peer->npending--;
     if (w->trace) {
@@ -554,10 +563,17 @@ static void observe_entry(void *ctx, const struct shard_entry *e)
     observe(end, key, a);
 }
 
-void workload_observe_end(struct world *w, const struct shard *s)
+static void each_primary(struct world *w, struct ending *end,
+                         void (*each)(void *ctx, const struct shard_entry *e))
+{
+    for (int shard = 0; shard < SHARDS; shard++)
+        shard_each(w->replicas[views_primary(w, shard)][shard].shard, each, end);
+}
+
+void workload_observe_end(struct world *w)
 {
     struct ending end = {.w = w};
-    shard_each(s, observe_entry, &end);
+    each_primary(w, &end, observe_entry);
     for (uint32_t key = 0; key < w->history.nkeys; key++)
         if (!end.present[key])
             observe(&end, (uint16_t)key, (struct hist_act){.version = 0});
@@ -583,9 +599,9 @@ static void must_be_gone(void *ctx, const struct shard_entry *e)
                  " mappings where none is left", e->slot, count);
 }
 
-bool workload_all_expired(struct world *w, const struct shard *s)
+bool workload_all_expired(struct world *w)
 {
     struct ending end = {.w = w};
-    shard_each(s, must_be_gone, &end);
+    each_primary(w, &end, must_be_gone);
     return !w->verdict.bad;
 }

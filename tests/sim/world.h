@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The simulated world: one shard, two store nodes, a view service, clients, a
- * network between them, and one clock that only events move.
+ * The simulated world: four store nodes, each with a replica of every shard, a
+ * view service, clients, and a network between them. Time is what events move;
+ * each process has a clock of its own, somewhat fast or slow.
  *
- *   sched.c    the event queue; processes, pauses, crashes
+ *   sched.c    the event queue; processes, clocks, pauses, crashes
  *   net.c      connections, messages, channels; loss, duplicates, reordering
- *   views.c    the view service and who is promoted
- *   node.c     a store process around statestore/core
+ *   views.c    the view service: a key per shard, compare-and-swap, watches
+ *   node.c     a store process: life, links to primaries, the view provider
+ *   replica.c  one shard's core in it: events in, effects out
+ *   equal.c    replicas at one position are equal
+ *   interim.c  what the core does not do by itself
  *   peer.c     a client process around client/lethe.h
  *   workload.c what clients ask, and the history of it
  *   faults.c   what goes wrong, and when
@@ -21,10 +25,12 @@
 #include "client/lethe.h"
 #include "history.h"
 #include "rng.h"
-#include "statestore/core/shard.h"
+#include "statestore/core/proposal.h"
 
 enum {
-    NODES = 2,
+    SHARDS = 2,
+    NODES = 4,
+    COPIES_MAX = 3,
     CLIENTS_MAX = 5,
     PROC_VIEWS = NODES + CLIENTS_MAX, /* the view service is a process too */
     PROCS,
@@ -39,6 +45,8 @@ enum {
     CLIENT_LEASE_MS = 2500,
     RETRY_MS = 25,
     LOG_BYTES = 10 * 1024,            /* fills up while a backup is silent */
+    CLOCK_UNIT = 1024,
+    DRIFT_MAX = CLOCK_UNIT / 16,      /* of a clock, either way */
 };
 
 /* What a run counts. Each must be non-zero over a whole invocation. */
@@ -46,9 +54,10 @@ enum {
     X(operations, "operations")                                                                    \
     X(retries, "retries")                                                                          \
     X(duplicates, "duplicates suppressed by the result table")                                     \
-    X(promotions, "promotions")                                                                    \
+    X(fail_overs, "fail-overs completed")                                                          \
     X(joins, "joins completed under writes")                                                       \
     X(backup_drops, "backup drops")                                                                \
+    X(late_timers, "timers fired after a promotion")                                               \
     X(crashes, "crashes")                                                                          \
     X(pauses, "pauses")                                                                            \
     X(resets, "connection resets")                                                                 \
@@ -56,7 +65,10 @@ enum {
     X(dropped, "messages dropped")                                                                 \
     X(duplicated, "messages duplicated")                                                           \
     X(reordered, "messages reordered")                                                             \
+    X(spares, "spares admitted")                                                                   \
     X(late_views, "view answers lost or late")                                                     \
+    X(unknown_swaps, "compare-and-swaps of unknown outcome")                                       \
+    X(outages, "outages of the view service")                                                      \
     X(expiries, "expiries")                                                                        \
     X(touches, "touches replicated")                                                               \
     X(allocations, "allocations")                                                                  \
@@ -71,6 +83,7 @@ enum {
     X(stale_clients, "client leases lost")
 /* Counted too, but zero is no failure. */
 #define SIM_NOTES(X)                                                                               \
+    X(deposed, "live primaries deposed")                                                           \
     X(lost, "histories that ended with the shard lost")                                            \
     X(unknown, "operations whose outcome stayed unknown")                                          \
     X(drift_compares, "digests compared at equal positions")                                       \
@@ -100,7 +113,8 @@ struct proc {
     bool alive;
     uint32_t life;
     uint64_t paused_until_us;
-    uint64_t clock_us;   /* its monotonic clock is this much ahead */
+    uint64_t clock_us;   /* its monotonic clock began at */
+    int32_t drift;       /* and does CLOCK_UNIT + drift while CLOCK_UNIT pass */
 };
 
 struct sim_channel;
@@ -112,6 +126,8 @@ struct conn_end {
 };
 struct conn {
     struct conn_end end[2];      /* 0 dialled, 1 accepted */
+    uint16_t shard, dialler;     /* accepting replica's; dialling replica's */
+    bool refused;                /* nobody was there */
     uint64_t ordered_us[2];      /* nothing from end i arrives before */
     uint64_t loose_us[2];        /* the latest arrival so far */
 };
@@ -122,20 +138,35 @@ struct waiting_frame {
     void *frame;
 };
 
-struct node {
-    int proc;                    /* its index, and its place in the world */
+/* A connection that a replica made. */
+struct link {
+    uint32_t conn;               /* 0: none */
+    int to;                      /* node */
+    bool welcome;                /* by one that serves */
+    uint64_t since_us, heard_us;
+};
+struct replica {
     struct world *world;
+    int proc;                    /* its node */
+    uint16_t number;             /* its shard */
+    char name[16];
     struct shard *shard;
     struct msg_node self;
-    uint32_t upstream;           /* connection to the primary; 0 */
-    bool proposing;
-    uint64_t old_epoch;
-    struct shard_view want;
+    struct shard_view known;     /* the newest view heard of */
+    struct proposal proposal;
+    uint32_t request;            /* number of the newest compare-and-swap */
+    struct link upstream;        /* to the primary */
+    struct link mover;           /* to the primary of the shard that gets something */
     struct waiting_frame *waiting;
     uint32_t nwaiting, waiting_room;
     uint64_t wake_us;            /* scheduled; UINT64_MAX: none */
+    uint64_t heard_us;           /* the last APPEND */
+    struct shard_status seen;    /* counted so far */
+    struct shard_status st;      /* after the last step */
+    uint64_t primary_epoch, primary_from; /* its newest as primary, and where its log began then */
+    uint64_t served_epoch;       /* it was seen to serve in this view */
     uint64_t traced;             /* the state that was traced last */
-    uint64_t duplicates_seen, exhausted_seen, expired_seen, touches_seen; /* counted so far */
+    uint32_t steps;
 };
 
 /* One op of a txn under way: where its answer goes in the history. */
@@ -168,9 +199,20 @@ struct peer {
     struct held_index held[HELD_MAX];
     uint32_t nheld;
     uint64_t version[KEYS_MAX];  /* by key: the last it saw */
-    uint64_t renewed_us;         /* its lease, at the earliest */
+    uint64_t renewed_us[SHARDS]; /* its leases, at the earliest */
     uint32_t kept;               /* keeper: how many it asked for */
     uint32_t hist_client;        /* number of this life in the history */
+    int next_node[SHARDS];       /* to be tried */
+};
+/* What the view service keeps of a shard, and what is remembered to count. */
+struct shard_key {
+    struct shard_view view;
+    uint32_t full;               /* nodes that were members when it was last complete */
+    uint64_t served_epoch;       /* the newest in which a primary was seen to serve */
+    struct msg_node served_by;
+    struct reached { uint64_t epoch, position, us; } *reached; /* by primaries */
+    uint32_t nreached, reached_room;
+    uint64_t lost_from_us;       /* of the fail-overs under way: what may be lost; HIST_NEVER */
 };
 
 struct world {
@@ -184,12 +226,13 @@ struct world {
     struct proc procs[PROCS];
     struct conn *conns;
     uint32_t nconns, conns_room; /* connection n is conns[n - 1] */
-    bool blocked[PROCS][PROCS];
+    bool blocked[PROCS][PROCS];  /* from, to */
     uint32_t drop_per_mille, slow_per_mille;
-    struct shard_view view;      /* the view service's */
-    uint64_t crashed_us;         /* of the primary; 0 */
+    uint64_t views_back_us;      /* the view service is away until then */
+    struct shard_key keys[SHARDS];
+    uint32_t copies;             /* wanted */
     uint64_t incarnations;
-    struct node nodes[NODES];
+    struct replica replicas[NODES][SHARDS];
     struct peer peers[CLIENTS_MAX];
     int npeers;
     uint32_t hist_clients;
@@ -208,20 +251,25 @@ void sched_run(struct world *w, uint64_t until_us);
 void sched_clear(struct world *w);
 static inline uint64_t proc_now_us(const struct world *w, int proc)
 {
-    return w->now_us + w->procs[proc].clock_us;
+    const struct proc *p = &w->procs[proc];
+    return p->clock_us + w->now_us + (uint64_t)((int64_t)w->now_us * p->drift / CLOCK_UNIT);
 }
+/* When its clock will show that; not before now. */
+uint64_t proc_when_us(const struct world *w, int proc, uint64_t clock_us);
 void trace(const struct world *w, int proc, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* --- net.c --------------------------------------------------------------------- */
 
 /* A connection from `from` to `to`; refused later if nobody is there. */
-uint32_t net_dial(struct world *w, int from, int to);
-struct channel *net_dial_channel(struct world *w, int from, int to);
-int net_send(struct world *w, uint32_t conn, int from, const void *frame, uint32_t bytes);
+uint32_t net_dial(struct world *w, int from, uint16_t dialler, int to, uint16_t shard);
+struct channel *net_dial_channel(struct world *w, int from, int to, uint16_t shard);
+/* `shard`: of the replica that sends; a node may speak to itself. */
+int net_send(struct world *w, uint32_t conn, int from, uint16_t shard, const void *frame,
+             uint32_t bytes);
 /* `proc` closes its end; the other end hears of it. */
-void net_close(struct world *w, uint32_t conn, int proc, const char *why);
-bool net_is_open(const struct world *w, uint32_t conn, int proc);
+void net_close(struct world *w, uint32_t conn, int proc, uint16_t shard, const char *why);
+bool net_is_open(const struct world *w, uint32_t conn, int proc, uint16_t shard);
 /* The network breaks it: both ends hear of it. */
 void net_reset(struct world *w, uint32_t conn);
 void net_crash(struct world *w, int proc);
@@ -230,26 +278,59 @@ const char *net_type_name(uint8_t type);
 
 /* --- views.c -------------------------------------------------------------------- */
 
-void views_propose(struct world *w, int node);
-/* The primary died; decides, after a while, who goes on. */
-void views_primary_died(struct world *w);
-bool views_has(const struct world *w, const struct node *n);
-/* The node the view names primary, alive or not. */
-int views_primary(const struct world *w);
+void views_begin(struct world *w);
+/* The replica's proposal is due: a compare-and-swap travels. */
+void views_swap(struct world *w, struct replica *r);
+/* It asks what stands. */
+void views_read(struct world *w, struct replica *r);
+static inline const struct shard_view *views_of(const struct world *w, int shard)
+{
+    return &w->keys[shard].view;
+}
+bool views_has(const struct world *w, const struct replica *r);
+/* Notes where a primary's log stands: what async writes a fail-over may lose. */
+void views_note_primary(struct world *w, struct replica *r);
+void views_note_fail_over(struct world *w, struct replica *r);
+/* No more primaries of earlier views: the fail-over is over. */
+void views_end_fail_over(struct world *w, int shard, bool by_force);
+/* The node that the service's view names primary, alive or not. */
+int views_primary(const struct world *w, int shard);
+bool views_same_node(const struct msg_node *a, const struct msg_node *b);
 
 /* --- node.c --------------------------------------------------------------------- */
 
 void node_start(struct world *w, int node);
 void node_crash(struct world *w, int node);
 void node_stop(struct world *w, int node); /* frees; counts what it did */
-void node_frame(struct world *w, int node, uint32_t conn, const void *frame, uint32_t bytes);
-void node_closed(struct world *w, int node, uint32_t conn);
-void node_view(struct world *w, int node, const struct shard_view *view);
-void node_count(struct world *w, int node);
-/* Both replicas in the view, at one position, all of it committed. */
-bool nodes_settled(const struct world *w);
-/* Sets the verdict if equal positions have unequal digests or contents. */
-bool nodes_equal(struct world *w, bool deep);
+void node_frame(struct world *w, struct replica *r, uint32_t conn, const void *frame,
+                uint32_t bytes);
+void node_closed(struct world *w, struct replica *r, uint32_t conn);
+/* What the view service said to a replica, or that it said nothing. `request`
+ * 0: not the answer to a compare-and-swap. */
+void node_view_answer(struct world *w, struct replica *r, uint32_t request,
+                      enum proposal_answer answer, const struct shard_view *view);
+
+/* --- replica.c -------------------------------------------------------------------- */
+
+void replica_create(struct world *w, int node, int shard);
+void replica_destroy(struct replica *r);
+void replica_step(struct replica *r, const struct shard_event *ev);
+void replica_view(struct replica *r, const struct shard_view *view);
+/* A frame for the core; a client's waits while it takes none. */
+void replica_frame(struct replica *r, uint32_t conn, const void *frame, uint32_t bytes);
+void replica_count(struct replica *r);
+void replica_set_alarm(struct replica *r);
+uint64_t replica_now_ms(const struct replica *r);
+void replica_trace(const struct replica *r, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* --- equal.c ---------------------------------------------------------------------- */
+
+/* All members of the view in it, at one position, all of it committed. */
+bool replicas_settled(const struct world *w, int shard);
+/* Sets the verdict if equal positions of one view have unequal digests, or, if
+ * `deep`, contents. */
+bool replicas_equal(struct world *w, int shard, bool deep);
 
 /* --- peer.c --------------------------------------------------------------------- */
 
@@ -265,9 +346,9 @@ void workload_keys(struct world *w);            /* declares every key in the his
 void workload_open_tables(struct peer *p);
 bool workload_ask(struct world *w, struct peer *p); /* one txn; false: no room */
 /* The state as the last observation of the history. */
-void workload_observe_end(struct world *w, const struct shard *s);
+void workload_observe_end(struct world *w);
 /* After every time-out has passed: what must be gone is gone. */
-bool workload_all_expired(struct world *w, const struct shard *s);
+bool workload_all_expired(struct world *w);
 
 /* --- faults.c ------------------------------------------------------------------- */
 

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What the core does not do by itself: keeping a wish open until its outcome is
+ * known, and promoting a member when a primary's process is dead. Weak, so that
+ * the core's own takes its place.
+ */
+#include "interim.h"
+
+#include <stdlib.h>
+
+#define WEAK __attribute__((weak))
+
+WEAK void proposal_open(struct proposal *p, uint64_t old_epoch, const struct shard_view *want,
+                        uint32_t retry_ms, uint64_t now_ms)
+{
+    if (p->open && p->old_epoch == old_epoch)
+        return;
+    *p = (struct proposal){.open = true, .old_epoch = old_epoch, .want = *want,
+                           .again_ms = now_ms, .delay_ms = retry_ms, .retry_ms = retry_ms};
+}
+
+WEAK bool proposal_due(struct proposal *p, uint64_t now_ms)
+{
+    if (!p->open || p->asked || now_ms < p->again_ms)
+        return false;
+    p->asked = true;
+    return true;
+}
+
+WEAK uint64_t proposal_next_ms(const struct proposal *p)
+{
+    return p->open && !p->asked ? p->again_ms : UINT64_MAX;
+}
+
+WEAK bool proposal_answered(struct proposal *p, enum proposal_answer answer,
+                            const struct shard_view *view, uint64_t now_ms,
+                            struct shard_view *outcome)
+{
+    if (answer == PROPOSAL_UNKNOWN) {
+        p->asked = false;
+        p->again_ms = now_ms + p->delay_ms;
+        return false;
+    }
+    if (view->epoch <= p->old_epoch)
+        return false;
+    p->open = p->asked = false;
+    *outcome = *view;
+    return true;
+}
+
+WEAK void shard_move_through(struct shard *s, uint32_t conn)
+{
+    (void)s;
+    (void)conn;
+}
+
+/* e->a: node, e->b: shard */
+static void promote(struct world *w, const struct event *e)
+{
+    int shard = (int)e->b;
+    struct shard_key *key = &w->keys[shard];
+    const struct replica *dead = &w->replicas[e->a][shard];
+    if (views_primary(w, shard) != (int)e->a ||
+        (w->procs[e->a].alive && views_has(w, dead)))
+        return;
+    for (uint32_t i = 1; i < key->view.nmembers; i++) {
+        struct replica *r = &w->replicas[key->view.members[i].node - 1][shard];
+        if (!w->procs[r->proc].alive || !views_has(w, r))
+            continue;
+        key->view = (struct shard_view){.epoch = key->view.epoch + 1, .nmembers = 1};
+        key->view.members[0] = r->self;
+        trace(w, PROC_VIEWS, "promotes %s", r->name);
+        node_view_answer(w, r, 0, PROPOSAL_STANDS, &key->view);
+        return;
+    }
+    w->counts.lost++;
+    w->lost = w->over = true;
+}
+
+void interim_died(struct world *w, int node)
+{
+    for (int shard = 0; shard < SHARDS; shard++)
+        if (views_primary(w, shard) == node)
+            sched_at(w, w->now_us + rng_between(&w->rng, 5000, 150000), PROC_VIEWS, promote,
+                     (uint64_t)node, (uint64_t)shard, NULL);
+}
+
+bool interim_goes_elsewhere(const void *frame)
+{
+    const struct msg_head *h = frame;
+    const struct msg_results *r = frame;
+    if (h->type == MSG_WELCOME)
+        return !((const struct msg_welcome *)frame)->primary;
+    return h->type == MSG_RESULTS && r->nres &&
+           ((const struct txn_result_head *)(r + 1))->status == TXN_NOT_PRIMARY;
+}

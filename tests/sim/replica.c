@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * One shard's replica in a store process: the driver around the core. It gives
+ * the shard its frames, ticks and views, holds client frames back while the
+ * shard takes none, and counts what it sees go by.
+ */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "world.h"
+
+enum { DEEP_EVERY = 2048, COUNT_EVERY = 16, PROPOSAL_RETRY_MS = 20 };
+
+uint64_t replica_now_ms(const struct replica *r)
+{
+    return proc_now_us(r->world, r->proc) / 1000;
+}
+
+void replica_trace(const struct replica *r, const char *format, ...)
+{
+    char text[300];
+    va_list ap;
+    if (!r->world->trace)
+        return;
+    va_start(ap, format);
+    vsnprintf(text, sizeof text, format, ap);
+    va_end(ap);
+    trace(r->world, r->proc, "/%u %s", r->number, text);
+}
+
+/* --- effects --------------------------------------------------------------------------- */
+
+/* Its results go out: it serves. The first time in a view ends a fail-over. */
+static void serves(struct replica *r, uint64_t epoch)
+{
+    struct world *w = r->world;
+    struct shard_key *key = &w->keys[r->number];
+    if (r->served_epoch == epoch)
+        return;
+    r->served_epoch = epoch;
+    if (epoch <= key->served_epoch)
+        return;
+    bool fresh = !views_same_node(&r->self, &key->served_by);
+    if (fresh && key->served_epoch) {
+        w->counts.fail_overs++;
+        replica_trace(r, "SERVES epoch %" PRIu64, epoch);
+        r->st.view_epoch = epoch;
+        hist_add_stall(&w->history, r->heard_us, w->now_us, false);
+    }
+    key->served_epoch = epoch;
+    key->served_by = r->self;
+    if (fresh && epoch > 1)
+        views_note_fail_over(w, r);
+}
+
+static void effect_send(void *ctx, uint32_t conn, const void *frame, uint32_t bytes)
+{
+    struct replica *r = ctx;
+    const struct msg_head *h = frame;
+    /* A rejoin begins a new incarnation: what it signs with is what it is. */
+    if (h->type == MSG_JOIN)
+        r->self = ((const struct msg_join *)frame)->self;
+    if (h->type == MSG_CHUNK_ACK)
+        r->world->counts.resnapshots += ((const struct msg_chunk_ack *)frame)->refused;
+    if (h->type == MSG_RESULTS) {
+        const struct txn_result_head *first = (const void *)((const struct msg_results *)frame + 1);
+        if (first->status != TXN_NOT_PRIMARY && first->status != TXN_LOST)
+            serves(r, h->view_epoch);
+    }
+    net_send(r->world, conn, r->proc, r->number, frame, bytes);
+}
+
+static void effect_close(void *ctx, uint32_t conn, const char *why)
+{
+    struct replica *r = ctx;
+    net_close(r->world, conn, r->proc, r->number, why);
+    if (conn == r->upstream.conn)
+        r->upstream = (struct link){0};
+    if (conn == r->mover.conn)
+        r->mover = (struct link){0};
+}
+
+static void effect_propose(void *ctx, uint64_t old_epoch, const struct shard_view *want)
+{
+    struct replica *r = ctx;
+    if (!r->proposal.open)
+        r->request++; /* an answer to an earlier one is none to this */
+    proposal_open(&r->proposal, old_epoch, want, PROPOSAL_RETRY_MS, replica_now_ms(r));
+}
+
+static void effect_note(void *ctx, const char *text)
+{
+    const struct replica *r = ctx;
+    replica_trace(r, "note: %s", text);
+}
+
+/* --- counting -------------------------------------------------------------------------- */
+
+static uint64_t newer(uint64_t now, uint64_t *seen)
+{
+    uint64_t more = now > *seen ? now - *seen : 0;
+    *seen = now;
+    return more;
+}
+
+void replica_count(struct replica *r)
+{
+    struct world *w = r->world;
+    struct shard_status st = r->st, *seen = &r->seen;
+    if (!r->shard)
+        return;
+    w->counts.duplicates += newer(st.duplicates, &seen->duplicates);
+    uint64_t expired = newer(st.expired, &seen->expired);
+    w->counts.expiries += expired;
+    if (st.role == SHARD_PRIMARY && r->served_epoch > 1)
+        w->counts.late_timers += expired;
+    w->counts.touches += newer(st.touches_logged, &seen->touches_logged);
+    uint64_t exhausted = newer(st.exhausted, &seen->exhausted);
+    if (st.pool_resting)
+        w->counts.quarantined += exhausted;
+    if (st.waiting)
+        w->counts.held++;
+    if (st.drifts)
+        run_fail(w, "replicas", "%s reports %u digests that differed", r->name, st.drifts);
+}
+
+/* Where the replica stands, whenever that changed. */
+static void trace_state(struct replica *r)
+{
+    static const char *const roles[] = {"?", "primary", "backup", "joining", "LOST", "idle"};
+    const struct shard_status *st = &r->st;
+    if (!r->world->trace)
+        return;
+    uint64_t state = st->position * 31 + st->commit * 17 + st->view_epoch * 7 + st->role;
+    if (state == r->traced)
+        return;
+    r->traced = state;
+    replica_trace(r, "   = %s e%" PRIu64 " position %" PRIu64 " commit %" PRIu64
+                  " waiting %u time %" PRIu64 " digest %016" PRIx64,
+                  st->role < 6 ? roles[st->role] : "?", st->view_epoch, st->position, st->commit,
+                  st->waiting, st->shard_time_ms, st->digest);
+}
+
+/* --- steps ----------------------------------------------------------------------------- */
+
+/* e->a: node, e->b: shard */
+static void tick(struct world *w, const struct event *e)
+{
+    struct replica *r = &w->replicas[e->a][e->b];
+    if (r->wake_us > w->now_us)
+        return; /* woken since, and has another appointment */
+    r->wake_us = UINT64_MAX;
+    replica_step(r, &(struct shard_event){.kind = SHARD_EV_TICK});
+}
+
+void replica_set_alarm(struct replica *r)
+{
+    struct world *w = r->world;
+    uint64_t next_ms = shard_next_ms(r->shard);
+    uint64_t wish_ms = proposal_next_ms(&r->proposal);
+    if (wish_ms < next_ms)
+        next_ms = wish_ms;
+    if (next_ms == UINT64_MAX)
+        return;
+    uint64_t at_us = proc_when_us(w, r->proc, next_ms * 1000);
+    if (at_us <= w->now_us)
+        at_us = w->now_us + 50 + rng_below(&w->rng, 200);
+    if (at_us >= r->wake_us)
+        return;
+    r->wake_us = at_us;
+    sched_at(w, at_us, r->proc, tick, (uint64_t)r->proc, r->number, NULL);
+}
+
+static void raw_step(struct replica *r, const struct shard_event *ev)
+{
+    const struct shard_out out = {r, effect_send, effect_close, effect_propose, effect_note};
+    shard_step(r->shard, ev, replica_now_ms(r), &out);
+    shard_status_get(r->shard, &r->st);
+    if (r->st.role == SHARD_PRIMARY)
+        views_note_primary(r->world, r);
+    if (proposal_due(&r->proposal, replica_now_ms(r)))
+        views_swap(r->world, r);
+}
+
+/* Frames that waited for the shard to take requests again. */
+static void feed_waiting(struct replica *r)
+{
+    while (r->nwaiting && shard_takes_requests(r->shard)) {
+        struct waiting_frame f = r->waiting[0];
+        memmove(r->waiting, r->waiting + 1, --r->nwaiting * sizeof f);
+        if (net_is_open(r->world, f.conn, r->proc, r->number))
+            raw_step(r, &(struct shard_event){.kind = SHARD_EV_FRAME, .conn = f.conn,
+                                              .frame = f.frame, .frame_bytes = f.bytes});
+        free(f.frame);
+    }
+}
+
+void replica_step(struct replica *r, const struct shard_event *ev)
+{
+    struct world *w = r->world;
+    raw_step(r, ev);
+    feed_waiting(r);
+    replica_set_alarm(r);
+    views_end_fail_over(w, r->number, false);
+    if (r->steps++ % COUNT_EVERY == 0)
+        replica_count(r);
+    trace_state(r);
+    if (r->steps % 4 == 0)
+        replicas_equal(w, r->number, w->counts.drift_compares % DEEP_EVERY == DEEP_EVERY - 1);
+}
+
+void replica_view(struct replica *r, const struct shard_view *view)
+{
+    replica_trace(r, "learns view epoch %" PRIu64, view->epoch);
+    if (view->epoch > r->known.epoch)
+        r->known = *view;
+    replica_step(r, &(struct shard_event){.kind = SHARD_EV_VIEW, .view = view});
+}
+
+/* --- client frames ---------------------------------------------------------------------- */
+
+/* A set of what was sent before, to count retries as the store sees them. */
+enum { SEQS_ROOM = 1 << 17 };
+
+static bool seen_before(struct world *w, uint64_t client, uint64_t seq)
+{
+    uint64_t mark = (client * 0x9e3779b97f4a7c15ull) ^ (seq * 0xc2b2ae3d27d4eb4full);
+    mark = (mark ^ (mark >> 31)) | 1;
+    for (uint32_t at = (uint32_t)(mark >> 7) % SEQS_ROOM, i = 0; i < 64; i++) {
+        if (w->sent_seqs[at] == mark)
+            return true;
+        if (!w->sent_seqs[at]) {
+            w->sent_seqs[at] = mark;
+            return false;
+        }
+        at = (at + 1) % SEQS_ROOM;
+    }
+    return false;
+}
+
+static void count_batch(struct world *w, const struct msg_batch *m)
+{
+    const struct txn_head *t = (const struct txn_head *)(m + 1);
+    if (!w->sent_seqs && !(w->sent_seqs = calloc(SEQS_ROOM, sizeof *w->sent_seqs)))
+        abort();
+    for (uint32_t i = 0; i < m->ntxn; i++) {
+        bool again = seen_before(w, m->client, t->seq), alloc = false;
+        const struct txn_op *op = txn_first(t);
+        for (int j = 0; j < t->nops; j++, op = txn_next(op))
+            alloc |= op->code == TXN_ALLOC;
+        w->counts.retries += again;
+        w->counts.retried_allocations += again && alloc;
+        t = (const struct txn_head *)((const uint8_t *)t + t->bytes);
+    }
+}
+
+static void keep_waiting(struct replica *r, uint32_t conn, const void *frame, uint32_t bytes)
+{
+    if (r->nwaiting == r->waiting_room) {
+        r->waiting_room = r->waiting_room ? r->waiting_room * 2 : 16;
+        r->waiting = realloc(r->waiting, r->waiting_room * sizeof *r->waiting);
+    }
+    void *copy = aligned_alloc(8, bytes);
+    if (!r->waiting || !copy)
+        abort();
+    memcpy(copy, frame, bytes);
+    r->waiting[r->nwaiting++] = (struct waiting_frame){conn, bytes, copy};
+}
+
+void replica_frame(struct replica *r, uint32_t conn, const void *frame, uint32_t bytes)
+{
+    const struct msg_head *h = frame;
+    bool client_frame = h->type >= MSG_CLIENT_OPEN && h->type <= MSG_BATCH;
+    if (h->type == MSG_BATCH)
+        count_batch(r->world, frame);
+    if (client_frame && (r->nwaiting || !shard_takes_requests(r->shard))) {
+        keep_waiting(r, conn, frame, bytes);
+        r->world->counts.held_back++;
+        return;
+    }
+    replica_step(r, &(struct shard_event){.kind = SHARD_EV_FRAME, .conn = conn, .frame = frame,
+                                          .frame_bytes = bytes});
+}
+
+/* --- life ------------------------------------------------------------------------------ */
+
+void replica_create(struct world *w, int node, int shard)
+{
+    struct replica *r = &w->replicas[node][shard];
+    *r = (struct replica){.world = w, .proc = node, .number = (uint16_t)shard,
+                          .wake_us = UINT64_MAX, .heard_us = w->now_us};
+    snprintf(r->name, sizeof r->name, "%s/%d", w->procs[node].name, shard);
+    r->self = (struct msg_node){.node = (uint32_t)node + 1,
+                                .incarnation = ++w->incarnations * 100000};
+    struct shard_config config = {
+        .shard = (uint16_t)shard, .shards = SHARDS, .self = r->self, .seed = rng_next(&w->rng),
+        .failure_timeout_ms = FAILURE_TIMEOUT_MS, .client_lease_ms = CLIENT_LEASE_MS,
+        .log_bytes = LOG_BYTES, .copies = w->copies,
+    };
+    r->shard = shard_create(&config);
+    if (!r->shard)
+        abort();
+    replica_trace(r, "starts, incarnation %" PRIu64, r->self.incarnation);
+    replica_set_alarm(r);
+}
+
+void replica_destroy(struct replica *r)
+{
+    for (uint32_t i = 0; i < r->nwaiting; i++)
+        free(r->waiting[i].frame);
+    free(r->waiting);
+    r->waiting = NULL;
+    r->nwaiting = r->waiting_room = 0;
+    shard_destroy(r->shard);
+    r->shard = NULL;
+}
