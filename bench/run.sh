@@ -1,12 +1,47 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
-# What `make bench` does once the release build is there: every question, each a
-# table here and build/bench/<question>.json. Arguments go to every bench.
+# What `make bench` does once the release build is there: every question, or those
+# named, each a table here and build/bench/<question>.json. README.md says what each
+# asks and what may follow a program's name.
+#
+#   bench/run.sh [--quick] [QUESTION...]
+#
+# --quick: shows that all of it works; its figures are worth little.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 mkdir -p build/bench
+bin=build/release/bench
+
+# question; seconds it takes, and quickly; its command; what makes it quick
+questions="
+store           75   8  $bin/store_bench                 | --runs 1 --seconds 0.1
+store_failover 540  60  bench/store_failover.py          | --quick
+nat            120  15  $bin/nat_bench                   | --runs 1 --packets 200000
+"
+
+quick=
+if [ "${1:-}" = --quick ]; then
+  quick=1
+  shift
+fi
+chosen=${*:-$(awk 'NF {print $1}' <<<"$questions")}
+total=0
+for question in $chosen; do
+  row=$(awk -v q="$question" '$1 == q' <<<"$questions")
+  if [ -z "$row" ]; then
+    echo "run.sh: no question '$question'; there are:" $(awk 'NF {print $1}' <<<"$questions") >&2
+    exit 2
+  fi
+  read -r _ slow fast _ <<<"$row"
+  [ $quick ] && slow=$fast
+  total=$((total + slow))
+done
+echo "bench: $(wc -w <<<"$chosen") questions, about $((total / 60)) min $((total % 60)) s"
 status=0
-for question in store nat; do
-  build/release/bench/${question}_bench "$@" || status=1
+for question in $chosen; do
+  row=$(awk -v q="$question" '$1 == q' <<<"$questions")
+  read -r _ _ _ command <<<"${row%%|*}"
+  # shellcheck disable=SC2086
+  $command ${quick:+${row##*|}} || status=1
 done
 exit $status

@@ -42,6 +42,8 @@ struct settings {
     int runs;
     double seconds;
     const char *store, *out;
+    int batch;                   /* 0: all of them */
+    const char *only;            /* peers whose name begins so; NULL: all */
 };
 
 struct sample {
@@ -492,23 +494,30 @@ static void add(struct report *r, const char *peer, int batch, struct sample s)
         report_add(r, name, "backup CPU per operation", "us", s.backup_us);
 }
 
+static const int batches[] = {1, 16, 64};
+
 static void one_run(const struct settings *s, struct report *r, int run)
 {
-    static const int batches[] = {1, 16, 64};
     struct lethe_peer *alone = lethe_start(s, false), *pair = lethe_start(s, true);
     struct redis_peer redis = redis_start(s);
     redis_fill(&redis);
     for (int i = 0; i < 3; i++) {
         int b = batches[i];
+        if (s->batch && s->batch != b)
+            continue;
         report_progress("store: run %d of %d, batch %d ...", run + 1, s->runs, b);
-        add(r, "lethe get", b, raw_measure(alone, b, s->seconds));
-        add(r, "redis GET pipelined", b, redis_measure(&redis, REDIS_GET, b, s->seconds));
-        add(r, "redis MGET", b, redis_measure(&redis, REDIS_MGET, b, s->seconds));
-        add(r, "lethe get, with backup", b, raw_measure(pair, b, s->seconds));
-        add(r, "lethe get by liblethe", b, lethe_measure(alone, b, false, s->seconds));
-        add(r, "lethe cas", b, lethe_measure(alone, b, true, s->seconds));
-        add(r, "lethe cas, with backup", b, lethe_measure(pair, b, true, s->seconds));
-        add(r, "redis SET pipelined", b, redis_measure(&redis, REDIS_SET, b, s->seconds));
+#define POINT(peer, sample)                                                                       \
+    if (!s->only || !strcmp(s->only, peer))                                                       \
+    add(r, peer, b, sample)
+        POINT("lethe get", raw_measure(alone, b, s->seconds));
+        POINT("redis GET pipelined", redis_measure(&redis, REDIS_GET, b, s->seconds));
+        POINT("redis MGET", redis_measure(&redis, REDIS_MGET, b, s->seconds));
+        POINT("lethe get, with backup", raw_measure(pair, b, s->seconds));
+        POINT("lethe get by liblethe", lethe_measure(alone, b, false, s->seconds));
+        POINT("lethe cas", lethe_measure(alone, b, true, s->seconds));
+        POINT("lethe cas, with backup", lethe_measure(pair, b, true, s->seconds));
+        POINT("redis SET pipelined", redis_measure(&redis, REDIS_SET, b, s->seconds));
+#undef POINT
     }
     lethe_stop(alone);
     lethe_stop(pair);
@@ -539,10 +548,12 @@ static int usage(const char *self, int code)
 
 int main(int argc, char **argv)
 {
-    struct settings s = {5, 0.5, "build/release/statestore/lethe-store", "build/bench"};
+    struct settings s = {.runs = 5, .seconds = 0.5, .store = "build/release/statestore/lethe-store",
+                         .out = "build/bench"};
     static const struct option options[] = {
         {"runs", 1, 0, 'r'},  {"seconds", 1, 0, 's'}, {"store", 1, 0, 'p'},
-        {"out", 1, 0, 'o'},   {"help", 0, 0, 'h'},    {0, 0, 0, 0},
+        {"out", 1, 0, 'o'},   {"help", 0, 0, 'h'},    {"batch", 1, 0, 'b'},
+        {"only", 1, 0, 'n'},  {0, 0, 0, 0},
     };
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (o) {
@@ -550,6 +561,8 @@ int main(int argc, char **argv)
         case 's': s.seconds = atof(optarg); break;
         case 'p': s.store = optarg; break;
         case 'o': s.out = optarg; break;
+        case 'b': s.batch = atoi(optarg); break;
+        case 'n': s.only = optarg; break;
         case 'h': return usage(argv[0], 0);
         default: return usage(argv[0], 2);
         }
@@ -566,6 +579,8 @@ int main(int argc, char **argv)
         char *name = names[b == 1 ? 0 : b == 16 ? 1 : 2], ours[64];
         snprintf(name, sizeof names[0], "redis_cpu_over_store_tcp_batch%d", b);
         snprintf(ours, sizeof ours, "lethe get batch %d", b);
+        if ((s.batch && s.batch != b) || s.only)
+            continue;
         report_ratio(r, name,
                      better_redis(r, b) / report_median(r, ours, "server CPU per operation"),
                      b == 16 ? 2 : 0);

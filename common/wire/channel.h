@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * A channel: a reliable, ordered, bounded carrier of frames (msg.h) between
- * two threads, processes or hosts. Implementations: inproc, tcp; shm and verbs
- * fit the same six functions.
+ * two threads, processes or hosts. Implementations: inproc, tcp, shm (shm.h); verbs
+ * fits the same six functions.
  *
  * Threads: one end belongs to one thread. Nothing here blocks.
  * Buffers: send copies (all of the frame or nothing). recv lends a frame until

@@ -21,6 +21,7 @@
 #include "common/wire/channel.h"
 #include "common/wire/crc.h"
 #include "common/wire/msg.h"
+#include "common/wire/shm.h"
 
 enum { PATIENCE_MS = 20000 };  /* before something that must come counts as lost */
 
@@ -57,13 +58,44 @@ static void connect_tcp(struct ends *e)
     close(fd);
 }
 
+static void socket_path(char path[64])
+{
+    char dir[] = "/tmp/lethe-shm-XXXXXX";
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, 64, "%s/s", dir);
+}
+
+static void remove_socket(const char *path)
+{
+    char dir[64];
+    snprintf(dir, sizeof dir, "%.*s", (int)strlen(path) - 2, path);
+    unlink(path);
+    rmdir(dir);
+}
+
+static void connect_shm(struct ends *e)
+{
+    char err[200], path[64];
+    socket_path(path);
+    int fd = shm_listen(path, err, sizeof err);
+    CHECK(fd >= 0, "%s", err);
+    e->a = shm_connect(path, err, sizeof err);
+    CHECK(e->a, "%s", err);
+    poll_until_listener_readable(fd);
+    e->b = shm_accept(fd);
+    assert_non_null(e->b);
+    assert_null(shm_accept(fd));
+    close(fd);
+    remove_socket(path);
+}
+
 static void connect_inproc(struct ends *e)
 {
     assert_int_equal(inproc_pair(2 * MSG_BYTES_MAX, &e->a, &e->b), 0);
 }
 
 static const struct kind { const char *name; void (*connect)(struct ends *); } kinds[] = {
-    {"tcp", connect_tcp}, {"inproc", connect_inproc}};
+    {"tcp", connect_tcp}, {"inproc", connect_inproc}, {"shm", connect_shm}};
 
 static struct ends setup(void **state)
 {
@@ -249,7 +281,7 @@ static void full_channel_says_again_and_keeps_order(void **state)
             assert_int_equal(in->first, ++got);
         assert_true(e.b->open);
     }
-    if (strcmp(e.a->ops->name, "inproc") == 0)
+    if (strcmp(e.a->ops->name, "tcp") != 0)
         sleep_on(e.a); /* room came before we slept for it: no sleep. tcp's came by our flush */
     send_number(e.a, 77, 8);
     channel_flush(e.a);
@@ -388,26 +420,26 @@ static void *flood(void *arg)
 }
 
 /* The reader takes nothing until the writer has no room, then everything: the
- * writer is asleep for room, or about to be. Over inproc each time; over tcp
+ * writer is asleep for room, or about to be. Over rings each time; over tcp
  * once, since there the kernel holds bytes that nobody but the reader moves. */
 static void a_writer_without_room_is_woken(void **state)
 {
     struct ends e = setup(state);
     struct flood f = {.c = e.a};
-    bool inproc = strcmp(e.a->ops->name, "inproc") == 0;
+    bool rings = strcmp(e.a->ops->name, "tcp") != 0;
     pthread_t thread;
     uint64_t n = 0, seen = 0, waits = 0;
     pthread_create(&thread, NULL, flood, &f);
     while (n < FLOOD) {
         const struct msg_append *m;
-        while ((inproc || waits == 0) && f.refused == seen && !f.done)
+        while ((rings || waits == 0) && f.refused == seen && !f.done)
             sched_yield();
         waits += f.refused != seen;
         seen = f.refused;
         while ((m = channel_recv(e.b, &(uint32_t){0})))
             assert_int_equal(m->first, ++n);
         CHECK(e.b->open, "closed: %s", e.b->why);
-        if (!inproc && n < FLOOD)
+        if (!rings && n < FLOOD)
             sleep_on(e.b);
     }
     CHECK(waits > 0, "of %d frames none had to wait", FLOOD);
@@ -559,7 +591,8 @@ int main(void)
 {
 #define OVER_BOTH(f)                                                                               \
     {#f " over tcp", f, NULL, NULL, (void *)&kinds[0]},                                            \
-    {#f " over inproc", f, NULL, NULL, (void *)&kinds[1]}
+    {#f " over inproc", f, NULL, NULL, (void *)&kinds[1]},                                         \
+    {#f " over shm", f, NULL, NULL, (void *)&kinds[2]}
     const struct CMUnitTest tests[] = {
         OVER_BOTH(frames_arrive_in_order_and_whole),
         OVER_BOTH(both_directions_are_independent),

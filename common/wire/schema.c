@@ -48,6 +48,15 @@ static const char *check_reaction(const struct table_schema *s, const struct tab
     return NULL;
 }
 
+static const char *check_flags(const struct table_schema *s)
+{
+    if (s->flags > (TABLE_PARENT_DIES | TABLE_EVENTS | TABLE_ABSOLUTE))
+        return "flags: an unknown one is set";
+    if (s->flags & TABLE_EVENTS && s->kind == TABLE_POOL)
+        return "flags: pools have no events; keep a timer beside the index";
+    return NULL;
+}
+
 static const char *check_sizes(const struct table_schema *s)
 {
     bool pool = s->kind == TABLE_POOL;
@@ -76,9 +85,9 @@ const char *schema_validate(const struct table_schema *s)
         return "kind: not a table kind";
     if (s->durability > DURABLE_ASYNC)
         return "durability: unknown";
-    if (s->flags > (TABLE_PARENT_DIES | TABLE_EVENTS | TABLE_ABSOLUTE))
-        return "flags: an unknown one is set";
-    const char *why = check_sizes(s);
+    const char *why = check_flags(s);
+    if (!why)
+        why = check_sizes(s);
     for (int i = 0; !why && i < TABLE_REACTIONS; i++)
         why = check_reaction(s, &s->reactions[i]);
     return why;

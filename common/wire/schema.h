@@ -30,9 +30,11 @@ enum {
     TABLE_PARENT_DIES = 1,    /* an entry whose last child goes is deleted with its reactions;
                                  without: it lives to its time */
     TABLE_EVENTS = 2,         /* an expiry appends an event, kept until its consumer acknowledged
-                                 it; pending events count against max_entries */
-    TABLE_ABSOLUTE = 4,       /* touches do not move deadlines: with TABLE_EVENTS this is
-                                 timer(key, delay, payload), an insert with a time-out */
+                                 it; pending events count against max_entries. Hash tables and
+                                 counters */
+    TABLE_ABSOLUTE = 4,       /* touches do not move deadlines, nor do writes that give no
+                                 time-out: with TABLE_EVENTS this is timer(key, delay, payload),
+                                 an insert with a time-out; DELETE cancels it */
 };
 
 enum {

@@ -22,6 +22,7 @@ static struct table_schema session(void)
     X(kind4, "kind: ", s->kind = 4)                                                                 \
     X(durability, "durability: ", s->durability = 2)                                                \
     X(dies, "flags: ", s->flags = 8)                                                           \
+    X(pool_events, "flags: pools", (s->kind = TABLE_POOL, s->flags = TABLE_EVENTS))                 \
     X(key0, "key_size: write", s->key_size = 0)                                                     \
     X(key41, "key_size: write", s->key_size = 41)                                                   \
     X(pool_key, "key_size: a pool", s->kind = TABLE_POOL)                                           \

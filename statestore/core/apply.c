@@ -13,9 +13,10 @@
 
 /* --- single effects ------------------------------------------------------------ */
 
-static uint64_t local_deadline(const struct shard *s, uint64_t deadline_ms, uint32_t timeout_ms)
+static uint64_t local_deadline(const struct shard *s, const struct table *t, uint64_t deadline_ms,
+                               uint32_t timeout_ms)
 {
-    if (!deadline_ms || s->role == SHARD_PRIMARY)
+    if (!deadline_ms || s->role == SHARD_PRIMARY || t->schema.flags & TABLE_ABSOLUTE)
         return deadline_ms;
     /* Should this replica be promoted, it fires that much later: the old
      * primary may have seen touches that it did not log. */
@@ -79,7 +80,7 @@ static void set_deadline(struct shard *s, struct table *t, uint8_t slot, uint32_
     m->replicated_ms = e->deadline_ms;
     m->timeout_ms = e->timeout_ms;
     m->children = e->children;
-    record_at(t, slot, rec)->deadline_ms = local_deadline(s, e->deadline_ms, e->timeout_ms);
+    record_at(t, slot, rec)->deadline_ms = local_deadline(s, t, e->deadline_ms, e->timeout_ms);
     if (s->role == SHARD_PRIMARY && e->deadline_ms && !e->children)
         wheel_arm(s, t, slot, rec);
     record_digest_update(s, t, slot, rec);
@@ -227,12 +228,15 @@ static int apply_effect(struct shard *s, uint16_t slot, struct effect *e, bool o
     case EFFECT_CLIENT_COUNTER: apply_counter(s, e->version); return 0;
     case EFFECT_SLOT: set_slot_seq(s, (uint8_t)slot, e->version); return 0;
     case EFFECT_REST: apply_rest(s, t, (uint8_t)slot, e); return 0;
+    case EFFECT_EVENT:
+    case EFFECT_CONSUMER:
+    case EFFECT_CURSOR: apply_event(s, t, (uint8_t)slot, e, own); return 0;
     case EFFECT_RESULT:
         return keep_result(s, (uint8_t)slot, e->version, e->deadline_ms, 0, effect_value(e),
                            e->value_len);
     case EFFECT_RELEASE: case EFFECT_INCOMING: case EFFECT_ACCEPT: case EFFECT_GONE:
     case EFFECT_OWNER: case EFFECT_LEND: case EFFECT_BORROW: case EFFECT_LOAN_DONE:
-    case EFFECT_EVENT: case EFFECT_CONSUMER: case EFFECT_CURSOR: case EFFECT_CELLS:
+    case EFFECT_CELLS:
     case EFFECT_CODE_END: break;
     }
     return -EINVAL;
@@ -259,6 +263,15 @@ static bool fits_table(const struct shard *s, uint16_t slot, const struct effect
     return pt && pt->schema.kind == TABLE_HASH && e->parent_key_len == pt->schema.key_size;
 }
 
+static bool fits_event(const struct shard *s, uint16_t slot, const struct effect *e)
+{
+    const struct table *t = s->table[e->table];
+    if (!t || slot >= LETHE_SLOTS || !(t->schema.flags & TABLE_EVENTS))
+        return false;
+    return e->code != EFFECT_EVENT ||
+           (e->key_len == t->schema.key_size && e->value_len == t->schema.value_size);
+}
+
 static bool fits(const struct shard *s, uint16_t slot, const struct effect *e)
 {
     switch ((enum effect_code)e->code) {
@@ -267,6 +280,9 @@ static bool fits(const struct shard *s, uint16_t slot, const struct effect *e)
     case EFFECT_DEL:
     case EFFECT_META:
     case EFFECT_REST: return fits_table(s, slot, e);
+    case EFFECT_EVENT:
+    case EFFECT_CONSUMER:
+    case EFFECT_CURSOR: return fits_event(s, slot, e);
     case EFFECT_RESULT: return slot < LETHE_SLOTS && e->value_len >= sizeof(struct txn_result_head);
     case EFFECT_SLOT: return slot < LETHE_SLOTS;
     case EFFECT_TABLE:
@@ -279,7 +295,7 @@ static bool fits(const struct shard *s, uint16_t slot, const struct effect *e)
 /* Checks effects against the tables there are, and reserves their memory. */
 static int prepare(struct shard *s, uint16_t slot, const struct effect *e, uint32_t bytes)
 {
-    uint32_t more[TABLES_MAX] = {0};
+    uint32_t more[TABLES_MAX] = {0}, events[TABLES_MAX] = {0};
     const uint8_t *end = (const uint8_t *)e + bytes;
     for (; (const uint8_t *)e < end; e = effect_next(e)) {
         if (!fits(s, slot, e))
@@ -288,6 +304,11 @@ static int prepare(struct shard *s, uint16_t slot, const struct effect *e, uint3
                       s->table[e->table]->schema.kind == TABLE_POOL;
         if (e->code == EFFECT_PUT || e->code == EFFECT_ADD || (pooled && !more[e->table]))
             more[e->table]++;
+        bool event = e->code == EFFECT_EVENT;
+        events[e->table] += event;
+        if ((event || e->code == EFFECT_CONSUMER || e->code == EFFECT_CURSOR) &&
+            !event_reserve(s->table[e->table], (uint8_t)slot, events[e->table]))
+            return -ENOMEM;
     }
     for (uint32_t i = 0; i < s->tables; i++)
         if (more[i] && !part_reserve(s->table[i], (uint8_t)slot, more[i]))

@@ -7,7 +7,7 @@
  *
  *   records (key, value, version, replicated deadline, time-out, children,
  *   parent), resting pool indexes, slot sequences, clients' watermarks, kept
- *   results, tables, the counter of client ids
+ *   results, tables, the counter of client ids, event logs
  */
 #include "internal.h"
 
@@ -62,7 +62,7 @@ static uint64_t pool_digest(const struct table *t, uint8_t slot)
 
 static uint64_t part_digest(const struct table *t, uint8_t slot)
 {
-    uint64_t sum = pool_digest(t, slot);
+    uint64_t sum = pool_digest(t, slot) + events_digest(t, slot);
     for (uint32_t rec = 0; rec < t->part[slot].high; rec++) {
         const struct record *r = record_at(t, slot, rec);
         if (r->state == RECORD_FREE)

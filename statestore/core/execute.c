@@ -247,6 +247,12 @@ static int op_insert(struct shard *s, int i, const struct txn_op *op, struct fou
     return OP_NEXT;
 }
 
+/* What was written is not what moves this one's deadline. */
+static bool keeps_deadline(const struct table *t, const struct txn_op *op)
+{
+    return t->schema.flags & TABLE_ABSOLUTE && !op->timeout_ms;
+}
+
 static int op_cas(struct shard *s, int i, const struct txn_op *op, struct found *f)
 {
     if (!f->exists || version_of(s, f) != op->arg0)
@@ -254,7 +260,10 @@ static int op_cas(struct shard *s, int i, const struct txn_op *op, struct found 
     struct work *w = writable(s, f);
     if (!w)
         return OP_FAILED;
+    uint64_t deadline_ms = w->deadline_ms;
     set_value(s, w, f->t, txn_value(op), op->timeout_ms ? op->timeout_ms : w->timeout_ms);
+    if (keeps_deadline(f->t, op))
+        w->deadline_ms = deadline_ms;
     plan_extend_parent(s, w);
     result_done(s, i, f, w);
     return OP_NEXT;
@@ -306,9 +315,11 @@ static int op_add(struct shard *s, int i, const struct txn_op *op, struct found 
         w->timeout_ms = timeout;
     }
     uint64_t version = next_version(s, w);
+    bool fresh = !w->exists;
     plan_add(s, w, txn_value(op));
     w->version = version;
-    w->deadline_ms = w->timeout_ms ? s->time_ms + w->timeout_ms : 0;
+    if (fresh || !keeps_deadline(f->t, op))
+        w->deadline_ms = w->timeout_ms ? s->time_ms + w->timeout_ms : 0;
     f->exists = true;
     result_entry(s, i, RES_DONE, f);
     return OP_NEXT;
@@ -526,7 +537,8 @@ uint32_t txn_execute(struct shard *s, const struct txn_head *t, struct client *c
     s->count.txns++;
     if (!keep(s, client, t->seq)) {
         refuse(s, t->seq, TXN_BUSY);
-    } else if (x->status == TXN_OK && (x->nwork || x->ntouch)) {
+    } else if ((x->status == TXN_OK || SHARD_BUG(BUG_TXN_HALF_APPLIED)) &&
+               (x->nwork || x->ntouch)) {
         enum txn_status status = plan_commit(s, client, t->seq, result, x->used);
         if (status != TXN_OK)
             refuse(s, t->seq, status);

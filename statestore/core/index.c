@@ -208,7 +208,7 @@ static uint32_t buckets_of(const struct index *ix)
 
 void index_destroy(struct table *t, struct index *ix)
 {
-    *t->memory_bytes -= index_bytes(buckets_of(ix));
+    table_account(t, -(int64_t)index_bytes(buckets_of(ix)));
     free(ix->buckets);
     memset(ix, 0, sizeof *ix);
 }
@@ -245,7 +245,7 @@ static bool rehash(struct table *t, uint8_t slot, uint32_t n)
                 return rehash(t, slot, n * 2);
             }
         }
-    *t->memory_bytes += index_bytes(n);
+    table_account(t, (int64_t)index_bytes(n));
     index_destroy(t, old);
     *old = ix;
     return true;

@@ -16,6 +16,8 @@
  *   backup.c    backup's side of replication
  *   snapshot.c  a slot's state to bytes
  *   join.c      primary's side of a join
+ *   event.c     event logs: events, cursors, consumers as state
+ *   consumer.c  primary's side of them: who is given which, pushing
  *   digest.c    the slow digest, shard_each
  *
  * Everything runs on the shard's thread, inside shard_step.
@@ -44,6 +46,7 @@ enum {
     REACTION_DEPTH_MAX = 4,
     EXPIRIES_PER_STEP = 512,
     TIMER_TICK_MS = 8,
+    WILLING_MAX = 1024,           /* (client, table) that consume events */
     WHEEL_LEVELS = 4,
     WHEEL_BUCKETS = 256,
 };
@@ -140,6 +143,7 @@ struct work {
     bool exists;              /* now */
     bool replaced;            /* the record that existed was deleted */
     bool written, meta;       /* value, or only deadline and children, change */
+    bool event;               /* it expires, and its table has events */
     int16_t parent;           /* its work, -1: not loaded */
     uint8_t parent_table;
     bool has_parent;
@@ -159,6 +163,7 @@ struct exec {
     bool writes;              /* not a read-only program */
     bool changed;             /* its entry has more than touches */
     bool logged;              /* it made an entry */
+    bool expiry;              /* nobody's txn: a time is over */
     struct kept *kept;        /* its result, if that is kept; one reference */
     uint8_t status, failed_op, nres;
     uint32_t used;            /* bytes of result */
@@ -179,6 +184,22 @@ struct wheel {
     uint64_t tick;            /* everything due at or before it has fired */
     uint64_t armed;           /* entries in it */
     bool stuck;               /* one is due and could not be expired: log full, no memory */
+};
+
+/* --- consumers of events ------------------------------------------------------------------ */
+
+struct willing {              /* a client that takes a table's events */
+    uint64_t client;
+    uint32_t conn, held;      /* held: event logs, while they are given out */
+    uint8_t table;
+};
+struct consumers {
+    bool dirty;               /* something changed since consumers_run */
+    uint64_t due_ms;          /* driver's clock: something to send again */
+    uint64_t wait_position;   /* commit of it lets something go on */
+    uint64_t grace_ms;        /* promoted: until then a log waits for the consumer it had */
+    uint32_t nwilling;
+    struct willing willing[WILLING_MAX];
 };
 
 /* --- replication ------------------------------------------------------------------------- */
@@ -286,6 +307,8 @@ struct shard {
     uint32_t arm_table, arm_slot, arm_rec; /* promotion: next record to arm */
     bool arming;
 
+    struct consumers consumers;
+
     struct peer peer[PEERS_MAX];
     bool proposing;
     struct shard_view want;
@@ -344,6 +367,8 @@ uint32_t txn_execute(struct shard *s, const struct txn_head *t, struct client *c
 uint32_t txn_refuse(uint8_t *result, uint64_t seq, enum txn_status status);
 
 /* plan.c */
+/* Version of the slot's next write, logged or not: above every one ever told. */
+uint64_t slot_next_version(const struct shard *s, uint8_t slot);
 void plan_begin(struct shard *s, uint8_t slot, uint8_t *result);
 /* The working copy of an entry; NULL: the working set is full. For a record
  * that exists `rec` names it, else REC_NONE. */
@@ -398,6 +423,8 @@ struct entry *log_entry(const struct shard *s, uint64_t position);
 /* An entry of the shard itself with one effect. False: log full. */
 bool log_base(struct shard *s, const struct effect *effect, const void *value,
               const struct client *client);
+/* The same for a hash slot; no reply waits for it. What it needs is reserved. */
+bool log_slot(struct shard *s, uint8_t slot, const struct effect *effect);
 void commit_to(struct shard *s, uint64_t position);
 /* Recomputes commit from what the members acknowledged. */
 void commit_update(struct shard *s);
@@ -457,6 +484,18 @@ void wheel_disarm(struct shard *s, struct table *t, uint8_t slot, uint32_t rec);
 void timers_run(struct shard *s);
 uint64_t timers_next_ms(const struct shard *s); /* driver's clock */
 void timers_promote(struct shard *s);
+
+/* event.c: EFFECT_EVENT, EFFECT_CONSUMER, EFFECT_CURSOR */
+void apply_event(struct shard *s, struct table *t, uint8_t slot, const struct effect *e, bool own);
+
+/* consumer.c */
+void on_consume(struct shard *s, struct conn *conn, const struct msg_consume *m);
+void on_events_ack(struct shard *s, const struct msg_events_ack *m);
+void consumers_conn_closed(struct shard *s, uint32_t conn);
+void consumers_promote(struct shard *s);
+/* At the end of a step: gives logs to consumers, pushes events. */
+void consumers_run(struct shard *s);
+uint64_t consumers_next_ms(const struct shard *s); /* driver's clock */
 
 /* view.c */
 void on_view(struct shard *s, const struct shard_view *v);

@@ -118,6 +118,22 @@ bool log_base(struct shard *s, const struct effect *effect, const void *value,
     return true;
 }
 
+bool log_slot(struct shard *s, uint8_t slot, const struct effect *effect)
+{
+    uint32_t bytes = effect_size(0, 0, 0);
+    struct entry *e = log_next(s, (uint32_t)sizeof *e + bytes);
+    if (!e)
+        return false;
+    *e = (struct entry){.bytes = (uint32_t)sizeof *e + bytes, .slot = slot, .effects = 1,
+                        .position = s->position + 1, .slot_seq = slot_next_version(s, slot),
+                        .time_ms = s->time_ms, .effects_bytes = bytes};
+    effect_write(e + 1, effect, NULL, NULL, NULL);
+    log_push(s, e);
+    apply_entry(s, e, APPLY_OWN | APPLY_SLOT);
+    commit_update(s);
+    return true;
+}
+
 /* --- commit --------------------------------------------------------------------- */
 
 /* What this entry wrote, unless written again since, is committed. */

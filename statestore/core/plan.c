@@ -15,19 +15,23 @@
 
 #include "internal.h"
 
+uint64_t slot_next_version(const struct shard *s, uint8_t slot)
+{
+    uint64_t next = s->slot[slot].seq + 1;
+    return next < s->version_floor ? s->version_floor : next;
+}
+
 void plan_begin(struct shard *s, uint8_t slot, uint8_t *result)
 {
     struct exec *x = &s->x;
     x->slot = slot;
-    x->sync = x->writes = x->changed = x->logged = false;
+    x->sync = x->writes = x->changed = x->logged = x->expiry = false;
     x->kept = NULL;
     x->status = TXN_OK;
     x->failed_op = x->nres = 0;
     x->used = sizeof(struct txn_result_head);
     x->result = result;
-    x->version = s->slot[slot].seq + 1;
-    if (x->version < s->version_floor)
-        x->version = s->version_floor;
+    x->version = slot_next_version(s, slot);
     x->nwork = x->ntouch = x->npromised = 0;
 }
 
@@ -194,16 +198,21 @@ bool plan_delete(struct shard *s, struct work *w, int depth)
     const struct table_schema *schema = &s->table[w->table]->schema;
     uint32_t rest_ms = SHARD_BUG(BUG_QUARANTINE_SKIPPED) ? 0 : schema->quarantine_ms;
     struct work *p = NULL;
+    bool expiry = s->x.expiry, reacted;
     if (depth > REACTION_DEPTH_MAX)
         return true;
     if (w->has_parent && !(p = plan_parent(s, w)))
         return false;
+    w->event = expiry && schema->flags & TABLE_EVENTS;
     w->replaced |= w->existed;
     w->exists = w->written = w->meta = w->has_parent = false;
     w->release_ms = s->time_ms + rest_ms;
     memset(w->delta, 0, schema->value_size);
     s->x.changed = true;
-    if (!react(s, w, depth + 1))
+    s->x.expiry = false; /* a group expires as one; what reacts to it is only deleted */
+    reacted = react(s, w, depth + 1);
+    s->x.expiry = expiry;
+    if (!reacted)
         return false;
     if (!p || !p->exists)
         return true;
@@ -238,7 +247,7 @@ static bool touch_one(struct shard *s, struct table *t, uint32_t rec, uint64_t d
     const struct record *r = record_at(t, s->x.slot, rec);
     const struct meta *m = meta_at(t, s->x.slot, rec);
     struct work *w = s->x.nwork ? plan_find(s, t->id, r->payload) : NULL;
-    if (r->deadline_ms >= deadline_ms || !m->timeout_ms)
+    if (r->deadline_ms >= deadline_ms || !m->timeout_ms || t->schema.flags & TABLE_ABSOLUTE)
         return false;
     log |= deadline_ms > m->replicated_ms + touch_slack_ms(m->timeout_ms);
     log &= !SHARD_BUG(BUG_TOUCH_NOT_LOGGED);
@@ -277,7 +286,7 @@ void plan_extend_parent(struct shard *s, struct work *child)
         return;
     }
     struct work *p = &s->x.work[child->parent];
-    if (!p->timeout_ms)
+    if (!p->timeout_ms || pt->schema.flags & TABLE_ABSOLUTE)
         return;
     if (deadline < s->time_ms + p->timeout_ms)
         deadline = s->time_ms + p->timeout_ms;
@@ -308,14 +317,15 @@ static uint32_t work_bytes(const struct shard *s, const struct work *w)
 {
     const struct table_schema *t = &s->table[w->table]->schema;
     uint32_t parent = w->has_parent ? s->table[w->parent_table]->schema.key_size : 0;
+    uint32_t event = w->event ? effect_size(t->key_size, 0, t->value_size) : 0;
     return is_logged(w) ? effect_size(t->key_size, parent, t->value_size) +
-                              effect_size(t->key_size, 0, 0)
+                              effect_size(t->key_size, 0, 0) + event
                         : 0;
 }
 
 /* Passes: deletes; entries that may be parents; children; the rest. So that
  * whatever an effect refers to is there when it is applied. */
-enum pass { PASS_DELETE, PASS_PUT, PASS_PUT_CHILD, PASS_META, PASSES };
+enum pass { PASS_DELETE, PASS_PUT, PASS_PUT_CHILD, PASS_META, PASS_EVENT, PASSES };
 
 static bool in_pass(const struct work *w, enum pass pass)
 {
@@ -324,6 +334,7 @@ static bool in_pass(const struct work *w, enum pass pass)
     case PASS_PUT: return w->exists && w->written && !w->has_parent;
     case PASS_PUT_CHILD: return w->exists && w->written && w->has_parent;
     case PASS_META: return w->exists && !w->written && w->meta;
+    case PASS_EVENT: return w->event;
     case PASSES: break;
     }
     return false;
@@ -341,6 +352,11 @@ static uint8_t *write_work(struct shard *s, const struct work *w, enum pass pass
         e.deadline_ms = w->release_ms;
     } else if (pass == PASS_META) {
         e.code = EFFECT_META;
+    } else if (pass == PASS_EVENT) {
+        e = (struct effect){.code = EFFECT_EVENT, .table = w->table, .key_len = t->key_size,
+                            .value_len = (uint16_t)t->value_size, .version = w->version,
+                            .deadline_ms = s->time_ms};
+        value = w->value;
     } else {
         bool counters = t->kind == TABLE_COUNTERS;
         e.code = counters ? EFFECT_ADD : EFFECT_PUT;
@@ -372,12 +388,13 @@ static uint8_t *write_effects(struct shard *s, struct entry *e)
 /* Insertions must not fail once the entry is written. */
 static bool reserve(struct shard *s)
 {
-    uint32_t more[TABLES_MAX] = {0};
+    uint32_t more[TABLES_MAX] = {0}, events[TABLES_MAX] = {0};
     uint64_t cost = 0;
     for (int i = 0; i < s->x.nwork; i++) {
         const struct work *w = &s->x.work[i];
         bool inserts = w->exists && w->written && (!w->existed || w->replaced);
         more[w->table] += inserts;
+        events[w->table] += w->event;
         s->x.sync |= is_logged(w) && s->table[w->table]->schema.durability == DURABLE_SYNC;
     }
     for (uint32_t i = 0; i < s->tables; i++) {
@@ -385,14 +402,15 @@ static bool reserve(struct shard *s)
         if (!more[i])
             continue;
         if (t->schema.kind != TABLE_POOL && t->schema.max_entries &&
-            t->entries + more[i] > t->schema.max_entries)
+            t->entries + t->pending + more[i] > t->schema.max_entries)
             return false;
         cost += part_reserve_cost(t, s->x.slot, more[i]);
     }
     if (cost && s->config.memory_bytes && s->memory_bytes + cost > s->config.memory_bytes)
         return false;
     for (uint32_t i = 0; i < s->tables; i++)
-        if (more[i] && !part_reserve(s->table[i], s->x.slot, more[i]))
+        if ((more[i] && !part_reserve(s->table[i], s->x.slot, more[i])) ||
+            (events[i] && !event_reserve(s->table[i], s->x.slot, events[i])))
             return false;
     return true;
 }

@@ -56,7 +56,7 @@ bool pool_open(struct table *t, uint8_t slot)
         p->rec[i] = REC_NONE;
     }
     part->pool = p;
-    *t->memory_bytes += share_bytes(count);
+    table_account(t, (int64_t)share_bytes(count));
     return true;
 }
 
@@ -65,7 +65,7 @@ void pool_close(struct table *t, uint8_t slot)
     struct pool_part *p = t->part[slot].pool;
     if (!p)
         return;
-    *t->memory_bytes -= share_bytes(p->count);
+    table_account(t, -(int64_t)share_bytes(p->count));
     free(p->free);
     free(p->rest);
     free(p);

@@ -185,6 +185,10 @@ void on_batch(struct shard *s, uint32_t conn, const struct msg_batch *m)
     struct hint hints[PREFETCH_MAX];
     const struct txn_head *t = (const struct txn_head *)(m + 1);
     struct client *c = client_find(s, m->client);
+    struct effect again = {.code = EFFECT_CLIENT_OPEN, .version = m->client};
+    if (SHARD_BUG(BUG_EXPIRED_CLIENT) && !c && s->role == SHARD_PRIMARY && m->client &&
+        log_base(s, &again, NULL, NULL))
+        c = client_find(s, m->client);
     enum txn_status refused = why_not(s, c);
     if (refused == TXN_OK) {
         client_renew(s, c);

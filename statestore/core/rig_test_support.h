@@ -64,6 +64,9 @@ struct rig {
     struct { int at, with; uint32_t conn, peer_conn; } link[256];
     uint32_t links;
     bool talk;                /* print notes */
+    /* Every frame that goes to a client; every note. */
+    void (*see)(struct rig *r, uint32_t conn, const void *frame);
+    void (*hear)(struct rig *r, const char *note);
 };
 
 static inline uint64_t rig_random(struct rig *r)
@@ -123,6 +126,8 @@ static inline void rig_send(void *ctx, uint32_t conn, const void *frame, uint32_
                 rig_push(r, r->link[i].with, r->link[i].peer_conn, frame, bytes, true);
             return;
         }
+    if (r->see)
+        r->see(r, conn, frame);
     rig_client_frame(r, frame);
 }
 
@@ -144,6 +149,8 @@ static inline void rig_propose(void *ctx, uint64_t old_epoch, const struct shard
 static inline void rig_note(void *ctx, const char *text)
 {
     struct rig_end *e = ctx;
+    if (e->rig->hear)
+        e->rig->hear(e->rig, text);
     if (e->rig->talk)
         print_message("[%lu] shard %d: %s\n", (unsigned long)e->rig->now, e->shard, text);
 }

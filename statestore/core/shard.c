@@ -173,6 +173,8 @@ static bool from_client(struct shard *s, struct conn *c, const struct msg_head *
     case MSG_CLIENT_OPEN: on_client_open(s, c, (const void *)h); return true;
     case MSG_TABLE_OPEN: on_table_open(s, c, (const void *)h); return true;
     case MSG_BATCH: on_batch(s, c->id, (const void *)h); return true;
+    case MSG_CONSUME: on_consume(s, c, (const void *)h); return true;
+    case MSG_EVENTS_ACK: on_events_ack(s, (const void *)h); return true;
     default: return false;
     }
 }
@@ -216,6 +218,7 @@ static void on_closed(struct shard *s, uint32_t conn)
 {
     conn_close(s, conn);
     peers_conn_closed(s, conn);
+    consumers_conn_closed(s, conn);
     if (s->joining.conn == conn)
         shard_join_through(s, 0);
 }
@@ -252,6 +255,7 @@ void shard_step(struct shard *s, const struct shard_event *ev, uint64_t now_ms,
         peers_tick(s);
         commit_update(s);
         replies_flush(s);
+        consumers_run(s);
         peers_flush(s);
     } else {
         replies_flush(s);
@@ -262,7 +266,8 @@ void shard_step(struct shard *s, const struct shard_event *ev, uint64_t now_ms,
 
 uint64_t shard_next_ms(const struct shard *s)
 {
-    uint64_t due[] = {timers_next_ms(s), clients_next_ms(s), peers_next_ms(s), backup_next_ms(s)};
+    uint64_t due[] = {timers_next_ms(s), clients_next_ms(s), peers_next_ms(s), backup_next_ms(s),
+                      consumers_next_ms(s)};
     uint64_t least = UINT64_MAX;
     for (size_t i = 0; i < sizeof due / sizeof *due; i++)
         if (due[i] < least)

@@ -79,6 +79,27 @@ static bool put_rests(struct bytes *b, const struct table *t, uint8_t slot)
     return true;
 }
 
+/* The cursor first: it gives the events their numbers. */
+static bool put_events(struct bytes *b, const struct table *t, uint8_t slot)
+{
+    const struct event_log *l = event_log_of(t, slot);
+    if (!l)
+        return true;
+    struct effect cursor = {.code = EFFECT_CURSOR, .table = t->id, .version = l->cursor};
+    struct effect consumer = {.code = EFFECT_CONSUMER, .table = t->id, .version = l->client,
+                              .children = l->epoch};
+    bool ok = put(b, &cursor, NULL, NULL, NULL) && put(b, &consumer, NULL, NULL, NULL);
+    for (uint64_t n = l->cursor + 1; ok && n < l->next; n++) {
+        const struct event *e = event_at(t, l, n);
+        struct effect event = {.code = EFFECT_EVENT, .table = t->id, .key_len = e->e.key_len,
+                               .value_len = e->e.value_len, .version = e->e.version,
+                               .deadline_ms = e->e.time_ms};
+        const uint8_t *key = (const uint8_t *)(e + 1);
+        ok = put(b, &event, key, NULL, key + e->e.key_len);
+    }
+    return ok;
+}
+
 static bool put_results(struct bytes *b, const struct kept *k)
 {
     for (; k; k = k->slot_next) {
@@ -115,7 +136,8 @@ bool snapshot_slot(const struct shard *s, uint16_t slot, struct bytes *b)
     bool ok = put(b, &seq, NULL, NULL, NULL);
     for (int children = 0; children < 2; children++)
         for (uint32_t i = 0; i < s->tables && ok; i++)
-            ok = (children || put_rests(b, s->table[i], (uint8_t)slot)) &&
+            ok = (children || (put_rests(b, s->table[i], (uint8_t)slot) &&
+                               put_events(b, s->table[i], (uint8_t)slot))) &&
                  put_records(s, b, s->table[i], (uint8_t)slot, children);
     return ok && put_results(b, s->slot[slot].results);
 }

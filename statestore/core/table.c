@@ -28,7 +28,7 @@ struct table *table_create(const struct table_schema *schema, uint8_t id, uint64
     memset(t->reaction_table, -1, sizeof t->reaction_table);
     t->seed = seed;
     t->memory_bytes = memory_bytes;
-    *memory_bytes += sizeof *t;
+    table_account(t, sizeof *t);
     for (int s = 0; s < LETHE_SLOTS; s++)
         t->part[s].free_head = REC_NONE;
     return t;
@@ -43,12 +43,14 @@ void part_clear(struct table *t, uint8_t slot)
 {
     struct part *p = &t->part[slot];
     for (uint32_t c = 0; c < CHUNKS_MAX && p->chunk[c].lines; c++) {
-        *t->memory_bytes -= chunk_bytes(t, c);
+        table_account(t, -(int64_t)chunk_bytes(t, c));
         free(p->chunk[c].lines);
         free(p->chunk[c].metas);
     }
     index_destroy(t, &p->index);
     pool_close(t, slot);
+    if (t->schema.flags & TABLE_EVENTS)
+        events_close(t, slot);
     t->entries -= p->entries;
     memset(p, 0, sizeof *p);
     p->free_head = REC_NONE;
@@ -60,7 +62,7 @@ void table_destroy(struct table *t)
         return;
     for (int s = 0; s < LETHE_SLOTS; s++)
         part_clear(t, (uint8_t)s);
-    *t->memory_bytes -= sizeof *t;
+    table_account(t, -(int64_t)sizeof *t);
     free(t);
 }
 
@@ -84,7 +86,7 @@ static bool add_chunk(struct table *t, struct part *p)
     }
     p->chunk[c] = (struct chunk){lines, metas};
     p->room += (uint32_t)records;
-    *t->memory_bytes += chunk_bytes(t, c);
+    table_account(t, (int64_t)chunk_bytes(t, c));
     return true;
 }
 

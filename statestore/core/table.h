@@ -29,8 +29,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "common/wire/schema.h"
-#include "common/wire/txn.h"
+#include "common/wire/msg.h"
 
 enum {
     LINE_BYTES = 64,
@@ -101,6 +100,23 @@ struct pool_part {
     uint64_t logged, ready, end;
 };
 
+/* A pending event, as it is told: the message's event, then key, value, padding. */
+struct event {
+    uint64_t position;        /* of the log; told when commit reaches it */
+    struct msg_event e;
+};
+
+/* One slot's share of a table's events; see event.c. Made at first use. */
+struct event_log {
+    uint64_t next, cursor;    /* number of the next one; all up to `cursor` are gone */
+    uint64_t client;          /* the consumer; 0: none yet */
+    uint64_t consumer_position; /* of the log, since when it is */
+    uint8_t *ring;            /* by number & (room - 1) */
+    uint32_t room, epoch;     /* the consumer's */
+    uint64_t sent, sent_ms;   /* primary: up to where, and when the oldest was */
+    uint32_t patience;        /* times that it was sent again in vain */
+};
+
 struct chunk {                /* lines NULL: not allocated yet */
     uint8_t *lines;
     struct meta *metas;
@@ -114,6 +130,7 @@ struct part {
     uint32_t room;            /* record numbers that have memory */
     uint32_t free_head, free_count;
     uint32_t entries;
+    struct event_log *events; /* TABLE_EVENTS; made at first use */
     struct chunk chunk[CHUNKS_MAX] __attribute__((aligned(64)));
 };
 
@@ -125,7 +142,10 @@ struct table {
     uint64_t seed;
     uint64_t position;        /* log position of its opening */
     uint64_t entries;
-    uint64_t *memory_bytes;   /* the shard's account */
+    uint64_t pending;         /* events; they count against max_entries */
+    uint64_t pending_slots[LETHE_SLOTS / 64];
+    uint64_t bytes;           /* of memory */
+    uint64_t *memory_bytes;   /* the shard's account of it */
     struct part part[LETHE_SLOTS];
 };
 
@@ -146,6 +166,12 @@ void part_clear(struct table *t, uint8_t slot);
 bool part_reserve(struct table *t, uint8_t slot, uint32_t more);
 /* What part_reserve would allocate now, in bytes. */
 uint64_t part_reserve_cost(const struct table *t, uint8_t slot, uint32_t more);
+
+static inline void table_account(struct table *t, int64_t bytes)
+{
+    t->bytes += (uint64_t)bytes;
+    *t->memory_bytes += (uint64_t)bytes;
+}
 
 /* A seeded hash of a key (a folded-multiply chain). */
 uint64_t table_hash(const struct table *t, const void *key, uint32_t len);
@@ -242,5 +268,18 @@ void pool_unpromise(struct pool_part *p);
 void pool_take(struct pool_part *p, uint32_t dense, uint32_t rec);
 /* The index rests until release_ms. */
 void pool_rest(struct pool_part *p, uint32_t dense, uint64_t release_ms);
+
+/* --- event.c: the memory of events ------------------------------------------ */
+
+/* Makes the log, and room in it for `more` events. False: out of memory. */
+bool event_reserve(struct table *t, uint8_t slot, uint32_t more);
+uint64_t event_reserve_cost(const struct table *t, uint8_t slot, uint32_t more);
+void events_close(struct table *t, uint8_t slot);
+struct event *event_at(const struct table *t, const struct event_log *l, uint64_t number);
+static inline struct event_log *event_log_of(const struct table *t, uint8_t slot)
+{
+    return t->schema.flags & TABLE_EVENTS ? t->part[slot].events : NULL;
+}
+uint64_t events_digest(const struct table *t, uint8_t slot);
 
 #endif

@@ -88,6 +88,7 @@ void wheel_disarm(struct shard *s, struct table *t, uint8_t slot, uint32_t rec)
 static bool expire(struct shard *s, struct table *t, uint8_t slot, uint32_t rec)
 {
     plan_begin(s, slot, s->scratch);
+    s->x.expiry = true;
     struct work *w = plan_load(s, t, record_at(t, slot, rec)->payload, meta_at(t, slot, rec)->hash,
                                rec);
     bool done = w && plan_delete(s, w, 0) && plan_commit(s, NULL, 0, NULL, 0) == TXN_OK;

@@ -80,6 +80,7 @@ static void become_primary(struct shard *s)
     s->joining.running = false;
     clients_renew_all(s);
     timers_promote(s);
+    consumers_promote(s);
     s->collecting = s->view.nmembers > 1;
     shard_note(s, "primary of epoch %lu from position %lu on", (unsigned long)s->view.epoch,
                (unsigned long)s->position);

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
-# Checks views.pml with spin and prints a table.
+# Checks views.pml and shm_sleep.pml with spin and prints a table.
 #   run.sh small|full [--variant NAME]   all rows, or the one named
 #   run.sh --trace NAME                  a short counterexample of a variant, in words
 # The sound model must be clean and searched to the end; each variant must be
@@ -26,14 +26,14 @@ done
 mkdir -p "$here/../../build" || exit 2
 work=$(mktemp -d "$here/../../build/model.XXXXXX") || exit 2
 trap 'rm -rf "$work"' EXIT
-status=0 rows=0
+status=0 rows=0 model=views.pml
 
 # definitions, options of gcc; leaves $work/pan. Where the search is over at once
 # the compiler is what costs: those rows are built with -O1.
 build() {
   cd "$work" || exit 2
   # shellcheck disable=SC2086 # several words each
-  spin -a $1 ${SPIN_CPPFLAGS:-} "$here/views.pml" >spin.log 2>&1 &&
+  spin -a $1 ${SPIN_CPPFLAGS:-} "$here/$model" >spin.log 2>&1 &&
     gcc -w -DSAFETY -DNOREDUCE -DMEMLIM=2000 $2 -o pan pan.c >gcc.log 2>&1 && return
   cat spin.log gcc.log >&2
   exit 2
@@ -131,5 +131,11 @@ row reached JOINED 200 '-DMEMBERS=1'
 row reached REJOINED 200 '-DMEMBERS=2 -DEPOCHS=4'
 row reached LOST 200 '-DMEMBERS=2'
 row reached TWO_TOLD 200 '-DMEMBERS=2'
+model=shm_sleep.pml
+row clean SHM_SLEEP 100000 '-DFRAMES=5 -DCAPACITY=2'
+row clean SHM_SLEEP_ONE 100000 '-DFRAMES=4 -DCAPACITY=1'
+for v in NO_LOOK_AGAIN BELL_EMPTIED_LATE NO_ROOM_AGAIN PUBLISH_AFTER_LOOK WAITS_UNPUBLISHED; do
+  row caught "$v" 1000 ''
+done
 [ $rows -gt 0 ] || { echo "no row is called $only" >&2; exit 2; }
 exit $status
