@@ -19,6 +19,8 @@ static void copy_translated(const struct session *s, uint8_t *to, const struct l
     struct txn_head *h = (struct txn_head *)to;
     memcpy(to, t->bytes, ((const struct txn_head *)t->bytes)->bytes);
     h->seq = t->seq;
+    if (s->proto < 2) /* which knows of no moves */
+        h->slot_epoch = 0;
     struct txn_op *op = (struct txn_op *)(h + 1);
     for (int i = 0; i < h->nops; i++) {
         assert(op->table < s->client->ntables);
@@ -51,12 +53,13 @@ static uint32_t build_frame(struct session *s)
         t->due_us = c->now_us + c->retry_us;
         /* Silence counts from when we began to wait; a retry waits already. */
         if (fresh && !s->sent.count)
-            s->heard_us = c->now_us;
+            s->heard_us = s->answered_us = c->now_us;
         lethe_list_append(s, &s->sent, t, SLOT_SENT);
     }
     if (!m->ntxn)
         return 0;
     msg_head_set(m, MSG_BATCH, used, s->shard, 0);
+    msg_speak(m, s->proto);
     m->client = s->id;
     m->zero = 0;
     return used;
@@ -109,9 +112,8 @@ static bool requeue_due(struct session *s, struct slot_list *l)
 static void renew_lease(struct session *s)
 {
     struct msg_batch m = {.client = s->id, .ack = s->ack};
-    msg_head_set(&m, MSG_BATCH, sizeof m, s->shard, 0);
     /* No room: what fills the channel renews it as well. */
-    channel_send(s->channel, &m, sizeof m);
+    lethe_session_send(s, &m, MSG_BATCH, sizeof m);
     s->batch_us = s->client->now_us;
     channel_flush(s->channel);
 }
@@ -148,13 +150,26 @@ void lethe_batch_requeue(struct session *s)
 
 /* --- results ------------------------------------------------------------------------ */
 
+/* One that was just made the primary serves within milliseconds; one that was
+ * deposed never again, which it says when asked. */
+static uint64_t push_back_us(struct session *s, enum txn_status status)
+{
+    uint64_t now_us = s->client->now_us;
+    if (status != TXN_NOT_PRIMARY)
+        return PUSHED_BACK_US;
+    lethe_session_ask(s);
+    if (!s->pushed_since_us)
+        s->pushed_since_us = now_us;
+    return now_us < s->pushed_since_us + EAGER_FOR_US ? EAGER_US : PUSHED_BACK_US;
+}
+
 static void push_back(struct session *s, struct lethe_txn *t, enum txn_status status)
 {
     /* An answer to an attempt before the newest one: that one is under way. */
     if (t->state != SLOT_SENT)
         return;
     lethe_list_remove(s, t);
-    t->due_us = s->client->now_us + PUSHED_BACK_US;
+    t->due_us = s->client->now_us + push_back_us(s, status);
     lethe_list_append(s, &s->delayed, t, SLOT_DELAYED);
     if (!s->pushed_back)
         snprintf(s->trouble, sizeof s->trouble, "shard %u answers: %s", s->shard,
@@ -170,6 +185,7 @@ static void complete(struct session *s, struct lethe_txn *t, const struct txn_re
         s->pushed_back = false;
         s->trouble[0] = 0;
     }
+    s->pushed_since_us = 0;
     lethe_list_remove(s, t);
     lethe_seq_done(s, t);
     /* Free before the call: the callback may begin another one. */
@@ -183,6 +199,7 @@ int lethe_batch_results(struct session *s, const struct msg_results *m)
 {
     const uint8_t *at = (const uint8_t *)(m + 1);
     int done = 0;
+    s->answered_us = s->client->now_us;
     for (uint32_t i = 0; i < m->nres; i++) {
         const struct txn_result_head *r = (const struct txn_result_head *)at;
         at += r->bytes;
@@ -198,6 +215,10 @@ int lethe_batch_results(struct session *s, const struct msg_results *m)
         case TXN_LOST:
             if (t)
                 push_back(s, t, r->status);
+            break;
+        case TXN_MOVED:
+            if (t)
+                lethe_map_moved(s, t, txn_moved_of(r));
             break;
         default:
             if (t) {

@@ -13,32 +13,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "common/wire/address.h"
-
-/* --- the default dial: tcp, port + shard --------------------------------------------- */
-
-static struct channel *dial_tcp(void *ctx, uint16_t shard, char *err, uint32_t err_len)
-{
-    char host[ADDRESS_HOST_MAX], address[ADDRESS_HOST_MAX + 16];
-    uint16_t port;
-    if (address_split(ctx, host, &port, err, err_len))
-        return NULL;
-    snprintf(address, sizeof address, strchr(host, ':') ? "[%s]:%u" : "%s:%u", host, port + shard);
-    return tcp_connect(address, err, err_len);
-}
-
-static int check_address(const char *address, unsigned shards, char *err, uint32_t err_len)
-{
-    char host[ADDRESS_HOST_MAX];
-    uint16_t port;
-    int rc = address_split(address ? address : "", host, &port, err, err_len);
-    if (rc || (port && port + shards - 1 <= 65535))
-        return rc;
-    snprintf(err, err_len, "address %s: shards 0 to %u need ports from 1 to 65535", address,
-             shards - 1);
-    return -EINVAL;
-}
-
 static int check_config(const struct lethe_config *config, char *err, uint32_t err_len)
 {
     if (config->shards < 1 || config->shards > LETHE_SHARDS_MAX) {
@@ -51,7 +25,7 @@ static int check_config(const struct lethe_config *config, char *err, uint32_t e
                  MSG_CLIENT_WINDOW);
         return -EINVAL;
     }
-    return config->dial ? 0 : check_address(config->address, config->shards, err, err_len);
+    return 0;
 }
 
 static int load_secret(struct lethe_client *c, const struct lethe_config *config, char *err,
@@ -82,6 +56,7 @@ static void session_init(struct lethe_client *c, uint16_t shard)
     s->state = SESSION_DOWN;
     s->dial_delay_us = DIAL_DELAY_MIN_US;
     s->down_since_us = 1;
+    s->proto = MSG_PROTO_MAX;
     s->watched_fd = -1;
     for (int i = 0; i < TABLES_MAX; i++)
         s->table_id[i] = -1;
@@ -96,21 +71,29 @@ struct lethe_client *lethe_client_create(const struct lethe_config *config, char
     struct lethe_client *c = calloc(1, sizeof *c);
     if (!c)
         goto no_memory;
-    if (load_secret(c, config, err, err_len)) {
+    c->epoll_fd = -1;
+    c->shards = config->shards;
+    c->dial = config->dial;
+    c->dial_ctx = config->dial_ctx;
+    c->connect = tcp_connect;
+    c->naddresses = 1;
+    if (load_secret(c, config, err, err_len) ||
+        (!c->dial && lethe_nodes_parse(c, config->address, err, err_len))) {
+        auth_secret_wipe(&c->secret);
+        free(c->addresses);
         free(c);
         return NULL;
     }
-    c->shards = config->shards;
     c->window = config->window ? config->window : LETHE_WINDOW_DEFAULT;
     c->retry_us = (config->retry_ms ? config->retry_ms : RETRY_DEFAULT_MS) * 1000ull;
-    c->epoll_fd = -1;
+    c->silence_us = c->naddresses > 1 ? c->retry_us : SILENCE_RETRIES * c->retry_us;
+    c->elsewhere = c->naddresses > 1 || (c->dial && config->silence_ms);
+    if (config->silence_ms)
+        c->silence_us = config->silence_ms * 1000ull;
+    lethe_map_init(c);
     for (uint16_t i = 0; i < c->shards; i++)
         session_init(c, i);
-    c->dial = config->dial ? config->dial : dial_tcp;
-    c->dial_ctx = config->dial_ctx;
-    if (!config->dial)
-        c->dial_ctx = c->address = strdup(config->address);
-    if ((config->dial || c->address) && !lethe_window_create(c))
+    if (!lethe_window_create(c))
         return c;
     lethe_client_destroy(c);
 no_memory:
@@ -129,7 +112,8 @@ void lethe_client_destroy(struct lethe_client *c)
     if (c->epoll_fd >= 0)
         close(c->epoll_fd);
     lethe_window_destroy(c);
-    free(c->address);
+    lethe_events_destroy(c);
+    free(c->addresses);
     auth_secret_wipe(&c->secret);
     free(c);
 }
@@ -162,27 +146,20 @@ bool lethe_ready(const struct lethe_client *c)
 
 /* --- txns -------------------------------------------------------------------------------- */
 
-static struct lethe_txn *take(struct lethe_client *c, uint8_t slot, lethe_done done, void *user)
+static struct lethe_txn *take(struct lethe_client *c, lethe_done done, void *user)
 {
     struct lethe_txn *t = c->was_ready ? lethe_window_take(c) : NULL;
     if (!t)
         return NULL;
-    t->shard = (uint8_t)(slot * c->shards / LETHE_SLOTS);
     t->done = done;
     t->user = user;
     return t;
 }
 
-static void queue(struct lethe_txn *t)
-{
-    struct session *s = &t->client->sessions[t->shard];
-    lethe_list_append(s, &s->queue, t, SLOT_QUEUED);
-}
-
 struct lethe_txn *lethe_txn_begin(struct lethe_client *c, uint8_t slot, lethe_done done,
                                   void *user)
 {
-    struct lethe_txn *t = take(c, slot, done, user);
+    struct lethe_txn *t = take(c, done, user);
     if (t)
         txn_begin(&t->build, t->bytes, sizeof t->bytes, slot);
     return t;
@@ -198,7 +175,7 @@ void lethe_txn_submit(struct lethe_txn *t)
 {
     assert(t->state == SLOT_BUILDING);
     txn_end(&t->build);
-    queue(t);
+    lethe_map_queue(t);
 }
 
 int lethe_submit_bytes(struct lethe_client *c, void *txn, uint32_t bytes, lethe_done done,
@@ -206,11 +183,11 @@ int lethe_submit_bytes(struct lethe_client *c, void *txn, uint32_t bytes, lethe_
 {
     const struct txn_head *h = txn;
     assert(bytes <= TXN_BYTES_MAX && h->bytes == bytes);
-    struct lethe_txn *t = take(c, h->slot, done, user);
+    struct lethe_txn *t = take(c, done, user);
     if (!t)
         return -EAGAIN;
     memcpy(t->bytes, txn, bytes);
-    queue(t);
+    lethe_map_queue(t);
     return 0;
 }
 
@@ -225,6 +202,15 @@ void lethe_flush(struct lethe_client *c)
     }
 }
 
+/* What a session got from another one's, in this poll. */
+static void send_strays(struct lethe_client *c)
+{
+    for (int i = 0; c->strays && i < c->shards; i++)
+        if (c->sessions[i].flush_wanted)
+            lethe_batch_send(&c->sessions[i]);
+    c->strays = false;
+}
+
 int lethe_poll(struct lethe_client *c, uint64_t now_us)
 {
     int done = 0;
@@ -233,6 +219,7 @@ int lethe_poll(struct lethe_client *c, uint64_t now_us)
     c->now_us = now_us;
     for (int i = 0; i < c->shards; i++)
         done += lethe_session_poll(&c->sessions[i]);
+    send_strays(c);
     if (!c->was_ready)
         c->was_ready = lethe_ready(c);
     c->polling = false;
@@ -250,6 +237,7 @@ void lethe_status(const struct lethe_client *c, struct lethe_status *out)
         .retries = c->retries,
         .reconnects = c->reconnects > c->shards ? c->reconnects - c->shards : 0,
         .leases = c->leases,
+        .moved = c->moved,
     };
     for (int i = 0; i < c->shards; i++) {
         const struct session *s = &c->sessions[i];
@@ -257,7 +245,7 @@ void lethe_status(const struct lethe_client *c, struct lethe_status *out)
         if (since && (!st.unreachable_since_us || since < st.unreachable_since_us))
             st.unreachable_since_us = since;
         if (s->trouble[0] && !st.trouble[0])
-            snprintf(st.trouble, sizeof st.trouble, "%s", s->trouble);
+            lethe_nodes_trouble(s, st.trouble, sizeof st.trouble);
         if (s->fatal[0] && !st.fatal[0])
             snprintf(st.fatal, sizeof st.fatal, "%s", s->fatal);
     }

@@ -8,13 +8,27 @@
  *   txn_ops.c  building a txn in a slot
  *   window.c   slots, their lists, sequence -> slot, the watermark
  *   session.c  dial, HELLO, lease, tables; what to do when a shard is away
+ *   nodes.c    the addresses of the replicas: which one to try next, and when
+ *   map.c      which shard owns which hash slot; txns that must go elsewhere
  *   batch.c    BATCH out, RESULTS in, retries
+ *   events.c   CONSUME out, EVENTS in
  *   sleep.c    descriptor and deadlines for callers that sleep
  *
  * A slot's life: FREE -> BUILDING (begin) -> QUEUED (submit) -> SENT (in a
  * frame; only now it gets its sequence, so a txn that never left survives the
  * loss of a client id) -> FREE (answered). From SENT it goes back to QUEUED by
  * time-out or reconnection, and to DELAYED when the store said "not now".
+ *
+ * Exactly once. A txn is bound, when it gets its sequence, to one (shard, client
+ * id, sequence, slot epoch) and every retry repeats that binding, to whichever
+ * replica is the primary by then: the shard's log holds the ids and the results.
+ * The binding ends in one of three ways only: a result (called back), the loss
+ * of the id (STALE_CLIENT, called back), or MOVED, by which the shard promises
+ * that the txn was not executed under this binding and never will be: a copy
+ * still on its way carries the old slot epoch, which that shard does not own
+ * any more. Then, and only then, it is bound anew, elsewhere. So at every time at
+ * most one binding of a txn can be executed, and that one at most once. A changed
+ * map alone moves only what was never sent.
  *
  * The bytes in a slot carry the CALLER's table numbers; they are translated
  * while being copied into a frame, so that a retry after a reconnection uses
@@ -31,11 +45,21 @@ enum {
     /* How far a sequence may run ahead of our watermark: short of the protocol's
      * window, because the store's own watermark follows with some delay. */
     SEQ_AHEAD_MAX = MSG_CLIENT_WINDOW / 4 * 3,
-    DIAL_DELAY_MIN_US = 10 * 1000,
+    DIAL_DELAY_MIN_US = 2 * 1000, /* after a round over all addresses; doubles */
     DIAL_DELAY_MAX_US = 1000 * 1000,
+    DIAL_DELAY_ALIVE_US = 50 * 1000, /* at most, while somebody is there who is not the primary */
     RETRY_DEFAULT_MS = 200,
-    SILENCE_RETRIES = 10,       /* a shard that owes answers and says nothing that long is redialled */
-    PUSHED_BACK_US = 20 * 1000, /* BUSY, NOT_PRIMARY, LOST: again after this */
+    SILENCE_RETRIES = 10,       /* with one address: a shard that owes answers and says nothing that
+                                   long is redialled; with several one retry_ms */
+    HANDSHAKE_PART = 4,         /* of the silence allowed: a replica that does not even say WELCOME, */
+    SILENCES_MAX = 3,           /* doubling so often with each time that it was silent */
+    STUCK_SILENCES = 2,         /* it talks, but answers nothing that was asked: look elsewhere */
+    PUSHED_BACK_US = 20 * 1000, /* BUSY, LOST: again after this */
+    EAGER_US = 2 * 1000,        /* NOT_PRIMARY, by one that may be about to serve: after this, ... */
+    EAGER_FOR_US = 100 * 1000,  /* ... for so long; then PUSHED_BACK_US */
+    HOPS_MAX = 4,               /* MOVED so often: not at once any more but after ... */
+    HOP_DELAY_US = 5 * 1000,
+    CONSUME_US = 200 * 1000,    /* CONSUME is repeated */
     REFUSED_US = 100 * 1000,    /* no client id for us now: ask again */
     FATAL_US = 1000 * 1000,     /* wrong schema: an operator may mend it meanwhile */
     HELD_US = 1000,             /* no room: try again then even if no descriptor says so */
@@ -53,7 +77,8 @@ struct lethe_txn {
     uint64_t due_us;            /* SENT, DELAYED: again then */
     struct txn_builder build;
     uint16_t next, prev;        /* in the list of its state */
-    uint8_t shard, state, zero[2];
+    uint8_t shard, state;
+    uint8_t hops, zero;         /* times MOVED */
     uint8_t bytes[TXN_BYTES_MAX];
 } __attribute__((aligned(64)));
 
@@ -71,6 +96,22 @@ enum session_state {
     SESSION_UP
 };
 
+enum node_verdict {
+    NODE_CLOSED,                /* refused, reset, or said ERROR */
+    NODE_NOT_PRIMARY,           /* is there, does not serve the shard */
+    NODE_SILENT,
+};
+
+/* Of one session. A round visits every address once, but those left out. */
+struct nodes {
+    uint8_t at;                 /* the address dialled now, or next */
+    uint32_t visited;           /* bit per address: in this round */
+    bool alive;                 /* somebody was there in this round */
+    uint8_t silences[LETHE_NODES_MAX]; /* since it served last */
+    uint64_t skip_until_us[LETHE_NODES_MAX];
+    char said[LETHE_NODES_MAX][80];
+};
+
 struct session {                /* one per shard */
     struct lethe_client *client;
     struct channel *channel;    /* NULL: DOWN */
@@ -79,6 +120,10 @@ struct session {                /* one per shard */
     bool flush_wanted;          /* queued txns may leave without another lethe_flush */
     bool pushed_back;           /* the newest answer was "not now" */
     bool blocked;               /* the present step found no room in the channel */
+    bool counted;               /* this channel is in client->reconnects */
+    bool asked;                 /* a STATUS, since the newest frame */
+    bool map_wanted;            /* MAP_GET is to be sent */
+    uint8_t proto;              /* of this connection */
 
     uint64_t id;                /* client id leased by this shard, 0: none */
     uint64_t nonce;             /* of the CLIENT_OPEN on its way */
@@ -92,11 +137,16 @@ struct session {                /* one per shard */
     uint64_t step_us;           /* dial, or repeat the present step, then */
     uint64_t dial_delay_us;
     uint64_t heard_us;          /* last frame, or when we began to expect one */
+    uint64_t answered_us;       /* last RESULTS, or when we began to wait for some */
+    uint64_t pushed_since_us;   /* NOT_PRIMARY and nothing else since then; 0: not */
     uint64_t batch_us;          /* last BATCH sent: the lease counts from there */
     uint64_t lease_us;
     uint64_t down_since_us;     /* 0: UP */
     struct auth_dial auth;
     char trouble[160], fatal[240];
+    struct nodes nodes;
+    uint64_t consume_us;        /* CONSUME again then */
+    uint64_t stop_told;         /* bit per table: this channel heard that we want no more */
 
     int watched_fd;             /* in the client's epoll set; -1: none */
     short watched_events;
@@ -105,10 +155,15 @@ struct session {                /* one per shard */
 struct lethe_client {
     uint16_t shards;
     uint32_t window;
-    uint64_t retry_us;
-    lethe_dial dial;
+    uint64_t retry_us, silence_us;
+    lethe_dial dial;            /* NULL: tcp to the addresses */
     void *dial_ctx;
-    char *address;
+    char *addresses;            /* cut at its commas */
+    const char *address[LETHE_NODES_MAX];
+    uint8_t naddresses;         /* with `dial` 1 */
+    bool elsewhere;             /* there may be another replica to go to */
+    struct channel *(*connect)(const char *address, char *err, uint32_t err_len); /* tcp's; a
+                                   test may have its own */
     char tenant[32];
     struct auth_secret secret;  /* bytes 0: no authentication */
 
@@ -119,7 +174,10 @@ struct lethe_client {
     bool was_ready, polling;
     int epoll_fd;               /* -1: nobody sleeps on us */
     uint64_t nonces;
-    uint64_t done, retries, reconnects, leases;
+    uint64_t done, retries, reconnects, leases, moved;
+    bool strays;                /* some session got txns from another one */
+    struct { uint16_t shard; uint32_t epoch; } map[LETHE_SLOTS];
+    struct consumer *consumers[TABLES_MAX]; /* events.c; NULL: never asked for */
 
     int ntables;
     struct table_schema tables[TABLES_MAX];
@@ -153,12 +211,46 @@ struct lethe_txn *lethe_seq_find(struct session *s, uint64_t seq);
 void lethe_seq_done(struct session *s, struct lethe_txn *t);
 void lethe_seq_reset(struct session *s);
 
+/* --- nodes.c ------------------------------------------------------------------ */
+
+/* The comma-separated list. 0, or -errno and a sentence. */
+int lethe_nodes_parse(struct lethe_client *c, const char *list, char *err, uint32_t err_len);
+struct channel *lethe_nodes_dial(struct session *s, char *err, uint32_t err_len);
+/* The present address did not do; `primary` is the node that it names, 0: none.
+ * Chooses the next one and says when (step_us). */
+void lethe_nodes_next(struct session *s, enum node_verdict verdict, uint32_t primary,
+                      const char *why);
+void lethe_nodes_up(struct session *s);
+/* How long a connection may be silent, now. */
+uint64_t lethe_nodes_patience_us(const struct session *s);
+/* Which addresses were tried and what each said. */
+void lethe_nodes_trouble(const struct session *s, char *text, size_t room);
+
+/* --- map.c ---------------------------------------------------------------------- */
+
+void lethe_map_init(struct lethe_client *c);
+void lethe_map_answer(struct lethe_client *c, const struct msg_map *m);
+/* Queues a txn that has no sequence at the shard which owns its slot. */
+void lethe_map_queue(struct lethe_txn *t);
+/* A final MOVED for a txn of this session. */
+void lethe_map_moved(struct session *s, struct lethe_txn *t, const struct txn_moved *to);
+
+/* --- events.c ------------------------------------------------------------------- */
+
+void lethe_events_timers(struct session *s);
+uint64_t lethe_events_next_us(const struct session *s);
+void lethe_events_frame(struct session *s, const struct msg_events *m);
+void lethe_events_destroy(struct lethe_client *c);
+
 /* --- session.c ---------------------------------------------------------------- */
+
+/* Every frame but a BATCH goes out by this: in the connection's protocol. */
+int lethe_session_send(struct session *s, void *frame, enum msg_type type, uint32_t bytes);
+/* "Do you still serve?", unless asked since it last said something. */
+void lethe_session_ask(struct session *s);
 
 /* Receives and does what is due. Returns the txns completed. */
 int lethe_session_poll(struct session *s);
-/* Closes; everything outstanding is sent again on the next channel. */
-void lethe_session_drop(struct session *s, const char *why);
 /* The store knows our client id no more: calls back what was sent under it
  * with STALE_CLIENT and leases a new one. Returns the txns completed. */
 int lethe_session_stale(struct session *s);

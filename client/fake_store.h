@@ -22,6 +22,8 @@ struct fake {
     uint32_t dials;
     bool refuse;              /* dialling fails */
     uint64_t now_us;
+    uint32_t map_gets, statuses; /* asked for; fake_next does not show them */
+    uint8_t proto;            /* what the store speaks; 0: the newest */
     uint64_t next_id;
     uint64_t frame[MSG_BYTES_MAX / 8]; /* copy of the frame fake_next returned */
 };
@@ -87,7 +89,7 @@ static inline void fake_pass_ms(struct fake *f, uint32_t ms)
 }
 
 /* What the client has sent to the shard already; NULL: nothing. */
-static inline const void *fake_here(struct fake *f, uint16_t shard)
+static inline const void *fake_any(struct fake *f, uint16_t shard)
 {
     uint32_t bytes;
     const void *m = f->end[shard] ? channel_recv(f->end[shard], &bytes) : NULL;
@@ -95,6 +97,17 @@ static inline const void *fake_here(struct fake *f, uint16_t shard)
         return NULL;
     memcpy(f->frame, m, bytes);
     return f->frame;
+}
+
+/* The same, past what a client asks beside its work. */
+static inline const void *fake_here(struct fake *f, uint16_t shard)
+{
+    const struct msg_head *m;
+    while ((m = fake_any(f, shard)) && (m->type == MSG_MAP_GET || m->type == MSG_STATUS)) {
+        f->map_gets += m->type == MSG_MAP_GET;
+        f->statuses += m->type == MSG_STATUS;
+    }
+    return m;
 }
 
 /* The next frame to the shard, which must be of this type. */
@@ -113,13 +126,14 @@ static inline void fake_send(struct fake *f, uint16_t shard, void *m, enum msg_t
                              uint32_t bytes)
 {
     msg_head_set(m, type, bytes, shard, 1);
+    msg_speak(m, f->proto ? f->proto : MSG_PROTO_MAX);
     assert_int_equal(channel_send(f->end[shard], m, bytes), 0);
     channel_flush(f->end[shard]);
 }
 
 static inline void fake_welcome(struct fake *f, uint16_t shard)
 {
-    struct msg_welcome m = {.proto = MSG_PROTO_MAX, .primary = 1, .shards = f->shards,
+    struct msg_welcome m = {.proto = f->proto ? f->proto : MSG_PROTO_MAX, .primary = 1, .shards = f->shards,
                             .lease_ms = FAKE_LEASE_MS};
     fake_next(f, shard, MSG_HELLO);
     fake_send(f, shard, &m, MSG_WELCOME, sizeof m);

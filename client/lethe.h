@@ -25,8 +25,15 @@
  * lost and the outcome cannot be known any more. After that the client leases
  * a new id by itself.
  *
- * Of the outcomes in txn.h three never reach a callback: "not now" (TXN_BUSY,
- * TXN_NOT_PRIMARY, TXN_LOST) is retried by the client, visible in lethe_status().
+ * Of the outcomes in txn.h four never reach a callback: "not now" (TXN_BUSY,
+ * TXN_NOT_PRIMARY, TXN_LOST) is retried by the client, and TXN_MOVED is followed to
+ * the shard that owns the hash slot now; both are visible in lethe_status().
+ *
+ * Several replicas: the client goes from address to address until one serves
+ * the shard, follows what a replica says about who does, and goes on when the
+ * one that served closes, is silent or serves no longer. Client ids and results
+ * are replicated: what was outstanding is repeated at the new primary under the
+ * same sequence.
  *
  * Unreachable store: txns stay in the window and are retried for ever;
  * lethe_status() says since when and why. The window is the bound: begin
@@ -46,20 +53,26 @@ struct lethe_txn;
 
 enum {
     LETHE_SHARDS_MAX = 16,
+    LETHE_NODES_MAX = 8,           /* addresses */
     LETHE_WINDOW_DEFAULT = 2048,   /* txns outstanding per client */
 };
 
 /* How to reach shard `shard`: a new channel, or NULL and a sentence in err.
- * Called again, with growing delays, whenever the channel closed. */
+ * Called again, with growing delays, whenever the channel closed, or its peer
+ * does not serve the shard: then another replica may be given. */
 typedef struct channel *(*lethe_dial)(void *ctx, uint16_t shard, char *err, uint32_t err_len);
 
 struct lethe_config {
     uint16_t shards;               /* of the store: 1..LETHE_SHARDS_MAX */
     uint32_t window;               /* 0: LETHE_WINDOW_DEFAULT; at most MSG_CLIENT_WINDOW */
     uint32_t retry_ms;             /* unanswered that long: send again; 0: 200 */
+    uint32_t silence_ms;           /* answers are owed and nothing at all is heard so long: another
+                                      address, or `dial` again; 0: retry_ms with several
+                                      addresses, else 10 * retry_ms */
     lethe_dial dial;               /* NULL: tcp to `address`, port + shard */
     void *dial_ctx;
-    const char *address;           /* "host:port" of shard 0; copied */
+    const char *address;           /* "host:port" of shard 0, of each node of the store, in the
+                                      site's order, commas between; copied */
     const char *tenant;            /* as whom; NULL: the store has no secrets */
     const char *secret_file;       /* the tenant's: 64 to 128 hex digits, mode 0600; read once.
                                       Nothing is sent to a store that does not hold it, too */
@@ -105,6 +118,10 @@ int lethe_txn_delete(struct lethe_txn *t, int table, const void *key, uint64_t v
 int lethe_txn_add(struct lethe_txn *t, int table, const void *key, const int64_t *deltas);
 int lethe_txn_add_limit(struct lethe_txn *t, int table, const void *key, const int64_t *deltas,
                         int64_t limit);
+/* A timer: an event of `table`, a hash table with TABLE_EVENTS and TABLE_ABSOLUTE,
+ * after delay_ms (at least 1), unless its key is deleted before. */
+int lethe_txn_timer(struct lethe_txn *t, int table, const void *key, const void *payload,
+                    uint32_t delay_ms);
 int lethe_txn_alloc(struct lethe_txn *t, int pool, const void *record);
 int lethe_txn_free(struct lethe_txn *t, int pool, uint32_t index, uint64_t version);
 int lethe_txn_scan(struct lethe_txn *t, int table, uint64_t cursor);
@@ -127,6 +144,29 @@ void lethe_flush(struct lethe_client *c);
  * number of txns completed. `now_us`: any monotonic clock, always the same. */
 int lethe_poll(struct lethe_client *c, uint64_t now_us);
 
+/* --- events ------------------------------------------------------------------- */
+
+/* An entry that expired from a table with TABLE_EVENTS. Lent for the call. */
+struct lethe_event {
+    int table;
+    uint8_t slot, key_len;
+    uint16_t value_len;
+    const void *key, *value;
+    uint64_t version;              /* with the key it names the event, for ever */
+    uint64_t time_ms;              /* shard time of the expiry */
+};
+/* True: done, never again. False: not now; it is delivered again later, and
+ * before it none of the same hash slot. It may begin and submit txns. */
+typedef bool (*lethe_handler)(void *user, const struct lethe_event *event);
+
+/* Asks for the table's events at every shard, from now on and over every
+ * reconnection; handler NULL: no more. Each hash slot's events go to one client,
+ * in order, at least once: after a fail-over, or when an acknowledgement was lost,
+ * one that was done may come again, and whoever cannot bear that remembers (key,
+ * version), best by a guard in the txn that handles it. 0, -EINVAL (not an open
+ * table with TABLE_EVENTS), -ENOMEM. A store of protocol 1 has none. */
+int lethe_events(struct lethe_client *c, int table, lethe_handler handler, void *user);
+
 /* --- sleeping --------------------------------------------------------------- */
 
 /* One descriptor (epoll) that becomes readable when lethe_poll has work; -1
@@ -140,8 +180,10 @@ uint64_t lethe_next_us(const struct lethe_client *c);
 struct lethe_status {
     uint32_t in_flight, window;
     uint64_t done, retries, reconnects, leases;
+    uint64_t moved;                /* txns that went to another shard than was thought */
     uint64_t unreachable_since_us; /* 0: all shards connected */
-    char trouble[200];             /* what is wrong now, for a person; "" if nothing */
+    char trouble[400];             /* what is wrong now, for a person; "" if nothing. With several
+                                      addresses, what each of them said */
     char fatal[240];               /* will not mend by waiting: wrong schema, ... */
 };
 void lethe_status(const struct lethe_client *c, struct lethe_status *out);

@@ -5,9 +5,10 @@
  *   DOWN --dial--> CONNECTING --HELLO sent--> HELLO --[CHALLENGE, PROVEN,] WELCOME--> LEASE
  *   LEASE --CLIENT--> TABLES --all TABLEs--> UP        (any) --closed--> DOWN
  *
- * A client id survives a reconnection (LEASE is passed at once), because the
- * store tells a retry from a new txn by it. Delays between dials grow from 10 ms
- * to 1 s and start anew once UP. Frames are read before any time-out is looked
+ * A client id survives a reconnection (LEASE is passed at once), to whichever
+ * replica, because the store tells a retry from a new txn by it. A replica whose
+ * WELCOME says that it does not serve is left at once; where to go then, and
+ * after which delay, is nodes.c's. Frames are read before any time-out is looked
  * at, so that a caller that slept long does not take its own absence for the
  * store's.
  */
@@ -41,7 +42,8 @@ static void close_tables(struct session *s)
         s->table_id[i] = -1;
 }
 
-void lethe_session_drop(struct session *s, const char *why)
+/* Closes; everything outstanding is sent again on the next channel. */
+static void leave(struct session *s, enum node_verdict verdict, uint32_t primary, const char *why)
 {
     struct lethe_client *c = s->client;
     say(s, "shard %u: %s", s->shard, why);
@@ -52,10 +54,28 @@ void lethe_session_drop(struct session *s, const char *why)
         s->down_since_us = c->now_us ? c->now_us : 1;
     lethe_batch_requeue(s);
     enter(s, SESSION_DOWN);
-    s->step_us = c->now_us + s->dial_delay_us;
-    s->dial_delay_us *= 2;
-    if (s->dial_delay_us > DIAL_DELAY_MAX_US)
-        s->dial_delay_us = DIAL_DELAY_MAX_US;
+    lethe_nodes_next(s, verdict, primary, why);
+}
+
+static void drop(struct session *s, const char *why)
+{
+    leave(s, NODE_CLOSED, 0, why);
+}
+
+int lethe_session_send(struct session *s, void *frame, enum msg_type type, uint32_t bytes)
+{
+    msg_head_set(frame, type, bytes, s->shard, 0);
+    msg_speak(frame, s->proto);
+    return channel_send(s->channel, frame, bytes);
+}
+
+void lethe_session_ask(struct session *s)
+{
+    struct msg_status m = {.nonce = s->client->nonces};
+    if (s->asked || lethe_session_send(s, &m, MSG_STATUS, sizeof m))
+        return;
+    s->asked = true;
+    channel_flush(s->channel);
 }
 
 int lethe_session_stale(struct session *s)
@@ -100,13 +120,14 @@ static void dial(struct session *s)
 {
     char err[120] = "";
     struct lethe_client *c = s->client;
-    s->channel = c->dial(c->dial_ctx, s->shard, err, sizeof err);
+    s->channel = lethe_nodes_dial(s, err, sizeof err);
     if (!s->channel) {
-        lethe_session_drop(s, err);
+        drop(s, err);
         return;
     }
-    c->reconnects++;
-    s->heard_us = c->now_us;
+    s->heard_us = s->answered_us = c->now_us;
+    s->counted = s->asked = false;
+    s->proto = MSG_PROTO_MAX;
     close_tables(s);
     enter(s, SESSION_CONNECTING);
 }
@@ -127,8 +148,7 @@ static int send_hello(struct session *s)
 static int send_client_open(struct session *s)
 {
     struct msg_client_open m = {.nonce = s->nonce};
-    msg_head_set(&m, MSG_CLIENT_OPEN, sizeof m, s->shard, 0);
-    return channel_send(s->channel, &m, sizeof m);
+    return lethe_session_send(s, &m, MSG_CLIENT_OPEN, sizeof m);
 }
 
 static int send_table_opens(struct session *s)
@@ -138,8 +158,7 @@ static int send_table_opens(struct session *s)
         if (s->table_id[i] >= 0)
             continue;
         struct msg_table_open m = {.client = s->id, .schema = c->tables[i]};
-        msg_head_set(&m, MSG_TABLE_OPEN, sizeof m, s->shard, 0);
-        int rc = channel_send(s->channel, &m, sizeof m);
+        int rc = lethe_session_send(s, &m, MSG_TABLE_OPEN, sizeof m);
         if (rc)
             return rc;
     }
@@ -177,17 +196,31 @@ static void step(struct session *s)
 
 /* --- frames: what each answer does -------------------------------------------------- */
 
+static void ask_map(struct session *s)
+{
+    struct msg_map_get m = {.client = s->id};
+    if (s->map_wanted && !lethe_session_send(s, &m, MSG_MAP_GET, sizeof m))
+        s->map_wanted = false;
+}
+
 static void up_if_open(struct session *s)
 {
     for (int i = 0; i < s->client->ntables; i++)
         if (s->table_id[i] < 0)
             return;
     s->state = SESSION_UP;
-    s->dial_delay_us = DIAL_DELAY_MIN_US;
+    lethe_nodes_up(s);
+    if (!s->counted)
+        s->client->reconnects++;
+    s->map_wanted = s->proto >= 2 && !s->counted;
+    s->counted = true;
     s->down_since_us = 0;
     s->trouble[0] = s->fatal[0] = 0;
     s->pushed_back = false;
+    s->pushed_since_us = s->stop_told = 0;
+    s->consume_us = s->answered_us = s->client->now_us;
     s->flush_wanted = s->queue.count != 0;
+    ask_map(s);
     lethe_batch_send(s);
 }
 
@@ -217,7 +250,21 @@ static void on_auth(struct session *s, const struct msg_head *m)
             channel_flush(s->channel);
     }
     if (why)
-        lethe_session_drop(s, why);
+        drop(s, why);
+}
+
+static void leave_backup(struct session *s, uint32_t primary)
+{
+    char why[80] = "does not serve the shard";
+    if (primary)
+        snprintf(why, sizeof why, "does not serve the shard, node %u does", primary);
+    leave(s, NODE_NOT_PRIMARY, primary, why);
+}
+
+static void on_status(struct session *s, const struct msg_status_is *m)
+{
+    if (s->state > SESSION_HELLO && m->status.role != SHARD_PRIMARY)
+        leave(s, NODE_NOT_PRIMARY, 0, "serves the shard no longer");
 }
 
 static void on_welcome(struct session *s, const struct msg_welcome *m)
@@ -227,7 +274,7 @@ static void on_welcome(struct session *s, const struct msg_welcome *m)
     if (s->client->secret.bytes && s->auth.state != AUTH_DIAL_DONE) {
         snprintf(s->fatal, sizeof s->fatal, "shard %u: the store at this address did not prove that "
                  "it holds the secret of tenant %s", s->shard, s->client->tenant);
-        lethe_session_drop(s, s->fatal);
+        drop(s, s->fatal);
         return;
     }
     if (m->head.shard != s->shard || m->shards != s->client->shards) {
@@ -235,9 +282,14 @@ static void on_welcome(struct session *s, const struct msg_welcome *m)
                  "the store at this address is shard %u of %u, this client was configured for shard "
                  "%u of %u; make both read the same site.yaml",
                  m->head.shard, m->shards, s->shard, s->client->shards);
-        lethe_session_drop(s, s->fatal);
+        drop(s, s->fatal);
         return;
     }
+    if (!m->primary) {
+        leave_backup(s, m->primary_node);
+        return;
+    }
+    s->proto = m->proto;
     s->lease_us = m->lease_ms * 1000ull;
     if (s->id) {
         leased(s);
@@ -248,13 +300,20 @@ static void on_welcome(struct session *s, const struct msg_welcome *m)
     step(s);
 }
 
+/* One that was just made the primary serves within milliseconds. */
+static uint64_t refused_until_us(const struct session *s)
+{
+    uint64_t now_us = s->client->now_us;
+    return now_us + (now_us < s->answered_us + EAGER_FOR_US ? EAGER_US : REFUSED_US);
+}
+
 static void on_client(struct session *s, const struct msg_client *m)
 {
     if (s->state != SESSION_LEASE || m->nonce != s->nonce)
         return;
     if (!m->client) {
         say(s, "shard %u does not serve now; it leases no client id", s->shard);
-        s->step_us = s->client->now_us + REFUSED_US;
+        s->step_us = refused_until_us(s);
         return;
     }
     s->id = m->client;
@@ -293,7 +352,7 @@ static int on_table(struct session *s, const struct msg_table *m)
         return lethe_session_stale(s);
     if (transient(m->id)) {
         say(s, "shard %u: table %s is not open yet: %.100s", s->shard, c->tables[i].name, m->text);
-        s->step_us = c->now_us + REFUSED_US;
+        s->step_us = refused_until_us(s);
         return 0;
     }
     snprintf(s->fatal, sizeof s->fatal, "shard %u: table %s: %.199s", s->shard, c->tables[i].name,
@@ -309,7 +368,7 @@ static void on_error(struct session *s, const struct msg_error *m)
     if (m->code == EPROTO || m->code == EPROTONOSUPPORT || m->code == EACCES)
         snprintf(s->fatal, sizeof s->fatal, "shard %u: the store says: %.199s", s->shard, m->text);
     snprintf(why, sizeof why, "the store says: %.130s", m->text);
-    lethe_session_drop(s, why);
+    leave(s, m->code == EAGAIN ? NODE_NOT_PRIMARY : NODE_CLOSED, 0, why); /* not yet, or no */
 }
 
 static int on_frame(struct session *s, const struct msg_head *m)
@@ -333,9 +392,16 @@ static int on_frame(struct session *s, const struct msg_head *m)
         on_error(s, (const struct msg_error *)m);
         return 0;
     case MSG_STATUS_IS:
+        on_status(s, (const struct msg_status_is *)m);
+        return 0;
+    case MSG_MAP:
+        lethe_map_answer(s->client, (const struct msg_map *)m);
+        return 0;
+    case MSG_EVENTS:
+        lethe_events_frame(s, (const struct msg_events *)m);
         return 0;
     default:
-        lethe_session_drop(s, "the peer sent a message that no store sends to a client; closed");
+        drop(s, "the peer sent a message that no store sends to a client; closed");
         return 0;
     }
 }
@@ -351,6 +417,7 @@ static int receive(struct session *s)
         if (!frame)
             break;
         s->heard_us = s->client->now_us;
+        s->asked = false;
         done += on_frame(s, frame);
     }
     return done;
@@ -361,6 +428,23 @@ static bool expects(const struct session *s)
     return s->state != SESSION_UP || s->sent.count;
 }
 
+/* Half the time is for asking: a store may owe answers that wait for its
+ * backups, and yet be well. One that talks but answers nothing for long may be
+ * cut off from the others, who know by now who serves instead. */
+static void watch_silence(struct session *s)
+{
+    struct lethe_client *c = s->client;
+    if (!s->channel || !expects(s))
+        return;
+    uint64_t patience_us = lethe_nodes_patience_us(s);
+    if (c->now_us > s->heard_us + patience_us)
+        leave(s, NODE_SILENT, 0, "no answer; connecting again");
+    else if (c->elsewhere && c->now_us > s->answered_us + STUCK_SILENCES * c->silence_us)
+        leave(s, NODE_NOT_PRIMARY, 0, "is there, but answers nothing that was asked");
+    else if (s->state > SESSION_HELLO && c->now_us > s->heard_us + patience_us / 2)
+        lethe_session_ask(s);
+}
+
 int lethe_session_poll(struct session *s)
 {
     struct lethe_client *c = s->client;
@@ -368,13 +452,16 @@ int lethe_session_poll(struct session *s)
     if (s->channel && !s->channel->open) {
         char why[160];
         memcpy(why, s->channel->why, sizeof why);
-        lethe_session_drop(s, why[0] ? why : "closed by the store");
+        drop(s, why[0] ? why : "closed by the store");
     }
-    if (s->channel && expects(s) && c->now_us > s->heard_us + SILENCE_RETRIES * c->retry_us)
-        lethe_session_drop(s, "no answer; connecting again");
+    watch_silence(s);
     if (s->state != SESSION_UP && (s->blocked || c->now_us >= s->step_us))
         step(s);
     lethe_batch_timers(s);
+    if (s->state == SESSION_UP) {
+        ask_map(s);
+        lethe_events_timers(s);
+    }
     return done;
 }
 
@@ -382,7 +469,7 @@ void lethe_session_tables(struct session *s)
 {
     if (s->state != SESSION_UP && s->state != SESSION_TABLES)
         return;
-    s->heard_us = s->client->now_us; /* nothing was owed to us before */
+    s->heard_us = s->answered_us = s->client->now_us; /* nothing was owed to us before */
     enter(s, SESSION_TABLES);
 }
 
@@ -398,10 +485,11 @@ uint64_t lethe_session_next_us(const struct session *s)
     if (s->state != SESSION_UP)
         next = s->step_us;
     if (s->channel && expects(s))
-        next = earlier(next, s->heard_us + SILENCE_RETRIES * c->retry_us + 1);
+        next = earlier(next, s->heard_us + lethe_nodes_patience_us(s) / (s->asked ? 1 : 2) + 1);
     if (s->state != SESSION_UP)
         return next;
-    if (s->held_bytes)
+    next = earlier(next, lethe_events_next_us(s));
+    if (s->held_bytes || s->map_wanted)
         next = c->now_us + HELD_US;
     if (s->delayed.count)
         next = earlier(next, c->slots[s->delayed.head].due_us);

@@ -81,6 +81,13 @@ int lethe_txn_add_limit(struct lethe_txn *t, int table, const void *key, const i
     return add_keyed(t, table, op, key, deltas);
 }
 
+int lethe_txn_timer(struct lethe_txn *t, int table, const void *key, const void *payload,
+                    uint32_t delay_ms)
+{
+    assert((schema_of(t, table)->flags & TABLE_EVENTS) && (schema_of(t, table)->flags & TABLE_ABSOLUTE));
+    return lethe_txn_insert(t, table, key, payload, delay_ms ? delay_ms : 1);
+}
+
 int lethe_txn_alloc(struct lethe_txn *t, int pool, const void *record)
 {
     struct txn_op op = {.code = TXN_ALLOC, .table = (uint8_t)pool};

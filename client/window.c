@@ -74,6 +74,7 @@ struct lethe_txn *lethe_window_take(struct lethe_client *c)
     assert(t->state == SLOT_FREE);
     t->state = SLOT_BUILDING;
     t->seq = 0;
+    t->hops = 0;
     return t;
 }
 
@@ -160,6 +161,8 @@ bool lethe_seq_assign(struct session *s, struct lethe_txn *t)
 {
     if (s->next_seq - s->ack > SEQ_AHEAD_MAX)
         return false;
+    struct txn_head *h = (struct txn_head *)t->bytes;
+    h->slot_epoch = s->client->map[h->slot].epoch; /* with the sequence: never changed by a retry */
     t->seq = s->next_seq++;
     s->by_seq[t->seq % MSG_CLIENT_WINDOW] = slot_number(t);
     return true;

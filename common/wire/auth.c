@@ -140,6 +140,7 @@ const char *auth_dial_answer(struct auth_dial *d, const struct auth_secret *s,
     memcpy(proof->nonce, d->nonce, sizeof proof->nonce);
     auth_mac(proof->mac, s, AUTH_DIALLER, &d->hello, &d->challenge, d->nonce);
     msg_head_set(proof, MSG_PROOF, sizeof *proof, d->hello.head.shard, 0);
+    msg_speak(proof, m->head.proto);
     d->state = AUTH_DIAL_PROVEN;
     return NULL;
 }

@@ -496,6 +496,11 @@ void msg_head_set(void *frame, enum msg_type type, uint32_t bytes, uint16_t shar
                                                   .view_epoch = view_epoch};
 }
 
+uint8_t msg_common_proto(const struct msg_hello *m)
+{
+    return m->proto_max < MSG_PROTO_MAX ? m->proto_max : MSG_PROTO_MAX;
+}
+
 void msg_speak(void *frame, uint8_t proto)
 {
     struct msg_head *head = frame;

@@ -104,6 +104,7 @@ struct conn {
     struct conn *ready_next;
     uint32_t id;
     uint8_t role;             /* enum msg_role; 0: no HELLO yet */
+    uint8_t proto;            /* that both speak */
     bool is_ready;            /* in shard.ready */
     struct msg_node node;     /* of a replica */
     uint64_t nonce, client;   /* of the last CLIENT_OPEN */

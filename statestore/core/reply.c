@@ -79,6 +79,9 @@ void shard_send(struct shard *s, uint32_t conn, void *frame, enum msg_type type,
     uint32_t padded = (bytes + 7) & ~7u;
     memset((uint8_t *)frame + bytes, 0, padded - bytes);
     msg_head_set(frame, type, padded, s->config.shard, s->view.epoch);
+    const struct conn *c = conn_find(s, conn);
+    if (c && c->proto)
+        msg_speak(frame, c->proto);
     s->out->send(s->out->ctx, conn, frame, padded);
 }
 

@@ -116,7 +116,7 @@ void shard_join_through(struct shard *s, uint32_t conn)
 
 static void on_hello(struct shard *s, uint32_t conn, const struct msg_hello *m)
 {
-    struct msg_welcome w = {.proto = MSG_PROTO_MAX, .primary = s->role == SHARD_PRIMARY,
+    struct msg_welcome w = {.primary = s->role == SHARD_PRIMARY,
                             .shards = s->config.shards, .self = s->self,
                             .lease_ms = client_lease_ms(s)};
     if (m->magic != MSG_MAGIC) {
@@ -136,8 +136,7 @@ static void on_hello(struct shard *s, uint32_t conn, const struct msg_hello *m)
         conn_refuse(s, conn, EBUSY, "too many connections");
         return;
     }
-    if (m->proto_max < w.proto)
-        w.proto = m->proto_max;
+    w.proto = c->proto = msg_common_proto(m);
     c->role = m->role;
     c->node = m->self;
     shard_send(s, conn, &w, MSG_WELCOME, sizeof w);
@@ -173,6 +172,7 @@ static bool from_client(struct shard *s, struct conn *c, const struct msg_head *
     case MSG_CLIENT_OPEN: on_client_open(s, c, (const void *)h); return true;
     case MSG_TABLE_OPEN: on_table_open(s, c, (const void *)h); return true;
     case MSG_BATCH: on_batch(s, c->id, (const void *)h); return true;
+    case MSG_MAP_GET: return true;
     case MSG_CONSUME: on_consume(s, c, (const void *)h); return true;
     case MSG_EVENTS_ACK: on_events_ack(s, (const void *)h); return true;
     default: return false;

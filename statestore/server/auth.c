@@ -42,6 +42,7 @@ const char *auth_challenge(struct auth_peer *p, const struct auth_config *a,
     *out = (struct msg_challenge){.self = *self};
     auth_nonce(out->nonce);
     msg_head_set(out, MSG_CHALLENGE, sizeof *out, hello->head.shard, 0);
+    msg_speak(out, msg_common_proto(hello));
     p->hello = *hello;
     p->challenge = *out;
     p->state = AUTH_PEER_CHALLENGED;
@@ -63,6 +64,7 @@ const char *auth_prove(struct auth_peer *p, const struct msg_proof *proof, struc
     *out = (struct msg_proven){0};
     auth_mac(out->mac, p->secret, AUTH_LISTENER, &p->hello, &p->challenge, proof->nonce);
     msg_head_set(out, MSG_PROVEN, sizeof *out, p->hello.head.shard, 0);
+    msg_speak(out, msg_common_proto(&p->hello));
     p->state = AUTH_PEER_PROVEN;
     return NULL;
 }
@@ -127,6 +129,12 @@ const char *auth_wrong_batch(const struct auth_peer *p, const struct msg_batch *
         t = (const struct txn_head *)((const uint8_t *)t + t->bytes);
     }
     return NULL;
+}
+
+const char *auth_wrong_events(const struct auth_peer *p, uint8_t table)
+{
+    return !p->tenant || opened(p, table)
+               ? NULL : "events of a table that this connection did not open";
 }
 
 void auth_table_given(struct auth_peer *p, const struct msg_table *m)

@@ -52,6 +52,8 @@ const char *auth_wrong_table(const struct auth_peer *p, const struct table_schem
                              char *text, uint32_t len);
 /* Does every txn name only tables that this connection opened? NULL, or a sentence. */
 const char *auth_wrong_batch(const struct auth_peer *p, const struct msg_batch *m);
+/* The same of CONSUME and EVENTS_ACK, which name one table. */
+const char *auth_wrong_events(const struct auth_peer *p, uint8_t table);
 /* The store gave the peer a table's number. */
 void auth_table_given(struct auth_peer *p, const struct msg_table *m);
 

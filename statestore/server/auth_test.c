@@ -313,6 +313,18 @@ static void test_a_batch_names_only_opened_tables(void **state)
     msg_head_set(&batch, MSG_BATCH, bytes, 0, 0);
     raw_send(fd, &batch, bytes);
     expect_refusal(fd, "a table that this connection did not open");
+    for (int what = 0; what < 2; what++) {
+        struct msg_consume consume = {.client = batch.m.client, .want = 1};
+        struct msg_events_ack ack = {.client = batch.m.client, .epoch = 1, .cursor = 9};
+        msg_head_set(&consume, MSG_CONSUME, sizeof consume, 0, 0);
+        msg_head_set(&ack, MSG_EVENTS_ACK, sizeof ack, 0, 0);
+        fd = challenged(s, &d, ROLE_CLIENT, SECRET_B, &proof);
+        raw_send(fd, &proof, sizeof proof);
+        expect_frame(fd, MSG_PROVEN);
+        expect_frame(fd, MSG_WELCOME);
+        raw_send(fd, what ? (void *)&ack : &consume, what ? sizeof ack : sizeof consume);
+        expect_refusal(fd, "events of a table that this connection did not open");
+    }
     user_insert_many(&u, 11, 10); /* the others are served on */
     assert_int_equal(u.ok, 20);
     lethe_client_destroy(u.client);

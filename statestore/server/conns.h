@@ -36,6 +36,7 @@ struct conn {
     uint32_t number;
     uint16_t place;
     uint8_t kind;             /* enum conn_kind */
+    uint8_t proto;            /* that both speak; 0: no HELLO yet */
     bool ready, dirty, doomed;
     bool signalled;           /* an event came while it still had frames to be read */
     bool quiet;               /* its closing is no news for the log */

@@ -19,7 +19,8 @@ _Static_assert(MSG_TYPE_END <= 64, "message types are bits here");
 
 static const uint64_t allowed[] = {
     [CONN_NEW] = 0,
-    [CONN_CLIENT] = BIT(MSG_CLIENT_OPEN) | BIT(MSG_TABLE_OPEN) | BIT(MSG_BATCH) | BIT(MSG_STATUS),
+    [CONN_CLIENT] = BIT(MSG_CLIENT_OPEN) | BIT(MSG_TABLE_OPEN) | BIT(MSG_BATCH) | BIT(MSG_STATUS) |
+                    BIT(MSG_MAP_GET) | BIT(MSG_CONSUME) | BIT(MSG_EVENTS_ACK),
     [CONN_REPLICA] = BIT(MSG_JOIN) | BIT(MSG_ACK) | BIT(MSG_CHUNK_ACK),
     [CONN_LINK] = BIT(MSG_VIEW) | BIT(MSG_SNAP_BEGIN) | BIT(MSG_CHUNK) | BIT(MSG_SNAP_END) |
                   BIT(MSG_APPEND),
@@ -130,6 +131,7 @@ static void on_hello(struct loop *l, struct conn *c, const struct msg_hello *m)
         effects_refuse(l, c, EPROTO, text);
         return;
     }
+    c->proto = msg_common_proto(m);
     if (!l->config.auth) {
         let_in(l, c, m);
         return;
@@ -175,6 +177,7 @@ static void refuse_table(struct loop *l, struct conn *c, const struct msg_table_
     memcpy(no.name, m->schema.name, sizeof no.name);
     snprintf(no.text, sizeof no.text, "%s", text);
     msg_head_set(&no, MSG_TABLE, sizeof no, l->number, 0);
+    msg_speak(&no, c->proto);
     if (log_now(l))
         log_warn("table refused", "shard=%u %s", l->number, no.text);
     answer(l, c, &no, sizeof no);
@@ -192,9 +195,13 @@ static bool beyond_tenant(struct loop *l, struct conn *c, const struct msg_head 
             refuse_table(l, c, open, why);
     } else if (m->type == MSG_BATCH) {
         why = auth_wrong_batch(&c->auth, (const struct msg_batch *)m);
-        if (why)
-            effects_refuse(l, c, EACCES, why);
+    } else if (m->type == MSG_CONSUME) {
+        why = auth_wrong_events(&c->auth, ((const struct msg_consume *)m)->table);
+    } else if (m->type == MSG_EVENTS_ACK) {
+        why = auth_wrong_events(&c->auth, ((const struct msg_events_ack *)m)->table);
     }
+    if (why && m->type != MSG_TABLE_OPEN)
+        effects_refuse(l, c, EACCES, why);
     return why != NULL;
 }
 

@@ -64,6 +64,7 @@ void effects_refuse(struct loop *l, struct conn *c, uint32_t code, const char *t
     struct msg_error m = {.code = code};
     snprintf(m.text, sizeof m.text, "%s", text);
     msg_head_set(&m, MSG_ERROR, sizeof m, l->number, 0);
+    msg_speak(&m, c->proto ? c->proto : MSG_PROTO_MIN);
     conn_send(c, &m, sizeof m, l->now_ms);
     loop_make_dirty(l, c);
     loop_doom(l, c, text);
