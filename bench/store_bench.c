@@ -23,7 +23,6 @@
  */
 #include <errno.h>
 #include <getopt.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,7 +33,7 @@
 #include "bench/process.h"
 #include "bench/raw_client.h"
 #include "bench/report.h"
-#include "client/lethe.h"
+#include "bench/store_peer.h"
 
 enum { KEYS = 100000, KEY = 16, VALUE = 64, IN_FLIGHT = 16, BATCH_MAX = 64 };
 
@@ -67,7 +66,7 @@ static void key_of(uint32_t n, char key[KEY + 1])
 /* --- Lethe -------------------------------------------------------------------- */
 
 struct lethe_peer {
-    pid_t primary, backup;
+    struct store_peer store;
     struct lethe_client *client;
     struct raw_client raw;       /* a second connection */
     int table;
@@ -84,11 +83,6 @@ struct op_ref {
     int batch;
 };
 static struct op_ref op_refs[IN_FLIGHT][BATCH_MAX];
-
-static uint64_t now_us(void)
-{
-    return wall_ns() / 1000;
-}
 
 static void on_done(void *user, const struct txn_result_head *h)
 {
@@ -124,14 +118,6 @@ static void submit_op(struct lethe_peer *p, int batch, int i, uint32_t n, int co
     lethe_txn_submit(t);
 }
 
-static void poll_client(struct lethe_peer *p)
-{
-    if (lethe_poll(p->client, now_us()) == 0 && lethe_arm(p->client)) {
-        struct pollfd f = {lethe_fd(p->client), POLLIN, 0};
-        poll(&f, 1, 1);
-    }
-}
-
 static void fill_keys(struct lethe_peer *p)
 {
     for (uint32_t n = 0; n < KEYS;) {
@@ -141,7 +127,7 @@ static void fill_keys(struct lethe_peer *p)
         p->left[0] = m;
         lethe_flush(p->client);
         while (p->left[0] > 0)
-            poll_client(p);
+            store_poll(p->client);
     }
 }
 
@@ -152,62 +138,14 @@ static const struct table_schema bench_schema = {.name = "bench.kv",
                                                  .part_len = KEY,
                                                  .value_size = VALUE};
 
-static void write_site(const char *path, int primary_port, int backup_port)
+static struct lethe_peer *lethe_start(const struct settings *s, int backups)
 {
-    FILE *f = fopen(path, "w");
-    fprintf(f,
-            "run_dir: /tmp\n"
-            "store:\n  shards: 1\n  nodes:\n"
-            "    - {name: p, listen: \"127.0.0.1:%d\"}\n"
-            "    - {name: b, listen: \"127.0.0.1:%d\"}\n",
-            primary_port, backup_port);
-    fclose(f);
-}
-
-static pid_t start_node(const struct settings *s, const char *site, const char *node, int core)
-{
-    char control[256], log[256];
-    snprintf(control, sizeof control, "%s/store-%s.sock", s->out, node);
-    snprintf(log, sizeof log, "%s/store-%s.log", s->out, node);
-    const char *argv[] = {s->store, "-c",        site,    "--node", node,
-                          "--control", control, NULL};
-    return process_start(argv, core, log);
-}
-
-static struct lethe_peer *lethe_start(const struct settings *s, bool with_backup)
-{
-    static struct lethe_peer peers[2];
-    struct lethe_peer *p = &peers[with_backup];
-    char site[256], log[256], address[64], err[200];
-    int port = free_port(1);
-    snprintf(address, sizeof address, "127.0.0.1:%d", port);
-    snprintf(log, sizeof log, "%s/store.log", s->out);
-    snprintf(site, sizeof site, "%s/store-bench-site.yaml", s->out);
-    if (with_backup) {
-        write_site(site, port, free_port(1));
-        p->primary = start_node(s, site, "p", 0);
-        p->backup = start_node(s, site, "b", 1);
-    } else {
-        const char *argv[] = {s->store, "--standalone", "--listen", address, NULL};
-        p->primary = process_start(argv, 0, log);
-    }
-    struct lethe_config config = {.shards = 1, .address = address, .window = 4096};
-    p->client = lethe_client_create(&config, err, sizeof err);
-    if (!p->client || (p->table = lethe_table_open(p->client, &bench_schema)) < 0) {
-        fprintf(stderr, "client: %s\n", err);
-        exit(1);
-    }
-    for (uint64_t end = wall_ns() + 15000000000u; !lethe_ready(p->client);) {
-        poll_client(p);
-        if (wall_ns() > end) {
-            struct lethe_status st;
-            lethe_status(p->client, &st);
-            fprintf(stderr, "the store is not ready after 15 s: %s %s\n", st.trouble, st.fatal);
-            exit(1);
-        }
-    }
+    static struct lethe_peer peers[1 + STORE_BACKUPS_MAX];
+    struct lethe_peer *p = &peers[backups];
+    store_start(&p->store, s->store, s->out, backups);
+    p->client = store_client(&p->store, 4096, &bench_schema, 1, &p->table);
     fill_keys(p);
-    p->raw = raw_connect(port, &bench_schema);
+    p->raw = raw_connect(p->store.port, &bench_schema);
     return p;
 }
 
@@ -215,9 +153,7 @@ static void lethe_stop(struct lethe_peer *p)
 {
     lethe_client_destroy(p->client);
     close(p->raw.fd);
-    process_stop(p->primary);
-    if (p->backup)
-        process_stop(p->backup);
+    store_stop(&p->store);
 }
 
 static void refill(struct lethe_peer *p, int batch)
@@ -240,26 +176,26 @@ static struct sample lethe_measure(struct lethe_peer *p, int batch, bool writes,
     for (int i = 0; i < IN_FLIGHT; i++)
         refill(p, i);
     for (;;) {
-        poll_client(p);
+        store_poll(p->client);
         for (int i = 0; i < IN_FLIGHT; i++)
             if (p->left[i] == 0)
                 refill(p, i);
         uint64_t now = wall_ns();
         if (!end && now >= warm_until) {
             t0 = now, end = now + (uint64_t)(seconds * 1e9), done0 = p->done;
-            c0 = process_cpu_ns(p->primary), mine0 = thread_cpu_ns();
-            b0 = p->backup ? process_cpu_ns(p->backup) : 0;
+            c0 = process_cpu_ns(p->store.node[0]), mine0 = thread_cpu_ns();
+            b0 = p->store.nodes > 1 ? process_cpu_ns(p->store.node[1]) : 0;
         } else if (end && now >= end) {
             break;
         }
     }
     double ops = (double)(p->done - done0), wall = (double)(wall_ns() - t0) / 1e9;
-    struct sample s = {ops / wall, (double)(process_cpu_ns(p->primary) - c0) / 1e3 / ops,
+    struct sample s = {ops / wall, (double)(process_cpu_ns(p->store.node[0]) - c0) / 1e3 / ops,
                        (double)(thread_cpu_ns() - mine0) / 1e3 / ops,
-                       p->backup ? (double)(process_cpu_ns(p->backup) - b0) / 1e3 / ops : 0};
+                       p->store.nodes > 1 ? (double)(process_cpu_ns(p->store.node[1]) - b0) / 1e3 / ops : 0};
     for (int i = 0; i < IN_FLIGHT; i++)
         while (p->left[i] > 0)
-            poll_client(p);
+            store_poll(p->client);
     if (p->failed) {
         fprintf(stderr, "%lu operations failed\n", (unsigned long)p->failed);
         exit(1);
@@ -434,8 +370,8 @@ static struct sample wire_measure(struct wire *w, double seconds)
 
 static struct sample raw_measure(const struct lethe_peer *p, int batch, double seconds)
 {
-    struct wire w = {.how = LETHE_GET, .fd = p->raw.fd, .batch = batch, .server = p->primary,
-                     .backup = p->backup, .raw = &p->raw};
+    struct wire w = {.how = LETHE_GET, .fd = p->raw.fd, .batch = batch, .server = p->store.node[0],
+                     .backup = p->store.nodes > 1 ? p->store.node[1] : 0, .raw = &p->raw};
     return wire_measure(&w, seconds);
 }
 
@@ -498,7 +434,7 @@ static const int batches[] = {1, 16, 64};
 
 static void one_run(const struct settings *s, struct report *r, int run)
 {
-    struct lethe_peer *alone = lethe_start(s, false), *pair = lethe_start(s, true);
+    struct lethe_peer *alone = lethe_start(s, 0), *pair = lethe_start(s, 1);
     struct redis_peer redis = redis_start(s);
     redis_fill(&redis);
     for (int i = 0; i < 3; i++) {
