@@ -7,15 +7,10 @@
  *   ring   [ free | taken in | frames ... | not yet published | free ]
  *                ^head                   ^tail               ^the writer's own tail
  *
- * Positions count bytes for ever; an index is position & (SHM_RING_BYTES - 1).
- * A frame does not wrap: where it does not fit before the end, a zero length
- * says "go on at the start".
- *
- * What the peer wrote is hostile: a position is loaded once, checked against
- * ours and only then used; a frame's length is loaded once and bounded; the
- * frame is copied out before it is validated, so that nothing changes between
- * check and use. Wrong positions close the channel with a sentence. What a peer
- * can do is waste its own ring and ring our bell.
+ * How frames stand in a ring: frame_ring.h. What the peer wrote is hostile: a
+ * position, too, is loaded once, checked against ours and only then used; a wrong
+ * one closes the channel with a sentence. What a peer can do is waste its own ring
+ * and ring our bell.
  *
  * Owner: each end belongs to one thread of its process. Either may die at any
  * point: positions are stored after what they cover, and its socket's end shows.
@@ -46,7 +41,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "common/wire/msg.h"
+#include "common/wire/frame_ring.h"
 
 enum {
     BACKLOG = 128,
@@ -270,19 +265,13 @@ static int shm_send(struct channel *c, const void *frame, uint32_t bytes)
         return -ENOTCONN;
     if (!up)
         return -EAGAIN;
-    uint64_t at = s->out_tail & (SHM_RING_BYTES - 1);
-    uint64_t skip = at + bytes <= SHM_RING_BYTES ? 0 : SHM_RING_BYTES - at;
-    if (!fits(s, skip + bytes) && !wait_for_room(s, skip + bytes)) {
+    uint64_t need = frame_ring_need(SHM_RING_BYTES, s->out_tail, bytes);
+    if (!fits(s, need) && !wait_for_room(s, need)) {
         if (c->open && peer_gone(s))
             shut(s, "the other side closed");
         return c->open ? -EAGAIN : -ENOTCONN;
     }
-    if (skip) {
-        memset(s->out_bytes + at, 0, 8);
-        at = 0;
-    }
-    memcpy(s->out_bytes + at, frame, bytes);
-    s->out_tail += skip + bytes;
+    s->out_tail = frame_ring_put(s->out_bytes, SHM_RING_BYTES, s->out_tail, frame, bytes);
     return 0;
 }
 
@@ -317,38 +306,6 @@ static const char *look(struct shm *s)
     return NULL;
 }
 
-static uint32_t length_at(const struct shm *s, uint64_t position)
-{
-    uint32_t n;
-    __atomic_load((const uint32_t *)(s->in_bytes + (position & (SHM_RING_BYTES - 1))), &n,
-                  __ATOMIC_RELAXED);
-    return n;
-}
-
-/* Copies the frame at in_head out. NULL, or what is wrong. */
-static const char *take(struct shm *s, uint32_t *bytes)
-{
-    uint64_t left = s->tail_seen - s->in_head;
-    uint32_t n = length_at(s, s->in_head);
-    if (n == 0) {
-        uint64_t skip = SHM_RING_BYTES - (s->in_head & (SHM_RING_BYTES - 1));
-        if (skip >= left)
-            return "a ring that ends in nothing";
-        s->in_head += skip;
-        left -= skip;
-        n = length_at(s, s->in_head);
-        release(s); /* it may be half the ring */
-    }
-    uint64_t at = s->in_head & (SHM_RING_BYTES - 1);
-    if (n < sizeof(struct msg_head) || n > MSG_BYTES_MAX || n % 8 || n > left ||
-        at + n > SHM_RING_BYTES)
-        return "frame of a bad length";
-    memcpy(s->frame, s->in_bytes + at, n);
-    s->in_head += n;
-    *bytes = n;
-    return msg_validate(s->frame, n);
-}
-
 static const void *nothing(struct shm *s)
 {
     release(s);
@@ -369,7 +326,8 @@ static const void *shm_recv(struct channel *c, uint32_t *bytes)
         return nothing(s);
     s->empty = 0;
     if (!why)
-        why = take(s, bytes);
+        why = frame_ring_take(s->in_bytes, SHM_RING_BYTES, &s->in_head, s->tail_seen, s->frame,
+                              bytes);
     if (!why)
         return s->frame;
     char text[sizeof c->why];

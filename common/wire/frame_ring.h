@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Frames in a byte ring that somebody else writes or reads: shm.c, verbs.c.
+ *
+ * Positions count bytes for ever; an index is position & (bytes - 1), `bytes` a
+ * power of two of at least 2 * MSG_BYTES_MAX. A frame does not wrap: where it does
+ * not fit before the end, a zero length says "go on at the start". So any frame
+ * fits into an empty ring, wherever its positions stand.
+ *
+ * The writer may be hostile: a length is loaded once and bounded, and the frame is
+ * copied out before it is validated, so that nothing changes between check and use.
+ */
+#ifndef LETHE_WIRE_FRAME_RING_H
+#define LETHE_WIRE_FRAME_RING_H
+
+#include <string.h>
+
+#include "common/wire/msg.h"
+
+/* Bytes that a frame takes at `tail`, with what it skips. */
+static inline uint64_t frame_ring_need(uint64_t ring_bytes, uint64_t tail, uint32_t bytes)
+{
+    uint64_t at = tail & (ring_bytes - 1);
+    return at + bytes <= ring_bytes ? bytes : ring_bytes - at + bytes;
+}
+
+/* There is room for frame_ring_need(); returns the new tail. */
+static inline uint64_t frame_ring_put(uint8_t *ring, uint64_t ring_bytes, uint64_t tail,
+                                      const void *frame, uint32_t bytes)
+{
+    uint64_t at = tail & (ring_bytes - 1), need = frame_ring_need(ring_bytes, tail, bytes);
+    if (need != bytes) {
+        memset(ring + at, 0, 8);
+        at = 0;
+    }
+    memcpy(ring + at, frame, bytes);
+    return tail + need;
+}
+
+static inline uint32_t frame_ring_length(const uint8_t *ring, uint64_t at)
+{
+    uint32_t n;
+    __atomic_load((const uint32_t *)(ring + at), &n, __ATOMIC_RELAXED);
+    return n;
+}
+
+/* Copies the frame at *head (< tail) to `copy`, MSG_BYTES_MAX of room, moves *head
+ * behind it. NULL, or what is wrong. */
+static inline const char *frame_ring_take(const uint8_t *ring, uint64_t ring_bytes, uint64_t *head,
+                                          uint64_t tail, void *copy, uint32_t *bytes)
+{
+    uint64_t left = tail - *head, at = *head & (ring_bytes - 1);
+    uint32_t n = frame_ring_length(ring, at);
+    if (n == 0) {
+        if (ring_bytes - at >= left)
+            return "a ring that ends in nothing";
+        *head += ring_bytes - at;
+        left = tail - *head;
+        at = 0;
+        n = frame_ring_length(ring, at);
+    }
+    if (n < sizeof(struct msg_head) || n > MSG_BYTES_MAX || n % 8 || n > left ||
+        at + n > ring_bytes)
+        return "frame of a bad length";
+    memcpy(copy, ring + at, n);
+    *head += n;
+    *bytes = n;
+    return msg_validate(copy, n);
+}
+
+#endif
