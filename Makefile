@@ -2,7 +2,7 @@
 # The two commands: `make run` shows Lethe at work, `make check` tests it. The
 # rest is behind them. All building is CMake's (CMakePresets.json).
 
-.PHONY: help run check check-long bench sim format build install uninstall setup clean
+.PHONY: rdma-shell help run check check-long bench sim format build install uninstall setup clean
 SEEDS ?= 200
 SEED ?=
 PREFIX ?= /usr/local
@@ -13,6 +13,7 @@ help:
 	@echo 'make check-long  the same with the long tests'
 	@echo 'make bench       measure; tables here, JSON in build/bench/'
 	@echo 'make sim         the simulator alone: SEEDS=1000, or SEED=17 to replay one'
+	@echo 'make rdma-shell  a shell on a machine with soft-RoCE'
 	@echo 'make format      clang-format over the lines you changed and did not commit'
 	@echo 'make install     PREFIX=/usr/local DESTDIR=; make uninstall takes it back'
 
@@ -53,3 +54,6 @@ uninstall:
 
 clean:
 	rm -rf build
+
+rdma-shell: setup
+	@tests/rdma/vm.sh shell

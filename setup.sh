@@ -23,6 +23,8 @@ packages=(
   spin                                  # checks the model of views and leases
   iproute2 ethtool nftables procps
   iperf3 curl dnsmasq-base bind9-dnsutils iputils-ping traceroute tcpdump
+  qemu-system-x86 busybox-static kmod cpio zstd xz-utils # tests/rdma: a machine with soft-RoCE
+  rdma-core ibverbs-providers
   netcat-openbsd openssl                # asking control sockets, making keys, by hand
   python3
 )

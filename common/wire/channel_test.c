@@ -22,6 +22,9 @@
 #include "common/wire/crc.h"
 #include "common/wire/msg.h"
 #include "common/wire/shm.h"
+#ifdef CHANNEL_VERBS
+#include "common/wire/verbs/verbs.h"
+#endif
 
 enum { PATIENCE_MS = 20000 };  /* before something that must come counts as lost */
 
@@ -94,8 +97,31 @@ static void connect_inproc(struct ends *e)
     assert_int_equal(inproc_pair(2 * MSG_BYTES_MAX, &e->a, &e->b), 0);
 }
 
+#ifdef CHANNEL_VERBS
+static void connect_verbs(struct ends *e)
+{
+    char err[200], address[64];
+    struct verbs_listener *l = verbs_listen("10.8.0.1:0", err, sizeof err);
+    CHECK(l, "%s", err);
+    snprintf(address, sizeof address, "10.8.0.1:%u", verbs_listener_port(l));
+    e->a = verbs_connect(address, err, sizeof err);
+    CHECK(e->a, "%s", err);
+    while (!(e->b = verbs_accept(l))) {
+        assert_null(channel_recv(e->a, &(uint32_t){0})); /* goes on connecting */
+        CHECK(e->a->open, "%s", e->a->why);
+        sched_yield();
+    }
+    assert_null(verbs_accept(l));
+    verbs_listener_close(l);
+}
+#endif
+
 static const struct kind { const char *name; void (*connect)(struct ends *); } kinds[] = {
-    {"tcp", connect_tcp}, {"inproc", connect_inproc}, {"shm", connect_shm}};
+    {"tcp", connect_tcp}, {"inproc", connect_inproc}, {"shm", connect_shm},
+#ifdef CHANNEL_VERBS
+    {"verbs", connect_verbs},
+#endif
+};
 
 static struct ends setup(void **state)
 {
@@ -589,22 +615,27 @@ static void partial_frames_wait(void **state)
 
 int main(void)
 {
-#define OVER_BOTH(f)                                                                               \
+#ifdef CHANNEL_VERBS
+#define OVER_EACH(f) {#f " over verbs", f, NULL, NULL, (void *)&kinds[3]}
+#else
+#define OVER_EACH(f)                                                                               \
     {#f " over tcp", f, NULL, NULL, (void *)&kinds[0]},                                            \
     {#f " over inproc", f, NULL, NULL, (void *)&kinds[1]},                                         \
     {#f " over shm", f, NULL, NULL, (void *)&kinds[2]}
+#endif
     const struct CMUnitTest tests[] = {
-        OVER_BOTH(frames_arrive_in_order_and_whole),
-        OVER_BOTH(both_directions_are_independent),
-        OVER_BOTH(nothing_travels_before_flush),
-        OVER_BOTH(arm_says_no_while_a_frame_waits),
-        OVER_BOTH(biggest_frame_passes_and_bigger_is_refused),
-        OVER_BOTH(full_channel_says_again_and_keeps_order),
-        OVER_BOTH(garbage_closes_with_a_reason),
-        OVER_BOTH(frames_sent_before_a_close_arrive),
-        OVER_BOTH(either_end_may_close_first),
-        OVER_BOTH(sleepers_are_always_woken),
-        OVER_BOTH(a_writer_without_room_is_woken),
+        OVER_EACH(frames_arrive_in_order_and_whole),
+        OVER_EACH(both_directions_are_independent),
+        OVER_EACH(nothing_travels_before_flush),
+        OVER_EACH(arm_says_no_while_a_frame_waits),
+        OVER_EACH(biggest_frame_passes_and_bigger_is_refused),
+        OVER_EACH(full_channel_says_again_and_keeps_order),
+        OVER_EACH(garbage_closes_with_a_reason),
+        OVER_EACH(frames_sent_before_a_close_arrive),
+        OVER_EACH(either_end_may_close_first),
+        OVER_EACH(sleepers_are_always_woken),
+        OVER_EACH(a_writer_without_room_is_woken),
+#ifndef CHANNEL_VERBS
         cmocka_unit_test(busy_port_is_named),
         cmocka_unit_test(wrong_addresses_are_named),
         cmocka_unit_test(refused_connection_says_so),
@@ -612,6 +643,7 @@ int main(void)
         cmocka_unit_test(names_and_ipv6_work),
         cmocka_unit_test(localhost_tries_every_address),
         cmocka_unit_test(partial_frames_wait),
+#endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
