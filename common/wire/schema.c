@@ -48,6 +48,32 @@ static const char *check_reaction(const struct table_schema *s, const struct tab
     return NULL;
 }
 
+static const char *check_sketch(const struct table_schema *s)
+{
+    if (s->value_size != 8)
+        return "value_size: a sketch's estimates are 8 bytes";
+    if (s->max_entries == 0 || s->max_entries % SKETCH_ROWS || s->max_entries > SKETCH_CELLS_MAX)
+        return "max_entries: a sketch has 4 to 1048576 cells in each hash slot, a multiple of 4";
+    if (s->timeout_ms | s->quarantine_ms | s->flags)
+        return "timeout_ms, quarantine_ms, flags: a sketch has none of them";
+    return s->reactions[0].kind | s->reactions[1].kind ? "reaction: a sketch loses no entries"
+                                                       : NULL;
+}
+
+static const char *check_durability(const struct table_schema *s)
+{
+    if (s->durability > DURABLE_NONE)
+        return "durability: unknown";
+    if (s->durability != DURABLE_NONE)
+        return NULL;
+    if (s->kind == TABLE_POOL)
+        return "durability: a pool's indexes would be given out twice without replication";
+    if (s->flags & (TABLE_PARENT_DIES | TABLE_EVENTS) || s->reactions[0].kind ||
+        s->reactions[1].kind)
+        return "durability: events and reactions need a replicated table";
+    return NULL;
+}
+
 static const char *check_flags(const struct table_schema *s)
 {
     if (s->flags > (TABLE_PARENT_DIES | TABLE_EVENTS | TABLE_ABSOLUTE))
@@ -66,6 +92,8 @@ static const char *check_sizes(const struct table_schema *s)
         return "key_size: a pool's key is its index, 4 bytes";
     if ((uint32_t)s->part_off + s->part_len > s->key_size || (s->part_len == 0 && !pool))
         return "part_off, part_len: the partition key must be a part of the key";
+    if (s->kind == TABLE_SKETCH)
+        return check_sketch(s);
     if (s->value_size > TXN_VALUE_MAX)
         return "value_size: write a number up to 256";
     if (s->kind == TABLE_COUNTERS && (s->value_size == 0 || s->value_size % 8 != 0))
@@ -81,11 +109,11 @@ const char *schema_validate(const struct table_schema *s)
 {
     if (!is_name(s->name))
         return "name: 1 to 23 letters, digits, '_', '-' or '.', padded with NULs";
-    if (s->kind < TABLE_HASH || s->kind > TABLE_COUNTERS)
+    if (s->kind < TABLE_HASH || s->kind > TABLE_SKETCH)
         return "kind: not a table kind";
-    if (s->durability > DURABLE_ASYNC)
-        return "durability: unknown";
-    const char *why = check_flags(s);
+    const char *why = check_durability(s);
+    if (!why)
+        why = check_flags(s);
     if (!why)
         why = check_sizes(s);
     for (int i = 0; !why && i < TABLE_REACTIONS; i++)

@@ -19,8 +19,24 @@ static struct table_schema session(void)
     X(name_rest, "name: ", s->name[20] = 'x')                                                       \
     X(name_blank, "name: ", s->name[2] = ' ')                                                       \
     X(kind0, "kind: ", s->kind = 0)                                                                 \
-    X(kind4, "kind: ", s->kind = 4)                                                                 \
-    X(durability, "durability: ", s->durability = 2)                                                \
+    X(kind5, "kind: ", s->kind = 5)                                                                 \
+    X(durability, "durability: unknown", s->durability = 3)                                         \
+    X(none_reacts, "durability: events", s->durability = DURABLE_NONE)                              \
+    X(none_events, "durability: events",                                                            \
+      (memset(s->reactions, 0, sizeof s->reactions), s->durability = DURABLE_NONE,                  \
+       s->flags = TABLE_EVENTS))                                                                    \
+    X(none_dies, "durability: events",                                                              \
+      (memset(s->reactions, 0, sizeof s->reactions), s->durability = DURABLE_NONE,                  \
+       s->flags = TABLE_PARENT_DIES))                                                               \
+    X(none_pool, "durability: a pool", (s->kind = TABLE_POOL, s->durability = DURABLE_NONE))        \
+    X(sketch_value, "value_size: a sketch", s->kind = TABLE_SKETCH)                                 \
+    X(sketch_cells, "max_entries: a sketch",                                                        \
+      (s->kind = TABLE_SKETCH, s->value_size = 8, s->max_entries = 6))                              \
+    X(sketch_cells_max, "max_entries: a sketch",                                                    \
+      (s->kind = TABLE_SKETCH, s->value_size = 8, s->max_entries = SKETCH_CELLS_MAX + 4))           \
+    X(sketch_time, "timeout_ms", (s->kind = TABLE_SKETCH, s->value_size = 8))                       \
+    X(sketch_reacts, "reaction: a sketch",                                                          \
+      (s->kind = TABLE_SKETCH, s->value_size = 8, s->timeout_ms = 0))                               \
     X(dies, "flags: ", s->flags = 8)                                                           \
     X(pool_events, "flags: pools", (s->kind = TABLE_POOL, s->flags = TABLE_EVENTS))                 \
     X(key0, "key_size: write", s->key_size = 0)                                                     \
@@ -69,6 +85,14 @@ static void pool_and_counters_are_valid(void **state)
     struct table_schema counters = {.name = "c", .kind = TABLE_COUNTERS, .key_size = 40,
                                     .part_len = 40, .value_size = 16, .durability = DURABLE_ASYNC};
     assert_null(schema_validate(&counters));
+    struct table_schema sketch = {.name = "s", .kind = TABLE_SKETCH, .key_size = 13,
+                                  .part_len = 13, .value_size = 8, .max_entries = 4096,
+                                  .durability = DURABLE_NONE};
+    assert_null(schema_validate(&sketch));
+    struct table_schema none = {.name = "n", .kind = TABLE_HASH, .key_size = 8, .part_len = 8,
+                                .value_size = 8, .timeout_ms = 100, .durability = DURABLE_NONE,
+                                .flags = TABLE_ABSOLUTE};
+    assert_null(schema_validate(&none));
 }
 
 static void difference_names_both(void **state)

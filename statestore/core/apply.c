@@ -7,6 +7,7 @@
  * An entry is checked and its memory reserved before its first effect is
  * applied, so it is applied as a whole or not at all.
  */
+#include <assert.h>
 #include <errno.h>
 
 #include "internal.h"
@@ -101,6 +102,10 @@ static int apply_put(struct shard *s, struct table *t, uint8_t slot, struct effe
 {
     uint8_t sum[TXN_VALUE_MAX] = {0};
     const uint8_t *value = effect_value(e);
+    if (t->schema.kind == TABLE_SKETCH) {
+        sketch_add(s, t, slot, effect_key(e), value);
+        return 0;
+    }
     uint32_t rec = find(t, slot, e, own);
     bool fresh = rec == REC_NONE;
     if (fresh && (rec = create(s, t, slot, e)) == REC_NONE)
@@ -213,9 +218,19 @@ static int keep_result(struct shard *s, uint8_t slot, uint64_t client, uint64_t 
     return err;
 }
 
+/* A primary's own affair. */
+static bool is_not_ours(const struct shard *s, const struct effect *e)
+{
+    bool of_entries = e->code == EFFECT_PUT || e->code == EFFECT_ADD || e->code == EFFECT_DEL ||
+                      e->code == EFFECT_META || e->code == EFFECT_CELLS;
+    return of_entries && is_volatile(s->table[e->table]);
+}
+
 static int apply_effect(struct shard *s, uint16_t slot, struct effect *e, bool own)
 {
     struct table *t = s->table[e->table];
+    if (!own && is_not_ours(s, e))
+        return 0;
     switch ((enum effect_code)e->code) {
     case EFFECT_PUT:
     case EFFECT_ADD: return apply_put(s, t, (uint8_t)slot, e, own);
@@ -231,12 +246,12 @@ static int apply_effect(struct shard *s, uint16_t slot, struct effect *e, bool o
     case EFFECT_EVENT:
     case EFFECT_CONSUMER:
     case EFFECT_CURSOR: apply_event(s, t, (uint8_t)slot, e, own); return 0;
+    case EFFECT_CELLS: apply_cells(s, t, (uint8_t)slot, e); return 0;
     case EFFECT_RESULT:
         return keep_result(s, (uint8_t)slot, e->version, e->deadline_ms, 0, effect_value(e),
                            e->value_len);
     case EFFECT_RELEASE: case EFFECT_INCOMING: case EFFECT_ACCEPT: case EFFECT_GONE:
     case EFFECT_OWNER: case EFFECT_LEND: case EFFECT_BORROW: case EFFECT_LOAN_DONE:
-    case EFFECT_CELLS:
     case EFFECT_CODE_END: break;
     }
     return -EINVAL;
@@ -257,6 +272,8 @@ static bool fits_table(const struct shard *s, uint16_t slot, const struct effect
     }
     if ((e->code == EFFECT_PUT || e->code == EFFECT_ADD) && e->value_len != t->schema.value_size)
         return false;
+    if (t->schema.kind == TABLE_SKETCH)
+        return e->code == EFFECT_ADD;
     if (!e->parent_key_len)
         return true;
     const struct table *pt = s->table[e->parent_table];
@@ -272,6 +289,13 @@ static bool fits_event(const struct shard *s, uint16_t slot, const struct effect
            (e->key_len == t->schema.key_size && e->value_len == t->schema.value_size);
 }
 
+static bool fits_cells(const struct shard *s, uint16_t slot, const struct effect *e)
+{
+    const struct table *t = s->table[e->table];
+    return t && slot < LETHE_SLOTS && t->schema.kind == TABLE_SKETCH && e->value_len % 8 == 0 &&
+           (uint64_t)e->children + e->value_len / 8 <= t->schema.max_entries;
+}
+
 static bool fits(const struct shard *s, uint16_t slot, const struct effect *e)
 {
     switch ((enum effect_code)e->code) {
@@ -283,6 +307,7 @@ static bool fits(const struct shard *s, uint16_t slot, const struct effect *e)
     case EFFECT_EVENT:
     case EFFECT_CONSUMER:
     case EFFECT_CURSOR: return fits_event(s, slot, e);
+    case EFFECT_CELLS: return fits_cells(s, slot, e);
     case EFFECT_RESULT: return slot < LETHE_SLOTS && e->value_len >= sizeof(struct txn_result_head);
     case EFFECT_SLOT: return slot < LETHE_SLOTS;
     case EFFECT_TABLE:
@@ -300,9 +325,11 @@ static int prepare(struct shard *s, uint16_t slot, const struct effect *e, uint3
     for (; (const uint8_t *)e < end; e = effect_next(e)) {
         if (!fits(s, slot, e))
             return -EINVAL;
+        if (is_not_ours(s, e))
+            continue;
         bool pooled = (e->code == EFFECT_REST || e->code == EFFECT_DEL) &&
                       s->table[e->table]->schema.kind == TABLE_POOL;
-        if (e->code == EFFECT_PUT || e->code == EFFECT_ADD || (pooled && !more[e->table]))
+        if (e->code == EFFECT_PUT || e->code == EFFECT_ADD || e->code == EFFECT_CELLS || (pooled && !more[e->table]))
             more[e->table]++;
         bool event = e->code == EFFECT_EVENT;
         events[e->table] += event;
@@ -364,6 +391,20 @@ int apply_entry(struct shard *s, const struct entry *e, unsigned what)
     if (c)
         client_acked(s, c, e->ack);
     return 0;
+}
+
+void apply_volatile(struct shard *s, const struct entry *e)
+{
+    struct effect *f = entry_first(e);
+    for (uint32_t i = 0; i < e->effects; i++, f = effect_next(f)) {
+        struct table *t = s->table[f->table];
+        int err = apply_effect(s, e->slot, f, true);
+        assert(!err);
+        (void)err;
+        bool writes = f->code == EFFECT_PUT || f->code == EFFECT_ADD;
+        if (writes && t->schema.kind != TABLE_SKETCH)
+            record_at(t, (uint8_t)e->slot, f->rec)->state = RECORD_COMMITTED;
+    }
 }
 
 int apply_snapshot(struct shard *s, uint16_t slot, const void *effects, uint32_t bytes)

@@ -7,7 +7,8 @@
  *
  *   records (key, value, version, replicated deadline, time-out, children,
  *   parent), resting pool indexes, slot sequences, clients' watermarks, kept
- *   results, tables, the counter of client ids, event logs
+ *   results, tables, the counter of client ids, event logs,
+ *   cells of sketches
  */
 #include "internal.h"
 
@@ -15,6 +16,8 @@ uint64_t record_digest(const struct table *t, uint8_t slot, uint32_t rec)
 {
     const struct record *r = record_at(t, slot, rec);
     const struct meta *m = meta_at(t, slot, rec);
+    if (is_volatile(t))
+        return 0;
     uint64_t h = mix64((uint64_t)record_crc(t, r) << 16 | (uint64_t)slot << 8 | (t->id + 1u));
     h = mix64(h ^ r->version);
     h = mix64(h ^ m->replicated_ms);
@@ -63,6 +66,10 @@ static uint64_t pool_digest(const struct table *t, uint8_t slot)
 static uint64_t part_digest(const struct table *t, uint8_t slot)
 {
     uint64_t sum = pool_digest(t, slot) + events_digest(t, slot);
+    if (is_volatile(t))
+        return 0;
+    if (t->schema.kind == TABLE_SKETCH)
+        return sketch_digest(t, slot);
     for (uint32_t rec = 0; rec < t->part[slot].high; rec++) {
         const struct record *r = record_at(t, slot, rec);
         if (r->state == RECORD_FREE)

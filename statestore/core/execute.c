@@ -24,12 +24,12 @@ struct found {
 enum { OP_NEXT = 0, OP_FAILED = -1, OP_STOP = -2 };
 
 static const uint8_t kinds_of_op[TXN_CODE_END] = {
-    [TXN_GET] = 1 << TABLE_HASH | 1 << TABLE_POOL | 1 << TABLE_COUNTERS,
+    [TXN_GET] = 1 << TABLE_HASH | 1 << TABLE_POOL | 1 << TABLE_COUNTERS | 1 << TABLE_SKETCH,
     [TXN_CHECK] = 1 << TABLE_HASH | 1 << TABLE_POOL,
     [TXN_INSERT] = 1 << TABLE_HASH,
     [TXN_CAS] = 1 << TABLE_HASH | 1 << TABLE_POOL,
     [TXN_DELETE] = 1 << TABLE_HASH,
-    [TXN_ADD] = 1 << TABLE_COUNTERS,
+    [TXN_ADD] = 1 << TABLE_COUNTERS | 1 << TABLE_SKETCH,
     [TXN_ADD_LIMIT] = 1 << TABLE_COUNTERS,
     [TXN_ALLOC] = 1 << TABLE_POOL,
     [TXN_FREE] = 1 << TABLE_POOL,
@@ -214,6 +214,8 @@ static int adopt(struct shard *s, int i, const struct txn_op *op, struct found *
     if (!pt || pt->schema.kind != TABLE_HASH || op->parent_key_len != pt->schema.key_size ||
         !key_in_slot(s, pt, key))
         return fail(s, TXN_BAD_REQUEST);
+    if (is_volatile(pt) != is_volatile(child->t))
+        return fail(s, TXN_BAD_REQUEST);
     look_up(s, pt, key, &p);
     if (!p.exists)
         return fail_with_entry(s, i, TXN_CONFLICT, child);
@@ -325,12 +327,38 @@ static int op_add(struct shard *s, int i, const struct txn_op *op, struct found 
     return OP_NEXT;
 }
 
+/* GET and ADD; an entry of a sketch is always there, and has no version. */
+static int op_sketch(struct shard *s, int i, const struct txn_op *op, struct found *f)
+{
+    uint8_t slot = s->x.slot;
+    int64_t estimate;
+    f->key = txn_key(op);
+    f->w = plan_find(s, f->t->id, f->key);
+    if (!f->w && op->code == TXN_ADD) {
+        if (!(f->w = plan_load(s, f->t, f->key, 0, REC_NONE)))
+            return fail(s, TXN_NO_MEMORY);
+        estimate = sketch_estimate(f->t, slot, f->key);
+        memcpy(f->w->value, &estimate, sizeof estimate);
+    }
+    if (op->code == TXN_ADD)
+        plan_add(s, f->w, txn_value(op));
+    estimate = sketch_estimate(f->t, slot, f->key);
+    memcpy(result_add(s, i, op->code == TXN_ADD ? RES_DONE : RES_HIT, sizeof estimate,
+                      (struct txn_result){0}),
+           f->w ? f->w->value : (const uint8_t *)&estimate, sizeof estimate);
+    return op->code == TXN_GET && op->flags & TXN_SKIP_IF_PRESENT ? op->skip : OP_NEXT;
+}
+
 static int op_alloc(struct shard *s, int i, const struct txn_op *op, struct found *f)
 {
     struct exec *x = &s->x;
     uint32_t dense, index, timeout = op->timeout_ms ? op->timeout_ms : f->t->schema.timeout_ms;
-    if (!pool_open(f->t, x->slot))
-        return fail(s, TXN_NO_MEMORY);
+    if (!f->t->part[x->slot].pool) {
+        uint64_t cost[TABLES_MAX] = {0};
+        cost[f->t->id] = part_reserve_cost(f->t, x->slot, 1);
+        if (!limits_allow(s, cost) || !pool_open(f->t, x->slot))
+            return fail(s, TXN_NO_MEMORY);
+    }
     struct pool_part *p = f->t->part[x->slot].pool;
     if (!p->reserved)
         pool_mature(p, s->time_ms);
@@ -455,6 +483,8 @@ static int run_op(struct shard *s, int i, const struct txn_op *op)
     if (op_has_key(op->code)) {
         if (!key_in_slot(s, f.t, txn_key(op)))
             return fail(s, TXN_BAD_REQUEST);
+        if (f.t->schema.kind == TABLE_SKETCH)
+            return op_sketch(s, i, op, &f);
         look_up(s, f.t, txn_key(op), &f);
     }
     switch ((enum txn_code)op->code) {

@@ -16,13 +16,13 @@ static inline uint64_t fold(uint64_t a, uint64_t b)
     return (uint64_t)p ^ (uint64_t)(p >> 64);
 }
 
-uint64_t table_hash(const struct table *t, const void *key, uint32_t len)
+static inline uint64_t hash_of(uint64_t seed, const void *key, uint32_t len)
 {
     const uint8_t *k = key;
-    uint64_t h = t->seed ^ (len * 0x9e3779b97f4a7c15ull), w;
+    uint64_t h = seed ^ (len * 0x9e3779b97f4a7c15ull), w;
     for (; len >= 8; k += 8, len -= 8) {
         memcpy(&w, k, 8);
-        h = fold(h ^ w, 0xa0761d6478bd642full ^ t->seed >> 7);
+        h = fold(h ^ w, 0xa0761d6478bd642full ^ seed >> 7);
     }
     if (len) {
         w = 0;
@@ -30,6 +30,16 @@ uint64_t table_hash(const struct table *t, const void *key, uint32_t len)
         h = fold(h ^ w, 0xe7037ed1a0b428dbull);
     }
     return fold(h, 0x8ebc6af09c88c6e3ull);
+}
+
+uint64_t hash_bytes(uint64_t seed, const void *key, uint32_t len)
+{
+    return hash_of(seed, key, len);
+}
+
+uint64_t table_hash(const struct table *t, const void *key, uint32_t len)
+{
+    return hash_of(t->seed, key, len);
 }
 
 static inline uint16_t print_of(uint64_t hash)

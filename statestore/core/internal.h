@@ -18,6 +18,8 @@
  *   join.c      primary's side of a join
  *   event.c     event logs: events, cursors, consumers as state
  *   consumer.c  primary's side of them: who is given which, pushing
+ *   sketch.c    count-min sketches
+ *   limit.c     memory limits of tables and tenants
  *   digest.c    the slow digest, shard_each
  *
  * Everything runs on the shard's thread, inside shard_step.
@@ -257,10 +259,13 @@ struct joining {
     uint16_t partial;         /* slots of which some parts came */
 };
 
+struct limit { uint64_t refused, noted_ms; };
+
 /* --- the shard ------------------------------------------------------------------------------ */
 
 struct slot {
     uint64_t seq;
+    uint64_t volatile_seq;    /* newest version given to a write that was not logged */
     uint64_t last_position;   /* what a reply about this slot waits for */
     struct kept *results;     /* replicated ones */
 };
@@ -283,6 +288,7 @@ struct shard {
     uint64_t base_position;   /* last position of the shard's own entries */
     uint64_t version_floor;   /* promoted: versions begin above what async txns may have lost */
     uint64_t memory_bytes;
+    struct limit *limits;     /* of config.limits; the last one: of the shard as a whole */
 
     struct client *client;    /* open addressing by id */
     uint32_t client_room, clients;
@@ -399,6 +405,10 @@ enum {
 /* 0, -ENOMEM, or -EINVAL (refers to something unknown). After an error a
  * backup's state is of no use any more. */
 int apply_entry(struct shard *s, const struct entry *e, unsigned what);
+/* The effects of `e`, all on tables of DURABLE_NONE, here and now. */
+void apply_volatile(struct shard *s, const struct entry *e);
+/* Such tables are empty at a new primary. */
+void volatile_discard(struct shard *s);
 int apply_snapshot(struct shard *s, uint16_t slot, const void *effects, uint32_t bytes);
 void record_digest_update(struct shard *s, struct table *t, uint8_t slot, uint32_t rec);
 /* Of all tables' entries in one slot, from scratch. */
@@ -472,6 +482,16 @@ void kept_put(struct shard *s, struct kept *k);
 /* Keeps it for retries; false: out of memory. */
 bool client_keep(struct shard *s, struct client *c, struct kept *k, bool replicated);
 
+/* limit.c */
+int limits_open(struct shard *s);
+/* A bit per limit that a table of this name is held to. */
+uint64_t limits_of(const struct shard *s, const char *name);
+/* Whether each table may take so many bytes more; counts and notes if not. */
+bool limits_allow(struct shard *s, const uint64_t *cost /* [TABLES_MAX] */);
+/* Whether the table may be made; if not, why, as a sentence. */
+bool limits_allow_table(struct shard *s, const struct table_schema *schema, char *text,
+                        uint32_t room);
+
 /* request.c: what clients ask for */
 void on_batch(struct shard *s, uint32_t conn, const struct msg_batch *m);
 void on_client_open(struct shard *s, struct conn *c, const struct msg_client_open *m);
@@ -488,6 +508,11 @@ void timers_promote(struct shard *s);
 
 /* event.c: EFFECT_EVENT, EFFECT_CONSUMER, EFFECT_CURSOR */
 void apply_event(struct shard *s, struct table *t, uint8_t slot, const struct effect *e, bool own);
+
+/* sketch.c: EFFECT_ADD to a sketch, EFFECT_CELLS */
+void sketch_add(struct shard *s, struct table *t, uint8_t slot, const void *key,
+                const void *delta);
+void apply_cells(struct shard *s, struct table *t, uint8_t slot, const struct effect *e);
 
 /* consumer.c */
 void on_consume(struct shard *s, struct conn *conn, const struct msg_consume *m);

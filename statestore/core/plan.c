@@ -17,7 +17,8 @@
 
 uint64_t slot_next_version(const struct shard *s, uint8_t slot)
 {
-    uint64_t next = s->slot[slot].seq + 1;
+    const struct slot *at = &s->slot[slot];
+    uint64_t next = (at->seq > at->volatile_seq ? at->seq : at->volatile_seq) + 1;
     return next < s->version_floor ? s->version_floor : next;
 }
 
@@ -358,7 +359,7 @@ static uint8_t *write_work(struct shard *s, const struct work *w, enum pass pass
                             .deadline_ms = s->time_ms};
         value = w->value;
     } else {
-        bool counters = t->kind == TABLE_COUNTERS;
+        bool counters = t->kind == TABLE_COUNTERS || t->kind == TABLE_SKETCH;
         e.code = counters ? EFFECT_ADD : EFFECT_PUT;
         value = counters ? w->delta : w->value;
         e.value_len = (uint16_t)t->value_size;
@@ -385,28 +386,40 @@ static uint8_t *write_effects(struct shard *s, struct entry *e)
     return at;
 }
 
+/* May the tables grow by that? An expiry may: it makes room. */
+static bool may_grow(struct shard *s, const uint8_t *more)
+{
+    uint64_t cost[TABLES_MAX] = {0};
+    if (s->x.expiry)
+        return true;
+    for (uint32_t i = 0; i < s->tables; i++)
+        cost[i] = more[i] ? part_reserve_cost(s->table[i], s->x.slot, more[i]) : 0;
+    return limits_allow(s, cost);
+}
+
 /* Insertions must not fail once the entry is written. */
 static bool reserve(struct shard *s)
 {
-    uint32_t more[TABLES_MAX] = {0}, events[TABLES_MAX] = {0};
+    uint8_t more[TABLES_MAX] = {0}, events[TABLES_MAX] = {0}; /* WORK_MAX at most */
     uint64_t cost = 0;
     for (int i = 0; i < s->x.nwork; i++) {
         const struct work *w = &s->x.work[i];
         bool inserts = w->exists && w->written && (!w->existed || w->replaced);
-        more[w->table] += inserts;
-        events[w->table] += w->event;
+        more[w->table] = (uint8_t)(more[w->table] + inserts);
+        events[w->table] = (uint8_t)(events[w->table] + w->event);
         s->x.sync |= is_logged(w) && s->table[w->table]->schema.durability == DURABLE_SYNC;
     }
     for (uint32_t i = 0; i < s->tables; i++) {
         const struct table *t = s->table[i];
         if (!more[i])
             continue;
-        if (t->schema.kind != TABLE_POOL && t->schema.max_entries &&
+        bool bounded = t->schema.kind == TABLE_HASH || t->schema.kind == TABLE_COUNTERS;
+        if (bounded && t->schema.max_entries &&
             t->entries + t->pending + more[i] > t->schema.max_entries)
             return false;
         cost += part_reserve_cost(t, s->x.slot, more[i]);
     }
-    if (cost && s->config.memory_bytes && s->memory_bytes + cost > s->config.memory_bytes)
+    if (cost && !may_grow(s, more))
         return false;
     for (uint32_t i = 0; i < s->tables; i++)
         if ((more[i] && !part_reserve(s->table[i], s->x.slot, more[i])) ||
@@ -439,22 +452,42 @@ static void log_plan(struct shard *s, struct entry *e, const struct client *clie
     apply_entry(s, e, APPLY_OWN | APPLY_SLOT | APPLY_CLIENT);
 }
 
+/* All that changes is in tables of DURABLE_NONE: no entry, no other replica. Its
+ * version comes from the slot's sequence all the same, and the next entry's is
+ * above it; what a promoted primary gives out is above all of this epoch's. */
+static void apply_unlogged(struct shard *s)
+{
+    struct entry *e = (struct entry *)s->scratch;
+    *e = (struct entry){.slot = s->x.slot};
+    write_effects(s, e);
+    apply_volatile(s, e);
+    s->slot[s->x.slot].volatile_seq = s->x.version;
+}
+
 enum txn_status plan_commit(struct shard *s, const struct client *client, uint64_t seq,
                             const void *result, uint32_t result_bytes)
 {
     uint32_t room = sizeof(struct entry) + result_bytes, effects = 0;
-    for (int i = 0; i < s->x.nwork; i++)
-        effects += work_bytes(s, &s->x.work[i]);
+    bool logged = false;
+    for (int i = 0; i < s->x.nwork; i++) {
+        uint32_t bytes = work_bytes(s, &s->x.work[i]);
+        effects += bytes;
+        logged |= bytes && !is_volatile(s->table[s->x.work[i].table]);
+    }
     if (!effects) {
         apply_touches(s);
         return TXN_OK;
     }
     if (room + effects > LOG_ENTRY_MAX || !reserve(s))
         return TXN_NO_MEMORY;
-    struct entry *e = log_next(s, room + effects);
-    if (!e)
+    struct entry *e = logged ? log_next(s, room + effects) : NULL;
+    if (logged && !e)
         return TXN_BUSY;
     apply_touches(s);
+    if (!logged) {
+        apply_unlogged(s);
+        return TXN_OK;
+    }
     plan_abandon(s); /* what was promised is taken now, by its number */
     log_plan(s, e, client, seq, result, result_bytes);
     commit_update(s);

@@ -278,7 +278,8 @@ static const char *reactions_wrong(const struct shard *s, const struct table_sch
     return NULL;
 }
 
-static int open_table(struct shard *s, const struct table_schema *schema, const char **why)
+static int open_table(struct shard *s, const struct table_schema *schema, const char **why,
+                      char *text, uint32_t room)
 {
     struct effect e = {.code = EFFECT_TABLE, .table = (uint8_t)s->tables,
                        .value_len = sizeof *schema};
@@ -287,9 +288,8 @@ static int open_table(struct shard *s, const struct table_schema *schema, const 
     *why = "this shard has as many tables as it can have";
     if (s->tables == TABLES_MAX)
         return -ENOSPC;
-    *why = "the memory limit of the shard is reached";
-    if (s->config.memory_bytes &&
-        s->memory_bytes + sizeof(struct table) > s->config.memory_bytes)
+    *why = text;
+    if (!limits_allow_table(s, schema, text, room))
         return -ENOMEM;
     *why = "the log is full; try again";
     uint32_t id = s->tables;
@@ -313,7 +313,7 @@ void on_table_open(struct shard *s, struct conn *c, const struct msg_table_open 
         if (client)
             client_renew(s, client);
         t = table_by_name(s, m->schema.name);
-        if (!t && !(err = open_table(s, &m->schema, &why)))
+        if (!t && !(err = open_table(s, &m->schema, &why, differs, sizeof differs)))
             t = table_by_name(s, m->schema.name);
         else if (t && schema_compare(&t->schema, &m->schema, differs, sizeof differs))
             t = NULL, err = -EEXIST;

@@ -55,7 +55,7 @@ struct shard *shard_create(const struct shard_config *config)
     s->frame = aligned_alloc(64, MSG_BYTES_MAX);
     s->scratch = aligned_alloc(64, MSG_BYTES_MAX);
     int err = log_open(&s->log, log_bytes < LOG_BYTES_MIN ? LOG_BYTES_MIN : log_bytes);
-    if (err || !s->frame || !s->scratch) {
+    if (limits_open(s) || err || !s->frame || !s->scratch) {
         shard_destroy(s);
         return NULL;
     }
@@ -102,6 +102,7 @@ void shard_destroy(struct shard *s)
     log_close(&s->log);
     free(s->frame);
     free(s->scratch);
+    free(s->limits);
     free(s);
 }
 

@@ -74,6 +74,11 @@ struct shard_limit {
     uint64_t bytes;
 };
 
+enum { SHARD_LIMITS_MAX = 63 };
+/* How limit `i` stands; i == nlimits: memory_bytes of the shard as a whole. */
+struct shard_limit_status { uint64_t bytes, used, refused; };
+void shard_limit_get(const struct shard *s, uint32_t i, struct shard_limit_status *out);
+
 struct shard_view {
     uint64_t epoch;
     uint32_t nmembers;
@@ -197,12 +202,11 @@ uint64_t shard_digest_slow(const struct shard *s);
     X(BUG_QUARANTINE_SKIPPED, "pool index given out during quarantine")
 #define SHARD_BUGS_VIEWS(X)
 #define SHARD_BUGS_MOVES(X)
-#define SHARD_BUGS_TABLES(X)
+#define SHARD_BUGS_TABLES(X) X(BUG_TXN_HALF_APPLIED, "txn half applied")
 /* Those that the simulator's workload does not meet yet. */
 #define SHARD_BUGS_TABLES_NEXT(X)                                                                 \
     X(BUG_EVENT_LOST, "event lost in fail-over")                                                  \
     X(BUG_TWO_CONSUMERS, "two consumers on one cursor")                                           \
-    X(BUG_TXN_HALF_APPLIED, "txn half applied")                                                   \
     X(BUG_EXPIRED_CLIENT, "expired client id executed")
 #define SHARD_BUGS(X) SHARD_BUGS_FIRST(X) SHARD_BUGS_VIEWS(X) SHARD_BUGS_MOVES(X) SHARD_BUGS_TABLES(X)
 enum shard_bug {

@@ -100,6 +100,24 @@ static bool put_events(struct bytes *b, const struct table *t, uint8_t slot)
     return ok;
 }
 
+/* Runs of cells, without those that are nothing but zero. */
+static bool put_cells(struct bytes *b, const struct table *t, uint8_t slot)
+{
+    enum { RUN = 128 };
+    static const uint64_t zeros[RUN];
+    const uint64_t *cells = t->schema.kind == TABLE_SKETCH ? t->part[slot].cells : NULL;
+    uint32_t room = cells ? t->schema.max_entries : 0;
+    for (uint32_t from = 0; from < room; from += RUN) {
+        uint32_t n = room - from < RUN ? room - from : RUN;
+        struct effect e = {.code = EFFECT_CELLS, .table = t->id, .children = from,
+                           .value_len = (uint16_t)(8 * n)};
+        if (memcmp(cells + from, zeros, e.value_len) &&
+            !put(b, &e, NULL, NULL, cells + from))
+            return false;
+    }
+    return true;
+}
+
 static bool put_results(struct bytes *b, const struct kept *k)
 {
     for (; k; k = k->slot_next) {
@@ -136,8 +154,9 @@ bool snapshot_slot(const struct shard *s, uint16_t slot, struct bytes *b)
     bool ok = put(b, &seq, NULL, NULL, NULL);
     for (int children = 0; children < 2; children++)
         for (uint32_t i = 0; i < s->tables && ok; i++)
-            ok = (children || (put_rests(b, s->table[i], (uint8_t)slot) &&
-                               put_events(b, s->table[i], (uint8_t)slot))) &&
-                 put_records(s, b, s->table[i], (uint8_t)slot, children);
+            ok = is_volatile(s->table[i]) || ((children || (put_rests(b, s->table[i], (uint8_t)slot) &&
+                               put_events(b, s->table[i], (uint8_t)slot) &&
+                               put_cells(b, s->table[i], (uint8_t)slot))) &&
+                 put_records(s, b, s->table[i], (uint8_t)slot, children));
     return ok && put_results(b, s->slot[slot].results);
 }

@@ -27,6 +27,7 @@ struct table *table_create(const struct table_schema *schema, uint8_t id, uint64
     t->record_lines = lines_for(schema->key_size + schema->value_size + 4);
     memset(t->reaction_table, -1, sizeof t->reaction_table);
     t->seed = seed;
+    t->sketch_seed = hash_bytes(0x5e7c4ull, schema->name, TABLE_NAME_MAX);
     t->memory_bytes = memory_bytes;
     table_account(t, sizeof *t);
     for (int s = 0; s < LETHE_SLOTS; s++)
@@ -51,6 +52,8 @@ void part_clear(struct table *t, uint8_t slot)
     pool_close(t, slot);
     if (t->schema.flags & TABLE_EVENTS)
         events_close(t, slot);
+    if (t->schema.kind == TABLE_SKETCH)
+        sketch_close(t, slot);
     t->entries -= p->entries;
     memset(p, 0, sizeof *p);
     p->free_head = REC_NONE;
@@ -93,6 +96,8 @@ static bool add_chunk(struct table *t, struct part *p)
 bool part_reserve(struct table *t, uint8_t slot, uint32_t more)
 {
     struct part *p = &t->part[slot];
+    if (t->schema.kind == TABLE_SKETCH)
+        return sketch_reserve(t, slot);
     while (records_left(p) < more)
         if (!add_chunk(t, p))
             return false;
@@ -105,6 +110,8 @@ uint64_t part_reserve_cost(const struct table *t, uint8_t slot, uint32_t more)
 {
     const struct part *p = &t->part[slot];
     uint64_t cost = 0, left = records_left(p), room = p->room;
+    if (t->schema.kind == TABLE_SKETCH)
+        return sketch_reserve_cost(t, slot);
     while (left < more) {
         uint32_t in_chunk, c = chunk_of((uint32_t)room, &in_chunk);
         cost += chunk_bytes(t, c);

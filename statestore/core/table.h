@@ -130,7 +130,10 @@ struct part {
     uint32_t room;            /* record numbers that have memory */
     uint32_t free_head, free_count;
     uint32_t entries;
-    struct event_log *events; /* TABLE_EVENTS; made at first use */
+    union {                   /* made at first use */
+        struct event_log *events; /* TABLE_EVENTS */
+        uint64_t *cells;      /* TABLE_SKETCH: its rows, one behind the other */
+    };
     struct chunk chunk[CHUNKS_MAX] __attribute__((aligned(64)));
 };
 
@@ -140,11 +143,13 @@ struct table {
     uint8_t record_lines;
     int8_t reaction_table[TABLE_REACTIONS]; /* -1: not open (yet) */
     uint64_t seed;
+    uint64_t sketch_seed;     /* the same at every replica */
     uint64_t position;        /* log position of its opening */
     uint64_t entries;
     uint64_t pending;         /* events; they count against max_entries */
     uint64_t pending_slots[LETHE_SLOTS / 64];
     uint64_t bytes;           /* of memory */
+    uint64_t limits;          /* a bit per limit it is held to (limit.c) */
     uint64_t *memory_bytes;   /* the shard's account of it */
     struct part part[LETHE_SLOTS];
 };
@@ -167,6 +172,10 @@ bool part_reserve(struct table *t, uint8_t slot, uint32_t more);
 /* What part_reserve would allocate now, in bytes. */
 uint64_t part_reserve_cost(const struct table *t, uint8_t slot, uint32_t more);
 
+static inline bool is_volatile(const struct table *t)
+{
+    return t->schema.durability == DURABLE_NONE;
+}
 static inline void table_account(struct table *t, int64_t bytes)
 {
     t->bytes += (uint64_t)bytes;
@@ -174,6 +183,7 @@ static inline void table_account(struct table *t, int64_t bytes)
 }
 
 /* A seeded hash of a key (a folded-multiply chain). */
+uint64_t hash_bytes(uint64_t seed, const void *key, uint32_t len);
 uint64_t table_hash(const struct table *t, const void *key, uint32_t len);
 /* The record of a key, or REC_NONE. Not for pools. */
 uint32_t part_find(const struct table *t, uint8_t slot, const void *key, uint64_t hash);
@@ -281,5 +291,13 @@ static inline struct event_log *event_log_of(const struct table *t, uint8_t slot
     return t->schema.flags & TABLE_EVENTS ? t->part[slot].events : NULL;
 }
 uint64_t events_digest(const struct table *t, uint8_t slot);
+
+/* --- sketch.c ---------------------------------------------------------------- */
+
+bool sketch_reserve(struct table *t, uint8_t slot);
+uint64_t sketch_reserve_cost(const struct table *t, uint8_t slot);
+void sketch_close(struct table *t, uint8_t slot);
+int64_t sketch_estimate(const struct table *t, uint8_t slot, const void *key);
+uint64_t sketch_digest(const struct table *t, uint8_t slot);
 
 #endif

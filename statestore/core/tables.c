@@ -29,6 +29,13 @@ static void resolve_reactions(struct shard *s)
         }
 }
 
+void volatile_discard(struct shard *s)
+{
+    for (uint32_t i = 0; i < s->tables; i++)
+        for (int slot = 0; is_volatile(s->table[i]) && slot < LETHE_SLOTS; slot++)
+            part_clear(s->table[i], (uint8_t)slot);
+}
+
 int table_add(struct shard *s, uint8_t id, const struct table_schema *schema)
 {
     if (id < s->tables)
@@ -38,6 +45,7 @@ int table_add(struct shard *s, uint8_t id, const struct table_schema *schema)
     struct table *t = table_create(schema, id, mix64(s->config.seed + id + 1), &s->memory_bytes);
     if (!t)
         return -ENOMEM;
+    t->limits = limits_of(s, schema->name);
     s->table[s->tables++] = t;
     s->digest += table_digest(t);
     resolve_reactions(s);

@@ -79,6 +79,7 @@ static void become_primary(struct shard *s)
     s->leases_checked_ms = s->time_ms;
     s->joining.running = false;
     clients_renew_all(s);
+    volatile_discard(s);
     timers_promote(s);
     consumers_promote(s);
     s->collecting = s->view.nmembers > 1;
