@@ -53,7 +53,14 @@ static void take_index(struct table *t, uint8_t slot, const uint8_t *key, uint32
     pool_take(t->part[slot].pool, pool_dense(index), rec);
 }
 
-/* REC_NONE: its parent is not here. */
+static bool index_is_free(const struct table *t, uint8_t slot, const uint8_t *key)
+{
+    uint32_t index;
+    memcpy(&index, key, sizeof index);
+    return t->part[slot].pool->pos[pool_dense(index)] != REC_NONE;
+}
+
+/* REC_NONE: its parent is not here, or its index is not free here. */
 static uint32_t create(struct shard *s, struct table *t, uint8_t slot, const struct effect *e)
 {
     const uint8_t *key = effect_key(e), *parent_key = effect_parent_key(e);
@@ -64,6 +71,8 @@ static uint32_t create(struct shard *s, struct table *t, uint8_t slot, const str
         if (parent == REC_NONE)
             return REC_NONE;
     }
+    if (t->schema.kind == TABLE_POOL && !index_is_free(t, slot, key))
+        return REC_NONE;
     uint32_t rec = part_insert(t, slot, key, hash);
     if (t->schema.kind == TABLE_POOL)
         take_index(t, slot, key, rec);
