@@ -16,7 +16,8 @@ packages=(
   libhiredis-dev                        # Redis Cluster as a state store
   libuv1-dev                            # control threads
   libcyaml-dev libyaml-dev              # site.yaml
-  libjansson-dev                        # JSON of control sockets
+  libjansson-dev                        # JSON of control sockets and of etcd
+  libcurl4-openssl-dev etcd-server      # etcd, which keeps the views, and how to ask it
   libsodium-dev                         # keyed probes, authentication
   # testing, with the real peers
   libcmocka-dev redis-server

@@ -21,6 +21,8 @@
 
 enum {
     SHARDS_MAX = 16,
+    COPIES_MAX = 3,
+    MEMORY_MB_MAX = 1 << 20,
     RUN_DIR_MAX = 64,          /* with "/<instance>.sock" behind it, a socket's path has 107 */
     INSTANCE_MAX = 31,
     SHORT_TIMEOUT_MS = 100,
@@ -32,9 +34,11 @@ static const struct number {
     size_t at;
     unsigned least, most, absent;
 } numbers[] = {
-    {"failure_timeout_ms", offsetof(struct site, failure_timeout_ms), 50, 10000, 500},
+    {"failure_timeout_ms", offsetof(struct site, failure_timeout_ms), 20, 10000, 500},
     {"store.shards", offsetof(struct site, store.shards), 1, SHARDS_MAX, 2},
-    {"store.memory_mb", offsetof(struct site, store.memory_mb), 0, 1 << 20, 0},
+    {"store.copies", offsetof(struct site, store.copies), 1, COPIES_MAX, 2},
+    {"store.min_copies", offsetof(struct site, store.min_copies), 1, COPIES_MAX, 1},
+    {"store.memory_mb", offsetof(struct site, store.memory_mb), 0, MEMORY_MB_MAX, 0},
     {"store.client_lease_ms", offsetof(struct site, store.client_lease_ms), 0, 86400000, 0},
     {"steering.workers_max", offsetof(struct site, steering.workers_max), 1, 64, 16},
     {"steering.maglev_size", offsetof(struct site, steering.maglev_size), 251, 1048573, 65537},
@@ -129,6 +133,21 @@ static bool is_table_pattern(const char *p)
     return n > 0 && n < TABLE_NAME_MAX && (plain == n || plain == n - 1);
 }
 
+static int check_tables(const char *key, char **tables, unsigned n, const struct complaint *c)
+{
+    for (unsigned i = 0; i < n; i++)
+        if (!is_table_pattern(tables[i]))
+            return complain(c, key, "'%s' names no tables; write a name of up to %d characters, or "
+                            "the beginning of one and a '*'", tables[i], TABLE_NAME_MAX - 1);
+    return 0;
+}
+
+static int check_memory(const char *key, unsigned memory_mb, const struct complaint *c)
+{
+    return memory_mb <= MEMORY_MB_MAX ? 0 : complain(c, key, "%u is too many; write a number from 0 "
+                                                     "to %d", memory_mb, MEMORY_MB_MAX);
+}
+
 static int check_tenant(const struct site_store *st, unsigned i, const struct complaint *c)
 {
     const struct site_tenant *t = &st->tenants[i];
@@ -144,11 +163,9 @@ static int check_tenant(const struct site_store *st, unsigned i, const struct co
     if (t->tables_count == 0)
         return complain(c, key, "no table, so %s could open none; write a list such as "
                         "[\"nat.*\"]", t->name);
-    for (unsigned j = 0; j < t->tables_count; j++)
-        if (!is_table_pattern(t->tables[j]))
-            return complain(c, key, "'%s' names no tables; write a name of up to %d characters, or "
-                            "the beginning of one and a '*'", t->tables[j], TABLE_NAME_MAX - 1);
-    return 0;
+    int bad = check_tables(key, t->tables, t->tables_count, c);
+    snprintf(key, sizeof key, "store.tenants[%u].memory_mb", i);
+    return bad ? bad : check_memory(key, t->memory_mb, c);
 }
 
 /* With secrets nobody connects without one, so whoever has to connect needs one. */
@@ -178,9 +195,69 @@ static int check_secrets(const struct site *s, const struct complaint *c)
     return 0;
 }
 
+static int check_limits(const struct site_store *st, const struct complaint *c)
+{
+    char key[64];
+    for (unsigned i = 0; i < st->limits_count; i++) {
+        const struct site_limit *l = &st->limits[i];
+        snprintf(key, sizeof key, "store.limits[%u].tables", i);
+        if (l->tables_count == 0)
+            return complain(c, key, "no table; write a list such as [\"nat.*\"]");
+        int bad = check_tables(key, l->tables, l->tables_count, c);
+        snprintf(key, sizeof key, "store.limits[%u].memory_mb", i);
+        if (!bad && l->memory_mb == 0)
+            bad = complain(c, key, "no limit; write the MiB that these tables may have in a shard");
+        if (!bad)
+            bad = check_memory(key, l->memory_mb, c);
+        if (bad)
+            return bad;
+    }
+    return 0;
+}
+
+/* [http[s]://]host:port */
+static int check_endpoint(const struct site_store *st, unsigned i, const struct complaint *c)
+{
+    char host[ADDRESS_HOST_MAX], why[400], key[64];
+    const char *at = st->etcd[i], *scheme = strstr(at, "://");
+    uint16_t port;
+    snprintf(key, sizeof key, "store.etcd[%u]", i);
+    if (scheme && strncmp(at, "http://", 7) && strncmp(at, "https://", 8))
+        return complain(c, key, "'%s' is no end point; write one such as http://127.0.0.1:2379", at);
+    if (address_split(scheme ? scheme + 3 : at, host, &port, why, sizeof why))
+        return complain(c, key, "%s", why);
+    return port ? 0 : complain(c, key, "'%s' has no port; etcd's is 2379", at);
+}
+
+/* Who keeps the views, and how many copies there are to be. */
+static int check_views(struct site_store *st, const struct complaint *c)
+{
+    int bad = 0;
+    for (unsigned i = 0; !bad && i < st->etcd_count; i++)
+        bad = check_endpoint(st, i, c);
+    if (bad)
+        return bad;
+    if (st->etcd_prefix[0] != '/' || st->etcd_prefix[strlen(st->etcd_prefix) - 1] == '/' ||
+        strpbrk(st->etcd_prefix, " \t\""))
+        return complain(c, "store.etcd_prefix", "'%s' cannot be; write where this site's keys begin, "
+                        "such as /lethe/site", st->etcd_prefix);
+    if (!st->etcd_count && st->nodes_count > 2)
+        return complain(c, "store.etcd", "is missing: more than two nodes agree through etcd; write "
+                        "its end points, such as [\"127.0.0.1:2379\"]");
+    if (!places_find(c->places, "store.copies") && st->copies > st->nodes_count)
+        st->copies = st->nodes_count;
+    if (st->copies > st->nodes_count)
+        return complain(c, "store.copies", "%u copies need as many nodes, and there are %u; write "
+                        "more nodes, or fewer copies", st->copies, st->nodes_count);
+    if (st->min_copies > st->copies)
+        return complain(c, "store.min_copies", "%u is more than copies (%u), so no write would ever "
+                        "be answered; write at most %u", st->min_copies, st->copies, st->copies);
+    return 0;
+}
+
 static int check_store(struct site *s, const struct complaint *c)
 {
-    struct listen_at at[3];
+    struct listen_at at[SITE_NODES_MAX];
     struct site_store *st = &s->store;
     if (st->nodes_count == 0)
         return complain(c, "store.nodes", "no node; write at least one, such as "
@@ -199,6 +276,11 @@ static int check_store(struct site *s, const struct complaint *c)
         if (bad)
             return bad;
     }
+    int bad = check_views(st, c);
+    if (!bad)
+        bad = check_limits(st, c);
+    if (bad)
+        return bad;
     if (st->client_lease_ms == 0)
         st->client_lease_ms = 100 * s->failure_timeout_ms;
     if (st->client_lease_ms < LEASE_TIMEOUTS * s->failure_timeout_ms)
@@ -320,6 +402,7 @@ static bool text_default(char **text, const char *format, const char *detail)
 static int fill_texts(struct site *s, const struct complaint *c)
 {
     bool ok = text_default(&s->run_dir, "%s", "/run/lethe") &&
+              text_default(&s->store.etcd_prefix, "%s", "/lethe/site") &&
               text_default(&s->steering.control, "%s/steer.sock", s->run_dir) &&
               text_default(&s->steering.memif_dir, "%s", s->run_dir) &&
               text_default(&s->steering.probe_key_file, "%s/probe.key", s->run_dir) &&
@@ -346,7 +429,8 @@ int site_check(struct loaded *l, const struct complaint *c)
         bad = check_secrets(s, c);
     if (!bad && s->failure_timeout_ms < SHORT_TIMEOUT_MS)
         log_warn("failure time-out is short",
-                 "%s:%u failure_timeout_ms=%u; below %d a busy host looks dead", c->file,
+                 "%s:%u failure_timeout_ms=%u; below %d a host that is "
+                 "busy for a moment looks dead: fail-overs without a failure", c->file,
                  places_line(c->places, "failure_timeout_ms"), s->failure_timeout_ms,
                  SHORT_TIMEOUT_MS);
     return bad;

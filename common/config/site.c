@@ -42,14 +42,27 @@ static const cyaml_schema_field_t tenant_fields[] = {
     TEXT("name", 0, struct site_tenant, name),
     TEXT("secret_file", 0, struct site_tenant, secret_file),
     LIST("tables", struct site_tenant, tables, &text_entry, 32),
+    NUMBER("memory_mb", struct site_tenant, memory_mb),
     CYAML_FIELD_END};
 static const cyaml_schema_value_t tenant_entry = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct site_tenant, tenant_fields)};
 
+static const cyaml_schema_field_t limit_fields[] = {
+    LIST("tables", struct site_limit, tables, &text_entry, 32),
+    NUMBER("memory_mb", struct site_limit, memory_mb),
+    CYAML_FIELD_END};
+static const cyaml_schema_value_t limit_entry = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct site_limit, limit_fields)};
+
 static const cyaml_schema_field_t store_fields[] = {
     NUMBER("shards", struct site_store, shards),
-    LIST("nodes", struct site_store, nodes, &node_entry, 3),
+    LIST("nodes", struct site_store, nodes, &node_entry, SITE_NODES_MAX),
+    LIST("etcd", struct site_store, etcd, &text_entry, 8),
+    TEXT("etcd_prefix", CYAML_FLAG_OPTIONAL, struct site_store, etcd_prefix),
+    NUMBER("copies", struct site_store, copies),
+    NUMBER("min_copies", struct site_store, min_copies),
     NUMBER("memory_mb", struct site_store, memory_mb),
+    LIST("limits", struct site_store, limits, &limit_entry, 32),
     NUMBER("client_lease_ms", struct site_store, client_lease_ms),
     LIST("tenants", struct site_store, tenants, &tenant_entry, 16),
     TEXT("replica_secret_file", CYAML_FLAG_OPTIONAL, struct site_store, replica_secret_file),

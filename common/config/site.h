@@ -15,6 +15,8 @@
 
 struct cyaml_schema_field;
 
+enum { SITE_NODES_MAX = 16 };
+
 struct site_node {
     char *name;
     char *listen;               /* "host:port" of shard 0; shard i at port + i */
@@ -35,13 +37,27 @@ struct site_tenant {
     char *secret_file;          /* 64 to 128 hex digits, mode 0600 */
     char **tables;              /* "nat.session", "nat.*" or "*" */
     unsigned tables_count;
+    unsigned memory_mb;         /* of all its tables, in each shard; 0: no limit */
+};
+
+/* Memory of the tables that match, together, in each shard. */
+struct site_limit {
+    char **tables;
+    unsigned tables_count;
+    unsigned memory_mb;
 };
 
 struct site_store {
     unsigned shards;
-    struct site_node *nodes;    /* the first is the primary of a static pair */
+    struct site_node *nodes;    /* without etcd the first is the primary of a static pair */
     unsigned nodes_count;
+    char **etcd;                /* end points of etcd's clients, where the views are; none: static */
+    unsigned etcd_count;
+    char *etcd_prefix;          /* of this site's keys there */
+    unsigned copies, min_copies; /* replicas wanted of a shard; fewer make writes wait */
     unsigned memory_mb;         /* per shard, 0: no limit */
+    struct site_limit *limits;
+    unsigned limits_count;
     unsigned client_lease_ms;
     struct site_tenant *tenants; /* none, and no replica_secret_file: anybody may connect */
     unsigned tenants_count;

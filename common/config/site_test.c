@@ -93,10 +93,10 @@ static const struct row { const char *text, *error; } rows[] = {
                          "16"},
     {NODE "  memory_mb: 99999999999\n", "site.yaml:4: store.memory_mb: '99999999999' is no number "
                                         "here; write a number from 0 to 1048576"},
-    {"failure_timeout_ms: 49\n" NODE,
-     "site.yaml:1: failure_timeout_ms: 49 is too few; write a number from 50 to 10000"},
+    {"failure_timeout_ms: 19\n" NODE,
+     "site.yaml:1: failure_timeout_ms: 19 is too few; write a number from 20 to 10000"},
     {"failure_timeout_ms: 10001\n" NODE,
-     "site.yaml:1: failure_timeout_ms: 10001 is too many; write a number from 50 to 10000"},
+     "site.yaml:1: failure_timeout_ms: 10001 is too many; write a number from 20 to 10000"},
     {NODE "  client_lease_ms: 4999\n",
      "site.yaml:4: store.client_lease_ms: 4999 is too short for a failure_timeout_ms of 500; write "
      "at least 5000"},
@@ -122,9 +122,36 @@ static const struct row { const char *text, *error; } rows[] = {
     {NODE "    - {name: b, listen: \"[::1]:65535\"}\n",
      "site.yaml:4: store.nodes[1].listen: port 65535 cannot be: shard i listens at port + i; write "
      "a port from 1 to 65534"},
-    {NODE "    - {name: b, listen: \"b:1\"}\n    - {name: c, listen: \"c:1\"}\n    - {name: d, "
-          "listen: \"d:1\"}\n",
-     "site.yaml:6: store.nodes[3]: has too many entries; write at most 3"},
+    {NODE "    - {name: b, listen: \"b:1\"}\n    - {name: c, listen: \"c:1\"}\n",
+     "site.yaml:1: store.etcd: is missing: more than two nodes agree through etcd; write its end "
+     "points, such as [\"127.0.0.1:2379\"]"},
+    {NODE "  etcd: [\"h:1\", \"ftp://h:1\"]\n",
+     "site.yaml:4: store.etcd[1]: 'ftp://h:1' is no end point; write one such as "
+     "http://127.0.0.1:2379"},
+    {NODE "  etcd: [\"http://h:1/\"]\n",
+     "site.yaml:4: store.etcd[0]: 'h:1/' is not an address; write host:port, such as "
+     "127.0.0.1:7400 or [::1]:7400"},
+    {NODE "  etcd: [\"http://h:0\"]\n",
+     "site.yaml:4: store.etcd[0]: 'http://h:0' has no port; etcd's is 2379"},
+    {NODE "  etcd_prefix: a/\n",
+     "site.yaml:4: store.etcd_prefix: 'a/' cannot be; write where this site's keys begin, such as "
+     "/lethe/site"},
+    {NODE "  copies: 2\n",
+     "site.yaml:4: store.copies: 2 copies need as many nodes, and there are 1; write more nodes, or "
+     "fewer copies"},
+    {NODE "  copies: 4\n",
+     "site.yaml:4: store.copies: 4 is too many; write a number from 1 to 3"},
+    {NODE "  min_copies: 2\n",
+     "site.yaml:4: store.min_copies: 2 is more than copies (1), so no write would ever be "
+     "answered; write at most 1"},
+    {NODE "  limits: [{tables: [a, \"*b\"], memory_mb: 3}]\n",
+     "site.yaml:4: store.limits[0].tables: '*b' names no tables; write a name of up to 23 "
+     "characters, or the beginning of one and a '*'"},
+    {NODE "  limits: [{memory_mb: 3}]\n",
+     "site.yaml:4: store.limits[0].tables: no table; write a list such as [\"nat.*\"]"},
+    {NODE "  limits: [{tables: [a]}]\n",
+     "site.yaml:4: store.limits[0].memory_mb: no limit; write the MiB that these tables may have in "
+     "a shard"},
     /* steering */
     {NODE "steering:\n  inside: {next_hop: 10.0.0.2, port: p}\n",
      "site.yaml:5: steering.inside.address: is missing; write an IPv4 address, such as 10.0.0.1"},
@@ -240,6 +267,11 @@ static void smallest_site_has_all_defaults(void **state)
     assert_int_equal(s->store.shards, 2);
     assert_int_equal(s->store.nodes_count, 1);
     assert_int_equal(s->store.memory_mb, 0);
+    assert_int_equal(s->store.etcd_count, 0);
+    assert_string_equal(s->store.etcd_prefix, "/lethe/site");
+    assert_int_equal(s->store.copies, 1);
+    assert_int_equal(s->store.min_copies, 1);
+    assert_int_equal(s->store.limits_count, 0);
     assert_int_equal(s->store.client_lease_ms, 50000);
     assert_string_equal(s->steering.control, "/run/lethe/steer.sock");
     assert_string_equal(s->steering.memif_dir, "/run/lethe");
@@ -314,6 +346,9 @@ static void commented_defaults_are_the_defaults(void **state)
     assert_string_equal(a->run_dir, b->run_dir);
     assert_int_equal(a->store.shards, b->store.shards);
     assert_int_equal(a->store.memory_mb, b->store.memory_mb);
+    assert_string_equal(a->store.etcd_prefix, b->store.etcd_prefix);
+    assert_int_equal(a->store.copies, b->store.copies);
+    assert_int_equal(a->store.min_copies, b->store.min_copies);
     assert_int_equal(a->store.client_lease_ms, b->store.client_lease_ms);
     assert_string_equal(a->steering.control, b->steering.control);
     assert_string_equal(a->steering.memif_dir, b->steering.memif_dir);

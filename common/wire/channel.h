@@ -41,6 +41,7 @@ struct channel_ops {
 struct channel {
     const struct channel_ops *ops;
     bool open;                /* false once either side closed */
+    bool refused;             /* closed, because nothing listens where we dialled */
     bool cheap;               /* recv, and flush to a reader awake, make no system call */
     char why[160];            /* why it closed, for a person; "" while open */
 };

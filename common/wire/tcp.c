@@ -116,7 +116,8 @@ static int connect_next(struct tcp *t)
 
 static void connect_failed(struct tcp *t, int error)
 {
-    if (error == ECONNREFUSED)
+    t->c.refused = error == ECONNREFUSED;
+    if (t->c.refused)
         shut(t, "nothing listens at %s (%s)", strerror(error));
     else
         shut(t, "cannot connect to %s: %s", strerror(error));

@@ -113,6 +113,16 @@ void shard_join_through(struct shard *s, uint32_t conn)
     s->joining.asked_ms = 0;
 }
 
+/* Nothing is moved yet: no slot ever leaves its shard. */
+int shard_wants_mover(const struct shard *s)
+{
+    return -1;
+}
+
+void shard_move_through(struct shard *s, uint32_t conn)
+{
+}
+
 /* --- frames ------------------------------------------------------------------------ */
 
 static void on_hello(struct shard *s, uint32_t conn, const struct msg_hello *m)
@@ -306,6 +316,11 @@ void shard_mark_get(const struct shard *s, uint64_t *position, uint64_t *digest)
 {
     *position = s->mark_position;
     *digest = s->mark_digest;
+}
+
+void shard_self_get(const struct shard *s, struct msg_node *out)
+{
+    *out = s->self;
 }
 
 void shard_status_get(const struct shard *s, struct shard_status *out)

@@ -163,6 +163,8 @@ uint64_t shard_next_ms(const struct shard *s);
 bool shard_takes_requests(const struct shard *s);
 
 void shard_status_get(const struct shard *s, struct shard_status *out);
+/* Who we are now: discarding state makes a new incarnation. */
+void shard_self_get(const struct shard *s, struct msg_node *out);
 
 /* The last position that is a multiple of SHARD_MARK_EVERY, and the digest of
  * the state there; 0: none yet, or not since the state was discarded. All

@@ -333,16 +333,17 @@ static void test_a_batch_names_only_opened_tables(void **state)
 
 /* --- replicas ------------------------------------------------------------------------------------ */
 
-static struct store *start_replica(uint32_t node, const struct auth_config *auth, loop_dial dial,
-                                   void *ctx)
+static struct store *start_replica(uint32_t node, const struct auth_config *auth,
+                                   loop_dial_node dial, void *ctx)
 {
+    static const struct store_node nodes[] = {{.name = "store-a"}, {.name = "store-b"}};
     struct store_config config = store_of(1);
-    config.pair = true;
+    config.nodes = nodes;
+    config.nnodes = 2;
     config.node = node;
-    config.peer_name = node == 1 ? "store-b" : "store-a";
     config.auth = auth;
     config.accept_loss = node == 1;
-    config.dial_primary = dial;
+    config.dial = dial;
     config.dial_ctx = ctx;
     return start(&config);
 }
@@ -350,7 +351,7 @@ static struct store *start_replica(uint32_t node, const struct auth_config *auth
 static void test_replicas_of_one_secret_join(void **state)
 {
     struct store *primary = start_replica(1, &site, NULL, NULL);
-    struct store *backup = start_replica(2, &site, dial_store, &primary);
+    struct store *backup = start_replica(2, &site, dial_store_node, &primary);
     WAIT_FOR(snapshot_of(primary, 0).status.copies == 2);
     assert_int_equal(snapshot_of(primary, 0).auth_failures, 0);
     store_stop(backup);
@@ -364,7 +365,7 @@ static void a_stranger_never_joins(const struct auth_config *theirs)
     open_as(&u, &primary, "a", files[SECRET_A]);
     WAIT_FOR(user_turn(&u) && lethe_ready(u.client));
     user_insert_many(&u, 1, 100);
-    struct store *stranger = start_replica(2, theirs, dial_store, &primary);
+    struct store *stranger = start_replica(2, theirs, dial_store_node, &primary);
     WAIT_FOR(user_turn(&u) && snapshot_of(primary, 0).auth_failures >= 3);
     user_insert_many(&u, 101, 100);
     struct shard_snapshot there = snapshot_of(stranger, 0), here = snapshot_of(primary, 0);
@@ -427,9 +428,15 @@ static void impostor_open(struct impostor *i)
     snprintf(i->address, sizeof i->address, "127.0.0.1:%u", ntohs(a.sin_port));
 }
 
-static struct channel *dial_impostor(void *ctx, uint16_t shard, char *err, uint32_t err_len)
+static struct channel *dial_impostor(void *ctx, uint32_t node, uint16_t shard, char *err,
+                                     uint32_t err_len)
 {
     return tcp_connect(((struct impostor *)ctx)->address, err, err_len);
+}
+
+static struct channel *dial_impostor_shard(void *ctx, uint16_t shard, char *err, uint32_t err_len)
+{
+    return dial_impostor(ctx, 1, shard, err, err_len);
 }
 
 static struct msg_hello impostor_accept(struct impostor *i)
@@ -549,7 +556,7 @@ static void test_a_client_takes_no_impostor_for_its_store(void **state)
     char err[300];
     pthread_t thread;
     impostor_open(&i);
-    struct lethe_config config = {.shards = 1, .dial = dial_impostor, .dial_ctx = &i, .tenant = "a",
+    struct lethe_config config = {.shards = 1, .dial = dial_impostor_shard, .dial_ctx = &i, .tenant = "a",
                                   .secret_file = files[SECRET_A]};
     memset(&u, 0, sizeof u);
     u.client = lethe_client_create(&config, err, sizeof err);

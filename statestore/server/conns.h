@@ -28,7 +28,9 @@ enum conn_kind {
     CONN_NEW = 1,             /* accepted, not let in yet (edge.c) */
     CONN_CLIENT,              /* clients and administrators */
     CONN_REPLICA,             /* a backup that dialled us */
+    CONN_MOVER,               /* another shard's primary that dialled us: a move's source */
     CONN_LINK,                /* we dialled the primary */
+    CONN_CARRIER,             /* we dialled another shard's primary */
 };
 
 struct conn {

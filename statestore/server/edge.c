@@ -19,11 +19,13 @@ _Static_assert(MSG_TYPE_END <= 64, "message types are bits here");
 
 static const uint64_t allowed[] = {
     [CONN_NEW] = 0,
-    [CONN_CLIENT] = BIT(MSG_CLIENT_OPEN) | BIT(MSG_TABLE_OPEN) | BIT(MSG_BATCH) | BIT(MSG_STATUS) |
-                    BIT(MSG_MAP_GET) | BIT(MSG_CONSUME) | BIT(MSG_EVENTS_ACK),
-    [CONN_REPLICA] = BIT(MSG_JOIN) | BIT(MSG_ACK) | BIT(MSG_CHUNK_ACK),
+    [CONN_CLIENT] = BIT(MSG_CLIENT_OPEN) | BIT(MSG_TABLE_OPEN) | BIT(MSG_BATCH) |
+                    BIT(MSG_STATUS) | BIT(MSG_MAP_GET) | BIT(MSG_CONSUME) | BIT(MSG_EVENTS_ACK),
+    [CONN_REPLICA] = BIT(MSG_JOIN) | BIT(MSG_ACK) | BIT(MSG_CHUNK_ACK) | BIT(MSG_TAIL),
+    [CONN_MOVER] = BIT(MSG_MOVE_BEGIN) | BIT(MSG_MOVE_PART) | BIT(MSG_MOVE_END),
     [CONN_LINK] = BIT(MSG_VIEW) | BIT(MSG_SNAP_BEGIN) | BIT(MSG_CHUNK) | BIT(MSG_SNAP_END) |
-                  BIT(MSG_APPEND),
+                  BIT(MSG_APPEND) | BIT(MSG_FETCH),
+    [CONN_CARRIER] = BIT(MSG_MOVE_ACK),
 };
 
 static void pass(struct loop *l, struct conn *c, const void *frame, uint32_t bytes)
@@ -67,9 +69,13 @@ static void let_in(struct loop *l, struct conn *c, const struct msg_hello *m)
         effects_refuse(l, c, standing == VIEWS_LOST ? ENODATA : EAGAIN, text);
         return;
     }
-    c->kind = m->role == ROLE_REPLICA ? CONN_REPLICA : CONN_CLIENT;
+    c->kind = m->role == ROLE_REPLICA ? CONN_REPLICA
+              : m->role == ROLE_MOVER ? CONN_MOVER
+                                      : CONN_CLIENT;
     conn_name(c, name, sizeof name);
-    if (c->kind == CONN_REPLICA)
+    if (c->kind == CONN_MOVER)
+        log_info("mover connected", "shard=%u node=%u from=%s", l->number, m->self.node, name);
+    else if (c->kind == CONN_REPLICA)
         log_info("backup connected", "shard=%u node=%u from=%s holds_epoch=%lu", l->number,
                  m->self.node, name, m->head.view_epoch);
     else
@@ -110,17 +116,15 @@ static void refuse_stranger(struct loop *l, struct conn *c, const struct msg_hel
         printable(tenant, m->tenant, sizeof tenant);
         log_warn("authentication failed",
                  "shard=%u peer=%s role=%s tenant=\"%s\" failures=%lu why=\"%s\"", l->number, name,
-                 m->role == ROLE_REPLICA ? "replica" : "client", tenant, l->mine.auth_failures, why);
+                 m->role == ROLE_REPLICA ? "replica" : m->role == ROLE_MOVER ? "mover" : "client", tenant, l->mine.auth_failures, why);
     }
     effects_refuse(l, c, EACCES, why);
 }
 
 static void answer(struct loop *l, struct conn *c, const void *frame, uint32_t bytes)
 {
-    if (conn_send(c, frame, bytes, l->now_ms))
+    if (effects_send(l, c, frame, bytes))
         loop_doom(l, c, "closed during authentication");
-    l->mine.frames_out++;
-    loop_make_dirty(l, c);
 }
 
 static void on_hello(struct loop *l, struct conn *c, const struct msg_hello *m)
@@ -136,8 +140,9 @@ static void on_hello(struct loop *l, struct conn *c, const struct msg_hello *m)
         let_in(l, c, m);
         return;
     }
-    const char *why =
-        auth_challenge(&c->auth, l->config.auth, m, &l->config.shard.self, &challenge);
+    struct msg_node self;
+    shard_self_get(l->shard, &self);
+    const char *why = auth_challenge(&c->auth, l->config.auth, m, &self, &challenge);
     if (why)
         refuse_stranger(l, c, m, why);
     else
@@ -205,6 +210,14 @@ static bool beyond_tenant(struct loop *l, struct conn *c, const struct msg_head 
     return why != NULL;
 }
 
+/* Moves go between two shards; everything else stays within one. */
+static bool wrong_shard(struct loop *l, const struct conn *c, const struct msg_head *m)
+{
+    if (c->kind == CONN_MOVER)
+        return m->shard >= l->config.shard.shards;
+    return m->shard != (c->kind == CONN_CARRIER ? l->carrier.shard : l->number);
+}
+
 /* --- frames ----------------------------------------------------------------------------- */
 
 void edge_frame(struct loop *l, struct conn *c, const void *frame, uint32_t bytes)
@@ -213,7 +226,7 @@ void edge_frame(struct loop *l, struct conn *c, const void *frame, uint32_t byte
     char text[120];
     l->mine.frames_in++;
     c->heard_ms = l->now_ms;
-    if (c->kind == CONN_LINK && link_frame(l, c, m))
+    if ((c->kind == CONN_LINK || c->kind == CONN_CARRIER) && link_frame(l, c, m))
         return;
     if (c->kind == CONN_NEW && m->type == MSG_HELLO) {
         on_hello(l, c, frame);
@@ -223,7 +236,7 @@ void edge_frame(struct loop *l, struct conn *c, const void *frame, uint32_t byte
         on_proof(l, c, frame);
         return;
     }
-    if (!(allowed[c->kind] & BIT(m->type)) || m->shard != l->number) {
+    if (!(allowed[c->kind] & BIT(m->type)) || wrong_shard(l, c, m)) {
         snprintf(text, sizeof text, "message type %u for shard %u is not what this peer may send",
                  m->type, m->shard);
         effects_refuse(l, c, EPROTO, c->kind != CONN_NEW                      ? text

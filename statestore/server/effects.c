@@ -8,17 +8,42 @@
 #include "common/log/log.h"
 #include "statestore/server/loop_impl.h"
 
+/* To a peer of an older protocol every frame says that it is of that one, and
+ * what came later is not said. */
+static const void *in_older_words(struct loop *l, uint8_t proto, const void *frame, uint32_t bytes)
+{
+    memcpy(l->older, frame, bytes);
+    msg_speak(l->older, proto);
+    return l->older;
+}
+
+int effects_send(struct loop *l, struct conn *c, const void *frame, uint32_t bytes)
+{
+    const struct msg_head *m = frame;
+    uint8_t proto = c->proto ? c->proto : MSG_PROTO_MIN; /* without a HELLO: readable for anybody */
+    if (proto != m->proto) {
+        if (proto < 2 && m->type > MSG_PROVEN)
+            return 0;
+        frame = in_older_words(l, proto, frame, bytes);
+    }
+    l->mine.frames_out++;
+    loop_make_dirty(l, c);
+    return conn_send(c, frame, bytes, l->now_ms);
+}
+
 static void on_send(void *ctx, uint32_t number, const void *frame, uint32_t bytes)
 {
     struct loop *l = ctx;
+    if (number == SELF_CONN) {
+        orders_answered(l, frame);
+        return;
+    }
     struct conn *c = conns_find(&l->conns, number);
     if (!c || c->doomed)
         return;
     if (c->auth.tenant && ((const struct msg_head *)frame)->type == MSG_TABLE)
         auth_table_given(&c->auth, frame);
-    int rc = conn_send(c, frame, bytes, l->now_ms);
-    l->mine.frames_out++;
-    loop_make_dirty(l, c);
+    int rc = effects_send(l, c, frame, bytes);
     if (!rc)
         return;
     if (rc == -ENOBUFS) {
@@ -64,8 +89,6 @@ void effects_refuse(struct loop *l, struct conn *c, uint32_t code, const char *t
     struct msg_error m = {.code = code};
     snprintf(m.text, sizeof m.text, "%s", text);
     msg_head_set(&m, MSG_ERROR, sizeof m, l->number, 0);
-    msg_speak(&m, c->proto ? c->proto : MSG_PROTO_MIN);
-    conn_send(c, &m, sizeof m, l->now_ms);
-    loop_make_dirty(l, c);
+    effects_send(l, c, &m, sizeof m);
     loop_doom(l, c, text);
 }

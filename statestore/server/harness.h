@@ -67,6 +67,12 @@ static inline struct channel *dial_store(void *ctx, uint16_t shard, char *err, u
     return tcp_connect(address, err, err_len);
 }
 
+static inline struct channel *dial_store_node(void *ctx, uint32_t node, uint16_t shard, char *err,
+                                              uint32_t err_len)
+{
+    return dial_store(ctx, shard, err, err_len);
+}
+
 static inline struct shard_snapshot snapshot_of(const struct store *s, uint16_t shard)
 {
     struct shard_snapshot snap;

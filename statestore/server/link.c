@@ -1,13 +1,23 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A backup's connection to its primary: dialled for ever, with delays from
- * 10 ms to 1 s. It says HELLO with the epoch of what this replica holds, proves
- * the site's replica secret and is shown it in turn, if the site has one, and,
- * once welcomed by a primary that serves, tells the core to join through it.
+ * Connections that we dial, both for ever, with delays from 10 ms to 1 s.
  *
- * A primary of another incarnation than the one whose state we hold starts
- * anew, and was told so (its operator accepted the loss): only then this
- * replica discards what it holds, and becomes a new incarnation itself.
+ * The link: a replica's to its primary, whom the view names (of a static pair,
+ * node 1). Another primary is dialled at once, and so is the same one after its
+ * connection closed: if then its port refuses, the core is told to suspect it.
+ * Once welcomed by a primary that serves, the core is told to join through it.
+ *
+ * The carrier: while the core wants to send something to another shard, to that
+ * shard's primary: the one the view service names, or whom the node that we asked
+ * names, else one node after the other.
+ *
+ * Either proves the site's replica secret and is shown it in turn, if there is
+ * one.
+ *
+ * Of a static pair: a primary of another incarnation than the one whose state we
+ * hold starts anew, and was told so (its operator accepted the loss): only then
+ * this replica discards what it holds, and becomes a new incarnation itself.
+ * Elsewhere the core does that when the view says so.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -19,46 +29,97 @@
 
 void link_init(struct loop *l)
 {
-    if (!l->config.dial_primary)
-        return;
-    l->link.state = LINK_IDLE;
-    l->link.delay_ms = LINK_DELAY_MIN_MS;
-    l->link.since_ms = l->now_ms ? l->now_ms : 1;
+    l->link = (struct link){.kind = CONN_LINK, .shard = l->number, .delay_ms = LINK_DELAY_MIN_MS};
+    l->carrier = (struct link){.kind = CONN_CARRIER, .delay_ms = LINK_DELAY_MIN_MS};
 }
 
-static void away(struct loop *l, const char *why)
+struct link *link_of(struct loop *l, const struct conn *c)
 {
-    struct link *k = &l->link;
+    return c->kind == CONN_CARRIER ? &l->carrier : &l->link;
+}
+
+static const char *whom(const struct loop *l, const struct link *k)
+{
+    return l->config.node_text(l->config.dial_ctx, k->node);
+}
+
+static uint64_t at_least_1(uint64_t ms)
+{
+    return ms ? ms : 1;
+}
+
+/* --- going away --------------------------------------------------------------------------- */
+
+/* The next to ask for a shard that we know no primary of. */
+static uint32_t next_node(const struct loop *l, uint32_t node)
+{
+    return node % l->config.nodes + 1;
+}
+
+static void log_away(struct loop *l, struct link *k)
+{
+    if (k->logged_ms && l->now_ms < k->logged_ms + LINK_LOG_MS)
+        return;
+    if (k->kind == CONN_LINK)
+        log_warn("primary unreachable", "shard=%u primary=%s for_ms=%lu why=\"%s\" I keep trying",
+                 l->number, whom(l, k), l->now_ms - k->since_ms, k->why);
+    else
+        log_warn("move waits", "shard=%u to=%u node=%s for_ms=%lu why=\"%s\" I keep trying",
+                 l->number, k->shard, whom(l, k), l->now_ms - k->since_ms, k->why);
+    k->logged_ms = at_least_1(l->now_ms);
+}
+
+static void away(struct loop *l, struct link *k, const char *why)
+{
+    bool was_joined = k->state == LINK_JOINED;
     snprintf(k->why, sizeof k->why, "%s", why);
     if (!k->since_ms)
-        k->since_ms = l->now_ms;
-    if (!k->logged_ms || l->now_ms >= k->logged_ms + LINK_LOG_MS) {
-        log_warn("primary unreachable", "shard=%u primary=%s for_ms=%lu why=\"%s\" I keep trying",
-                 l->number, l->config.primary, l->now_ms - k->since_ms, why);
-        k->logged_ms = l->now_ms;
-    }
+        k->since_ms = at_least_1(l->now_ms);
+    if (k->node)
+        log_away(l, k);
     k->state = LINK_IDLE;
     k->conn = 0;
+    l->changed = true;
+    if (was_joined) {
+        k->dial_ms = l->now_ms;
+        return;
+    }
     k->dial_ms = l->now_ms + k->delay_ms;
     k->delay_ms = k->delay_ms * 2 < LINK_DELAY_MAX_MS ? k->delay_ms * 2 : LINK_DELAY_MAX_MS;
-    l->changed = true;
 }
 
-void link_closed(struct loop *l, const char *why)
+static void detach(struct loop *l, struct link *k)
 {
-    if (l->link.state == LINK_JOINED)
+    if (k->state != LINK_JOINED)
+        return;
+    if (k->kind == CONN_LINK)
         shard_join_through(l->shard, 0);
-    away(l, why);
+    else
+        shard_move_through(l->shard, 0);
 }
 
-static void dial(struct loop *l)
+void link_closed(struct loop *l, struct link *k, bool refused, const char *why)
 {
-    struct link *k = &l->link;
+    detach(l, k);
+    away(l, k, why);
+    if (k->kind == CONN_CARRIER && k->node)
+        k->node = next_node(l, k->node);
+    else if (refused && k->node)
+        loop_step(l, (struct shard_event){.kind = SHARD_EV_SUSPECT});
+}
+
+/* --- dialling ------------------------------------------------------------------------------ */
+
+static void dial(struct loop *l, struct link *k)
+{
     char err[160] = "";
-    struct channel *ch = l->config.dial_primary(l->config.dial_ctx, l->number, err, sizeof err);
-    struct conn *c = ch ? loop_add(l, ch, CONN_LINK) : NULL;
+    errno = 0;
+    struct channel *ch =
+        l->config.dial(l->config.dial_ctx, k->node, k->shard, err, sizeof err);
+    bool refused = !ch && errno == ECONNREFUSED;
+    struct conn *c = ch ? loop_add(l, ch, k->kind) : NULL;
     if (!c) {
-        away(l, ch ? "no room for one more connection" : err);
+        link_closed(l, k, refused, ch ? "no room for one more connection" : err);
         return;
     }
     k->conn = c->number;
@@ -70,42 +131,112 @@ static bool has_secret(const struct loop *l)
     return l->config.auth && l->config.auth->replicas.bytes;
 }
 
-static void say_hello(struct loop *l, struct conn *c)
+static void say_hello(struct loop *l, struct link *k, struct conn *c)
 {
     struct msg_hello m = {.magic = MSG_MAGIC, .proto_min = MSG_PROTO_MIN,
-                          .proto_max = MSG_PROTO_MAX, .role = ROLE_REPLICA,
-                          .self = l->config.shard.self};
-    msg_head_set(&m, MSG_HELLO, sizeof m, l->number, l->link.held);
-    l->link.auth = (struct auth_dial){0};
+                          .proto_max = MSG_PROTO_MAX,
+                          .role = k->kind == CONN_LINK ? ROLE_REPLICA : ROLE_MOVER};
+    shard_self_get(l->shard, &m.self);
+    msg_head_set(&m, MSG_HELLO, sizeof m, k->shard, k->held);
+    k->auth = (struct auth_dial){0};
     if (has_secret(l))
-        auth_dial_begin(&l->link.auth, &m);
+        auth_dial_begin(&k->auth, &m);
     if (channel_send(c->channel, &m, sizeof m))
         return; /* still connecting, or refused: the channel will say */
     loop_make_dirty(l, c);
-    l->link.state = LINK_HELLO;
+    k->state = LINK_HELLO;
 }
 
-void link_turn(struct loop *l)
+static void drive(struct loop *l, struct link *k)
 {
-    struct link *k = &l->link;
-    if (k->state == LINK_NONE || l->drain_until_ms)
-        return;
-    if (k->state == LINK_IDLE && l->now_ms >= k->dial_ms)
-        dial(l);
+    if (k->state == LINK_IDLE && k->node && l->now_ms >= k->dial_ms)
+        dial(l, k);
     struct conn *c = k->conn ? conns_find(&l->conns, k->conn) : NULL;
     if (!c || c->doomed)
         return;
     if (k->state == LINK_CONNECTING) {
-        say_hello(l, c);
+        say_hello(l, k, c);
         loop_watch(l, c); /* a connect that tries the next address changes its descriptor */
     }
     uint64_t silence = 10ull * l->config.shard.failure_timeout_ms;
     if (silence < LINK_SILENCE_MIN_MS)
         silence = LINK_SILENCE_MIN_MS;
+    if (k->kind == CONN_CARRIER && k->state == LINK_JOINED)
+        return; /* a move that is told nothing sends again */
     uint64_t limit = k->state == LINK_JOINED ? silence : LINK_WELCOME_MS;
     if (l->now_ms > c->heard_ms + limit)
         loop_doom(l, c, k->state == LINK_JOINED ? "the primary is silent" : "no WELCOME in time");
 }
+
+/* Dials somebody else from now on. */
+static void turn_to(struct loop *l, struct link *k, uint32_t node, const char *why)
+{
+    struct conn *c = k->conn ? conns_find(&l->conns, k->conn) : NULL;
+    detach(l, k);
+    if (c) {
+        c->quiet = true;
+        loop_doom(l, c, why);
+    }
+    k->node = node;
+    k->state = LINK_IDLE;
+    k->conn = 0;
+    k->dial_ms = l->now_ms;
+    k->delay_ms = LINK_DELAY_MIN_MS;
+    k->since_ms = node ? at_least_1(l->now_ms) : 0;
+    k->logged_ms = 0;
+    k->why[0] = 0;
+    l->changed = true;
+}
+
+/* Whom we replicate; 0: nobody, or ourselves. */
+static uint32_t primary_node(const struct loop *l)
+{
+    uint32_t node = l->config.primary_node;
+    if (!node && l->view.epoch)
+        node = l->view.members[0].node;
+    return node == l->config.shard.self.node || node > l->config.nodes ? 0 : node;
+}
+
+static void choose_carrier(struct loop *l)
+{
+    struct link *k = &l->carrier;
+    int to = shard_wants_mover(l->shard);
+    if (to < 0) {
+        if (k->node)
+            turn_to(l, k, 0, "everything was moved");
+    } else if (!k->node || k->shard != to) {
+        uint32_t node = l->config.views->ops->primary(l->config.views, (uint16_t)to);
+        turn_to(l, k, node ? node : 1, "another shard comes first");
+        k->shard = (uint16_t)to;
+    }
+}
+
+void link_turn(struct loop *l)
+{
+    uint32_t primary = primary_node(l);
+    if (l->drain_until_ms)
+        return;
+    if (l->link.node != primary)
+        turn_to(l, &l->link, primary, "the view names another primary");
+    choose_carrier(l);
+    drive(l, &l->link);
+    drive(l, &l->carrier);
+}
+
+uint64_t link_next_ms(const struct loop *l)
+{
+    const struct link *all[] = {&l->link, &l->carrier};
+    uint64_t next = UINT64_MAX;
+    for (int i = 0; i < 2; i++) {
+        const struct link *k = all[i];
+        uint64_t due = k->state == LINK_IDLE ? k->dial_ms : l->now_ms + SWEEP_MS;
+        if (k->node && due < next)
+            next = due;
+    }
+    return next;
+}
+
+/* --- WELCOME ------------------------------------------------------------------------------------ */
 
 /* The state of an earlier primary is of no use to this one. */
 static bool discard(struct loop *l)
@@ -130,47 +261,60 @@ static bool discard(struct loop *l)
     return true;
 }
 
-static void on_welcome(struct loop *l, struct conn *c, const struct msg_welcome *m)
+/* NULL, or why this is not whom we look for. */
+static const char *wrong_welcome(const struct loop *l, struct link *k, const struct msg_welcome *m)
 {
-    struct link *k = &l->link;
     if (has_secret(l) && (k->auth.state != AUTH_DIAL_DONE ||
                           m->self.node != k->auth.challenge.self.node ||
-                          m->self.incarnation != k->auth.challenge.self.incarnation)) {
-        loop_doom(l, c, "the primary did not prove that it holds the replica secret");
-        return;
-    }
-    if (m->head.shard != l->number || m->shards != l->config.shard.shards) {
-        loop_doom(l, c, "the primary has another number of shards; use the same site.yaml");
-        return;
-    }
-    if (!m->primary) {
-        loop_doom(l, c, "the primary does not serve yet");
-        return;
-    }
-    bool other = k->primary.node && k->primary.incarnation != m->self.incarnation;
-    if (other && !discard(l)) {
-        loop_doom(l, c, "out of memory");
-        return;
-    }
+                          m->self.incarnation != k->auth.challenge.self.incarnation))
+        return "the primary did not prove that it holds the replica secret";
+    if (m->head.shard != k->shard || m->shards != l->config.shard.shards)
+        return "the primary has another number of shards; use the same site.yaml";
+    if (m->primary)
+        return NULL;
+    if (k->kind == CONN_CARRIER && m->primary_node && m->primary_node <= l->config.nodes)
+        k->node = m->primary_node > 1 ? m->primary_node - 1 : l->config.nodes; /* the next one */
+    return "the primary does not serve yet";
+}
+
+static void joined(struct loop *l, struct link *k, struct conn *c, const struct msg_welcome *m)
+{
     if (k->logged_ms)
-        log_info("primary reachable again", "shard=%u primary=%s after_ms=%lu", l->number,
-                 l->config.primary, l->now_ms - k->since_ms);
-    log_info("joining", "shard=%u primary=%s epoch=%lu", l->number, l->config.primary,
-             m->head.view_epoch);
+        log_info(k->kind == CONN_LINK ? "primary reachable again" : "move goes on",
+                 "shard=%u node=%s after_ms=%lu", l->number, whom(l, k),
+                 l->now_ms - k->since_ms);
     k->primary = m->self;
-    k->held = m->head.view_epoch ? m->head.view_epoch : 1;
     k->state = LINK_JOINED;
     k->delay_ms = LINK_DELAY_MIN_MS;
     k->since_ms = k->logged_ms = 0;
     k->why[0] = 0;
     l->changed = true;
+    c->proto = m->proto;
+    if (k->kind == CONN_CARRIER) {
+        shard_move_through(l->shard, c->number);
+        return;
+    }
+    k->held = m->head.view_epoch ? m->head.view_epoch : 1;
+    log_info("joining", "shard=%u primary=%s epoch=%lu", l->number, whom(l, k),
+             m->head.view_epoch);
     shard_join_through(l->shard, c->number);
 }
 
-/* CHALLENGE or PROVEN. */
-static void on_auth(struct loop *l, struct conn *c, const struct msg_head *m)
+static void on_welcome(struct loop *l, struct link *k, struct conn *c, const struct msg_welcome *m)
 {
-    struct link *k = &l->link;
+    const char *why = wrong_welcome(l, k, m);
+    bool other = k->primary.node && k->primary.incarnation != m->self.incarnation;
+    if (!why && k->kind == CONN_LINK && l->config.primary_node && other && !discard(l))
+        why = "out of memory";
+    if (why)
+        loop_doom(l, c, why);
+    else
+        joined(l, k, c, m);
+}
+
+/* CHALLENGE or PROVEN. */
+static void on_auth(struct loop *l, struct link *k, struct conn *c, const struct msg_head *m)
+{
     struct msg_proof proof;
     const char *why;
     if (!has_secret(l)) {
@@ -180,9 +324,9 @@ static void on_auth(struct loop *l, struct conn *c, const struct msg_head *m)
     } else {
         why = auth_dial_answer(&k->auth, &l->config.auth->replicas,
                                (const struct msg_challenge *)m, &proof);
-        if (!why && conn_send(c, &proof, sizeof proof, l->now_ms))
+        c->proto = m->proto; /* it has seen our range */
+        if (!why && effects_send(l, c, &proof, sizeof proof))
             why = "closed by the primary";
-        loop_make_dirty(l, c);
     }
     if (why)
         loop_doom(l, c, why);
@@ -190,34 +334,20 @@ static void on_auth(struct loop *l, struct conn *c, const struct msg_head *m)
 
 bool link_frame(struct loop *l, struct conn *c, const struct msg_head *m)
 {
+    struct link *k = link_of(l, c);
     char why[160];
     if (m->type == MSG_ERROR) {
         snprintf(why, sizeof why, "the primary says: %.130s", ((const struct msg_error *)m)->text);
         loop_doom(l, c, why);
         return true;
     }
-    if (l->link.state == LINK_JOINED)
+    if (k->state == LINK_JOINED)
         return m->type == MSG_WELCOME; /* a second one changes nothing */
-    if (l->link.state == LINK_HELLO && (m->type == MSG_CHALLENGE || m->type == MSG_PROVEN))
-        on_auth(l, c, m);
-    else if (m->type == MSG_WELCOME && l->link.state == LINK_HELLO)
-        on_welcome(l, c, (const struct msg_welcome *)m);
+    if (k->state == LINK_HELLO && (m->type == MSG_CHALLENGE || m->type == MSG_PROVEN))
+        on_auth(l, k, c, m);
+    else if (m->type == MSG_WELCOME && k->state == LINK_HELLO)
+        on_welcome(l, k, c, (const struct msg_welcome *)m);
     else
         loop_doom(l, c, "the primary's first frame is no WELCOME");
     return true;
-}
-
-uint64_t link_next_ms(const struct loop *l)
-{
-    const struct link *k = &l->link;
-    switch (k->state) {
-    case LINK_IDLE:
-        return k->dial_ms;
-    case LINK_CONNECTING:
-    case LINK_HELLO:
-    case LINK_JOINED:
-        return l->now_ms + SWEEP_MS;
-    default:
-        return UINT64_MAX;
-    }
 }

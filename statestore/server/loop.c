@@ -45,6 +45,7 @@ void loop_take_views(struct loop *l)
     struct shard_view view;
     while (v->ops->take(v, l->number, &view)) {
         struct shard_event ev = {.kind = SHARD_EV_VIEW, .view = &view};
+        l->view = view;
         shard_step(l->shard, &ev, l->now_ms, &l->out);
         l->changed = true;
     }
@@ -103,7 +104,8 @@ static void log_closed(const struct loop *l, const struct conn *c)
 {
     static const char *const what[] = {
         [CONN_NEW] = "connection closed", [CONN_CLIENT] = "client closed",
-        [CONN_REPLICA] = "backup disconnected", [CONN_LINK] = "link to primary closed"};
+        [CONN_REPLICA] = "backup disconnected", [CONN_MOVER] = "mover disconnected",
+        [CONN_LINK] = "link to primary closed", [CONN_CARRIER] = "link for moves closed"};
     char name[80];
     conn_name(c, name, sizeof name);
     log_line(c->quiet ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO, what[c->kind],
@@ -112,22 +114,23 @@ static void log_closed(const struct loop *l, const struct conn *c)
 
 static void close_one(struct loop *l, struct conn *c)
 {
-    uint8_t kind = c->kind;
+    bool dialled = c->kind == CONN_LINK || c->kind == CONN_CARRIER, refused = c->channel->refused;
+    bool known = c->kind != CONN_NEW; /* to the core */
+    struct link *k = dialled && link_of(l, c)->conn == c->number ? link_of(l, c) : NULL;
     uint32_t number = c->number;
     char why[sizeof c->why];
     memcpy(why, c->why, sizeof why);
     /* A link that never came up is told by link.c, which does not repeat itself. */
-    if (kind != CONN_LINK || l->link.state == LINK_JOINED)
+    if (!dialled || (k && k->state == LINK_JOINED))
         log_closed(l, c);
     if (c->channel->open)
         channel_flush(c->channel);
     conns_remove(&l->conns, c);
     l->mine.closed++;
-    struct shard_event ev = {.kind = SHARD_EV_CLOSED, .conn = number};
-    if (kind == CONN_CLIENT || kind == CONN_REPLICA || l->link.state == LINK_JOINED)
-        loop_step(l, ev);
-    if (kind == CONN_LINK)
-        link_closed(l, why);
+    if (known)
+        loop_step(l, (struct shard_event){.kind = SHARD_EV_CLOSED, .conn = number});
+    if (k)
+        link_closed(l, k, refused, why);
     l->changed = true;
 }
 
@@ -179,6 +182,7 @@ static bool serve(struct loop *l, struct conn *c, bool *worked)
         if (!frame)
             return false;
         *worked = true;
+        update_now(l); /* a read is served under a lease that is valid after it came in */
         edge_frame(l, c, frame, bytes);
         if (c->doomed)
             return false;
@@ -264,6 +268,7 @@ static void take_inbox(struct loop *l)
     struct channel *in[INBOX_MAX];
     uint64_t count;
     (void)!read(l->wake_fd, &count, sizeof count);
+    l->woken = true;
     pthread_mutex_lock(&l->inbox_lock);
     uint32_t n = l->ninbox;
     memcpy(in, l->inbox, n * sizeof in[0]);
@@ -361,10 +366,26 @@ static bool drained(const struct loop *l)
     return st.waiting == 0;
 }
 
-static void take_orders(struct loop *l)
+/* Before a drain another member becomes the primary, if there is one. True: not
+ * yet, and there is time left. Clients are served meanwhile. */
+static bool hands_over(struct loop *l)
+{
+    struct shard_status st;
+    shard_status_get(l->shard, &st);
+    if (!l->config.views->elects || st.role != SHARD_PRIMARY || st.copies < 2)
+        return false;
+    if (!l->hand_over_until_ms) {
+        struct shard_order order = {.kind = SHARD_ORDER_HAND_OVER};
+        l->hand_over_until_ms = l->now_ms + HAND_OVER_MS;
+        loop_step(l, (struct shard_event){.kind = SHARD_EV_ORDER, .order = &order});
+    }
+    return l->now_ms < l->hand_over_until_ms;
+}
+
+static void take_stop(struct loop *l)
 {
     int how = atomic_load_explicit(&l->stop, memory_order_acquire);
-    if (how == STOP_NO)
+    if (how == STOP_NO || (how == STOP_DRAIN && !l->drain_until_ms && hands_over(l)))
         return;
     stop_listening(l);
     if (how == STOP_DRAIN && !l->drain_until_ms)
@@ -403,6 +424,11 @@ static bool turn(struct loop *l, int timeout_ms)
     update_now(l);
     if (!spins(l) || !has_ready(l) || l->now_us >= l->looked_us + LOOK_US)
         worked = wait_events(l, timeout_ms);
+    if (l->woken) {
+        l->woken = false;
+        loop_take_views(l);
+        orders_take(l);
+    }
     worked |= serve_ready(l);
     tick(l);
     link_turn(l);
@@ -412,7 +438,7 @@ static bool turn(struct loop *l, int timeout_ms)
     flush_dirty(l); /* what a closing made the core send */
     if (l->changed && l->now_ms >= l->published_ms + PUBLISH_MS)
         publish(l);
-    take_orders(l);
+    take_stop(l);
     return worked;
 }
 
@@ -431,7 +457,7 @@ static int sleep_ms(const struct loop *l)
         next = l->sweep_ms;
     if (l->changed && l->published_ms + PUBLISH_MS < next)
         next = l->published_ms + PUBLISH_MS;
-    if (l->drain_until_ms && l->now_ms + 1 < next)
+    if ((l->drain_until_ms || l->hand_over_until_ms) && l->now_ms + 1 < next)
         next = l->now_ms + 1;
     if (next <= l->now_ms)
         return 0;
@@ -487,6 +513,11 @@ int loop_create(struct loop **out, const struct loop_config *config, char *err, 
     l->number = config->shard.shard;
     l->epoll_fd = l->wake_fd = -1;
     pthread_mutex_init(&l->inbox_lock, NULL);
+    pthread_condattr_t clock;
+    pthread_condattr_init(&clock);
+    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+    pthread_cond_init(&l->map_given, &clock);
+    pthread_condattr_destroy(&clock);
     conns_init(&l->conns);
     effects_init(l);
     update_now(l);
@@ -502,7 +533,7 @@ int loop_create(struct loop **out, const struct loop_config *config, char *err, 
         loop_destroy(l);
         return rc;
     }
-    l->config.views->ops->start(l->config.views, l->number, &config->shard.self);
+    l->config.views->ops->start(l->config.views, l->number, &config->shard.self, l->wake_fd);
     loop_take_views(l);
     publish(l);
     *out = l;
@@ -523,6 +554,7 @@ void loop_destroy(struct loop *l)
         close(l->wake_fd);
     if (l->epoll_fd >= 0)
         close(l->epoll_fd);
+    pthread_cond_destroy(&l->map_given);
     pthread_mutex_destroy(&l->inbox_lock);
     free(l);
 }

@@ -22,17 +22,24 @@
 #include "statestore/server/auth.h"
 #include "statestore/server/snapshot.h"
 
-/* A new channel to shard `shard`, or NULL and a sentence. (client/lethe.h has
- * the same type, as lethe_dial.) */
+/* A new channel to shard `shard`, or NULL and a sentence, and errno ECONNREFUSED
+ * if nobody can be there. (client/lethe.h has the same type, as lethe_dial.) */
 typedef struct channel *(*loop_dial)(void *ctx, uint16_t shard, char *err, uint32_t err_len);
+
+/* The same, to a node of the site. */
+typedef struct channel *(*loop_dial_node)(void *ctx, uint32_t node, uint16_t shard, char *err,
+                                          uint32_t err_len);
 
 struct loop_config {
     struct shard_config shard;
     int listen_fd;            /* owned from now on; -1: only adopted channels */
     struct views *views;      /* shared by all loops, see views.h */
-    loop_dial dial_primary;   /* NULL unless this node is a backup */
+    uint32_t primary_node;    /* of a static site; 0: whom the view names */
+    uint32_t nodes;           /* of the site */
+    loop_dial_node dial;
     void *dial_ctx;
-    const char *primary;      /* its name and address, for sentences; kept */
+    /* Name and address of a node, for sentences. */
+    const char *(*node_text)(void *ctx, uint32_t node);
     const struct auth_config *auth; /* NULL: anybody may connect; kept */
     uint32_t spin_us;
     uint32_t hello_timeout_ms; /* a connection not let in by then is closed */
@@ -50,7 +57,13 @@ bool loop_turn(struct loop *l);
 /* Hands over a connected channel, as if accepted. 0, or -EBUSY: too many at once
  * (the caller keeps the channel). */
 int loop_adopt(struct loop *l, struct channel *channel);
-/* drain: accept and read no more, finish what is held (for a bounded time), then
+/* An operator's order, for the core. 0, or -EBUSY. What became of it the core
+ * says in its notes and its status. */
+int loop_order(struct loop *l, const struct shard_order *order);
+/* Which slots are whose, as the shard knows. Waits at most `timeout_ms`: 0 or
+ * -ETIMEDOUT. */
+int loop_map(struct loop *l, struct msg_map *out, uint32_t timeout_ms);
+/* drain: hand over what we are the primary of, accept and read no more, finish what is held (for a bounded time), then
  * stop; else stop at once. */
 void loop_stop(struct loop *l, bool drain);
 bool loop_stopped(const struct loop *l);

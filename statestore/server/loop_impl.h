@@ -4,7 +4,8 @@
  *   loop.c    turns, epoll, reading, sleeping
  *   edge.c    what a connection may say: HELLO, PROOF, then the messages of its role
  *   effects.c what the core wants done: send, close, propose, note
- *   link.c    a backup's connection to its primary
+ *   link.c    connections that we dial: to our primary, to another shard's
+ *   orders.c  what operators want, from other threads
  *   publish.c snapshots for other threads
  * Everything belongs to the loop's thread, except `inbox` and the atomics.
  */
@@ -22,10 +23,12 @@ enum {
     ACCEPTS_PER_TURN = 16,
     EVENTS_PER_TURN = 64,
     INBOX_MAX = 64,
+    ORDERS_MAX = 16,
     PUBLISH_MS = 50,
     SWEEP_MS = 100,
     LOOK_US = 20,             /* while spinning epoll is asked that often; see spins */
-    DRAIN_MS = 3000,          /* a drain takes no longer */
+    DRAIN_MS = 3000,          /* a drain takes no longer, ... */
+    HAND_OVER_MS = 2000,      /* ... after it waited so long for another primary */
     LINK_DELAY_MIN_MS = 10,
     LINK_DELAY_MAX_MS = 1000,
     LINK_WELCOME_MS = 2000,
@@ -34,12 +37,18 @@ enum {
     STRANGER_LOG_MS = 5000,   /* "authentication failed", "table refused", too */
 };
 
-enum link_state { LINK_NONE, LINK_IDLE, LINK_CONNECTING, LINK_HELLO, LINK_JOINED };
+#define SELF_CONN UINT32_MAX  /* the loop itself, as a client of its shard */
 
-/* A backup's connection to its primary. */
+enum link_state { LINK_IDLE, LINK_CONNECTING, LINK_HELLO, LINK_JOINED };
+
+/* A connection that we dial: a replica's to its primary, or a move's source to
+ * the primary of the destination. */
 struct link {
-    uint8_t state;            /* enum link_state; NONE: we are no backup */
+    uint8_t state;            /* enum link_state */
+    uint8_t kind;             /* CONN_LINK or CONN_CARRIER */
     uint32_t conn;            /* number */
+    uint32_t node;            /* whom to dial; 0: nobody */
+    uint16_t shard;           /* of theirs */
     uint64_t dial_ms, delay_ms;
     uint64_t since_ms;        /* away since; 0: joined */
     uint64_t logged_ms;
@@ -61,6 +70,7 @@ struct loop {
     uint32_t nready, ndirty, ndoomed;
     int epoll_fd, wake_fd;
     uint64_t now_us, now_ms;
+    bool woken;               /* somebody wrote to wake_fd */
     uint64_t spin_until_us;
     uint64_t looked_us;       /* at epoll, last */
     uint64_t sweep_ms;
@@ -69,15 +79,24 @@ struct loop {
     bool changed;             /* since the last snapshot */
     bool accept_more;         /* somebody may wait to be accepted */
     uint64_t published_ms;
-    struct link link;
+    struct shard_view view;   /* the newest that the view service said; epoch 0: none */
+    uint64_t held_epoch;      /* of the view that our replica last was a member of; 0: holds nothing */
+    struct link link, carrier;
+    uint64_t hand_over_until_ms; /* 0: nothing is handed over */
     struct shard_snapshot mine; /* its counters; the rest is filled on publishing */
 
     struct snapshot_box box;
-    _Atomic int stop;         /* enum stop_how; others store, partner: take_orders */
+    _Atomic int stop;         /* enum stop_how; others store, partner: take_stop */
     _Atomic bool stopped;     /* partner: loop_stopped */
     pthread_mutex_t inbox_lock;
     struct channel *inbox[INBOX_MAX];
     uint32_t ninbox;
+    struct shard_order orders[ORDERS_MAX];
+    uint32_t norders;
+    struct msg_map map;       /* answer to the last request for it; under the lock, too */
+    uint32_t maps_wanted, maps_given;
+    pthread_cond_t map_given;
+    _Alignas(8) uint8_t older[MSG_BYTES_MAX]; /* a frame on its way to a peer of an older protocol */
 };
 
 /* --- loop.c ------------------------------------------------------------------------- */
@@ -104,6 +123,8 @@ void edge_late(struct loop *l, struct conn *c);
 /* --- effects.c ---------------------------------------------------------------------- */
 
 void effects_init(struct loop *l);
+/* Sends a frame, in the words of the connection's protocol. As conn_send. */
+int effects_send(struct loop *l, struct conn *c, const void *frame, uint32_t bytes);
 /* Says ERROR and dooms. */
 void effects_refuse(struct loop *l, struct conn *c, uint32_t code, const char *text);
 
@@ -111,10 +132,19 @@ void effects_refuse(struct loop *l, struct conn *c, uint32_t code, const char *t
 
 void link_init(struct loop *l);
 void link_turn(struct loop *l);
-/* Handshake, WELCOME or ERROR of the primary; true: the frame was the link's own. */
+/* The link of a connection that we dialled. */
+struct link *link_of(struct loop *l, const struct conn *c);
+/* Handshake, WELCOME or ERROR of the far end; true: the frame was the link's own. */
 bool link_frame(struct loop *l, struct conn *c, const struct msg_head *m);
-void link_closed(struct loop *l, const char *why);
+/* `refused`: nothing listens there. */
+void link_closed(struct loop *l, struct link *k, bool refused, const char *why);
 uint64_t link_next_ms(const struct loop *l);
+
+/* --- orders.c ----------------------------------------------------------------------- */
+
+void orders_take(struct loop *l);
+/* A frame for SELF_CONN. */
+void orders_answered(struct loop *l, const struct msg_head *m);
 
 /* --- publish.c ---------------------------------------------------------------------- */
 

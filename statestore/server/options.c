@@ -138,17 +138,6 @@ static int find_node(const struct site *site, const char *name)
 static int check_site(const struct options *o, char *err, uint32_t err_len)
 {
     const struct site *site = o->site;
-    if (site->store.nodes_count < 1 || site->store.nodes_count > 2) {
-        snprintf(err, err_len,
-                 "%s: store: nodes: there are %u; write one, or two for a primary and its backup",
-                 o->config_path, site->store.nodes_count);
-        return OPTIONS_CONFIG;
-    }
-    if (site->store.shards < 1 || site->store.shards > STORE_SHARDS_MAX) {
-        snprintf(err, err_len, "%s: store: shards: %u; write a number from 1 to %d",
-                 o->config_path, site->store.shards, STORE_SHARDS_MAX);
-        return OPTIONS_CONFIG;
-    }
     if (o->node && find_node(site, o->node) < 0) {
         snprintf(err, err_len, "%s: store: nodes: there is no node \"%s\"; the first is \"%s\"",
                  o->config_path, o->node, site->store.nodes[0].name);
@@ -189,6 +178,28 @@ static int load_secrets(struct options *o, char *err, uint32_t err_len)
     return OPTIONS_CONFIG;
 }
 
+/* Of tables, and of tenants' tables; both as the file has them. */
+static void load_limits(struct options *o)
+{
+    const struct site_store *st = &o->site->store;
+    struct store_config *c = &o->store;
+    c->limits = o->limits;
+    for (unsigned i = 0; i < st->limits_count && c->nlimits < OPTIONS_LIMITS_MAX; i++)
+        o->limits[c->nlimits++] = (struct shard_limit){
+            .who = "store.limits", .patterns = (const char *const *)st->limits[i].tables,
+            .npatterns = st->limits[i].tables_count,
+            .bytes = (uint64_t)st->limits[i].memory_mb << 20};
+    for (unsigned i = 0; i < st->tenants_count && c->nlimits < OPTIONS_LIMITS_MAX; i++) {
+        const struct site_tenant *t = &st->tenants[i];
+        if (!t->memory_mb)
+            continue;
+        snprintf(o->limit_names[i], sizeof o->limit_names[i], "tenant %s", t->name);
+        o->limits[c->nlimits++] = (struct shard_limit){
+            .who = o->limit_names[i], .patterns = (const char *const *)t->tables,
+            .npatterns = t->tables_count, .bytes = (uint64_t)t->memory_mb << 20};
+    }
+}
+
 static int control_path(struct options *o, char *err, uint32_t err_len)
 {
     char path[4096];
@@ -218,13 +229,20 @@ static int from_site(struct options *o, char *err, uint32_t err_len)
     o->store.node = (uint32_t)me + 1;
     o->store.shards = (uint16_t)st->shards;
     o->store.listen = st->nodes[me].listen;
-    o->store.pair = st->nodes_count == 2;
-    o->store.peer_name = o->store.pair ? st->nodes[1 - me].name : NULL;
-    o->store.primary = me ? st->nodes[0].listen : NULL;
+    for (unsigned i = 0; i < st->nodes_count; i++)
+        o->nodes[i] = (struct store_node){st->nodes[i].name, st->nodes[i].listen};
+    o->store.nodes = o->nodes;
+    o->store.nnodes = st->nodes_count;
+    o->store.etcd = (const char *const *)st->etcd;
+    o->store.netcd = st->etcd_count;
+    o->store.etcd_prefix = st->etcd_prefix;
+    o->store.copies = st->copies;
+    o->store.min_copies = st->min_copies;
+    load_limits(o);
     o->store.failure_timeout_ms = o->site->failure_timeout_ms;
     o->store.client_lease_ms = st->client_lease_ms;
     o->store.memory_bytes = (uint64_t)st->memory_mb * 1024 * 1024;
-    if (o->accept_loss && me)
+    if (o->accept_loss && me && !st->etcd_count)
         return snprintf(err, err_len, "--accept-loss is the primary's; %s is a backup", o->node),
                OPTIONS_USAGE;
     rc = load_secrets(o, err, err_len);

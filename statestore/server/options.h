@@ -9,10 +9,16 @@
 #include "common/config/site.h"
 #include "statestore/server/store.h"
 
+enum { OPTIONS_LIMITS_MAX = 48 };
+_Static_assert((int)STORE_NODES_MAX == (int)SITE_NODES_MAX, "any site can be run");
+
 struct options {
     struct store_config store;
     const char *node;             /* instance name */
     struct auth_config *auth;     /* of `store`; NULL: the site has no secrets */
+    struct store_node nodes[STORE_NODES_MAX]; /* of `store` */
+    struct shard_limit limits[OPTIONS_LIMITS_MAX];
+    char limit_names[AUTH_TENANTS_MAX][48];
     char control[108];            /* "" : no control socket */
     bool check, help, version, verbose;
     struct site *site;            /* owns the strings of `store` if -c was given */

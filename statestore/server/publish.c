@@ -18,6 +18,20 @@ static void count_connections(const struct loop *l, struct shard_snapshot *s)
     }
 }
 
+/* A member of a view holds it; one that left keeps it, inert, until it joins
+ * again. */
+static void tell_holds(struct loop *l, const struct shard_status *st)
+{
+    struct views *v = l->config.views;
+    struct msg_node self;
+    if (st->role == SHARD_PRIMARY || st->role == SHARD_BACKUP)
+        l->held_epoch = st->view_epoch;
+    else if (st->role == SHARD_JOINING)
+        l->held_epoch = 0;
+    shard_self_get(l->shard, &self);
+    v->ops->holds(v, l->number, &self, l->held_epoch, l->held_epoch ? st->position : 0);
+}
+
 void publish(struct loop *l)
 {
     struct shard_snapshot *s = &l->mine;
@@ -25,15 +39,16 @@ void publish(struct loop *l)
     shard_status_get(l->shard, &s->status);
     shard_mark_get(l->shard, &s->mark_position, &s->mark_digest);
     s->standing = v->ops->standing(v, l->number, s->trouble, sizeof s->trouble);
+    tell_holds(l, &s->status);
     if (s->standing == VIEWS_LOST)
         s->status.role = SHARD_LOST;
     s->peer_since_ms = 0;
-    if (l->link.since_ms && s->standing == VIEWS_FOLLOWING) {
+    if (l->link.node && l->link.since_ms && s->standing == VIEWS_FOLLOWING) {
         s->peer_since_ms = l->now_ms - l->link.since_ms;
         if (!s->peer_since_ms)
             s->peer_since_ms = 1;
         snprintf(s->trouble, sizeof s->trouble, "primary %.60s unreachable: %.100s",
-                 l->config.primary, l->link.why);
+                 l->config.node_text(l->config.dial_ctx, l->link.node), l->link.why);
     }
     count_connections(l, s);
     snapshot_write(&l->box, s);

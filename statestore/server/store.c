@@ -15,12 +15,15 @@
 
 #include "common/log/log.h"
 #include "common/wire/address.h"
+#include "statestore/server/views_memory.h"
 
-enum { INPROC_RING_BYTES = 1024 * 1024, HELLO_TIMEOUT_MS = 5000, STALL_MS = 10000 };
+enum { INPROC_RING_BYTES = 1024 * 1024, HELLO_TIMEOUT_MS = 5000, STALL_MS = 10000, MAP_TIMEOUT_MS = 1000 };
 
 struct store {
     struct store_config config;
-    char *primary, *peer_name, *primary_text;
+    char node_texts[STORE_NODES_MAX][160]; /* "store-a at 10.0.0.1:7400" */
+    const char *names[STORE_NODES_MAX];
+    uint64_t incarnation;
     struct views *views;
     struct loop *loops[STORE_SHARDS_MAX];
     uint16_t ports[STORE_SHARDS_MAX];
@@ -48,13 +51,26 @@ static int shard_address(const char *base, uint16_t shard, char *out, uint32_t l
     return 0;
 }
 
-static struct channel *dial_tcp(void *ctx, uint16_t shard, char *err, uint32_t err_len)
+/* A shard may want to speak to another of the same process. */
+static struct channel *dial_node(void *ctx, uint32_t node, uint16_t shard, char *err,
+                                 uint32_t err_len)
 {
-    const struct store *s = ctx;
+    struct store *s = ctx;
+    const struct store_config *c = &s->config;
     char address[300];
-    if (shard_address(s->primary, shard, address, sizeof address, err, err_len))
+    if (node == c->node)
+        return store_dial(s, shard, err, err_len);
+    if (c->dial)
+        return c->dial(c->dial_ctx, node, shard, err, err_len);
+    if (shard_address(c->nodes[node - 1].listen, shard, address, sizeof address, err, err_len))
         return NULL;
     return tcp_connect(address, err, err_len);
+}
+
+static const char *node_text(void *ctx, uint32_t node)
+{
+    struct store *s = ctx;
+    return node >= 1 && node <= STORE_NODES_MAX ? s->node_texts[node - 1] : "nobody";
 }
 
 static uint16_t port_of(int fd)
@@ -95,33 +111,34 @@ static uint64_t new_incarnation(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-static bool is_backup(const struct store *s)
+static bool elects(const struct store *s)
 {
-    return s->config.pair && s->config.node != 1;
+    return s->config.netcd || s->config.memory;
 }
 
 static struct loop_config loop_config_of(struct store *s, uint16_t shard, int listen_fd)
 {
     const struct store_config *c = &s->config;
-    uint64_t incarnation = new_incarnation();
     struct loop_config out = {
         .shard = {.shard = shard, .shards = c->shards,
-                  .self = {.node = c->node, .incarnation = incarnation},
-                  .seed = incarnation * 0x9e3779b97f4a7c15ull + shard,
+                  .self = {.node = c->node, .incarnation = s->incarnation},
+                  .seed = s->incarnation * 0x9e3779b97f4a7c15ull + shard,
                   .failure_timeout_ms = c->failure_timeout_ms,
-                  .client_lease_ms = c->client_lease_ms, .memory_bytes = c->memory_bytes},
+                  .client_lease_ms = c->client_lease_ms, .memory_bytes = c->memory_bytes,
+                  .copies = c->copies, .min_copies = c->min_copies, .limits = c->limits,
+                  .nlimits = c->nlimits},
         .listen_fd = listen_fd,
         .views = s->views,
-        .primary = s->primary_text,
+        .primary_node = elects(s) ? 0 : 1,
+        .nodes = c->nnodes,
+        .dial = dial_node,
+        .dial_ctx = s,
+        .node_text = node_text,
         .auth = c->auth,
         .spin_us = c->spin_us,
         .hello_timeout_ms = c->hello_timeout_ms,
         .stall_ms = c->stall_ms,
     };
-    if (is_backup(s)) {
-        out.dial_primary = c->dial_primary ? c->dial_primary : dial_tcp;
-        out.dial_ctx = c->dial_primary ? c->dial_ctx : s;
-    }
     return out;
 }
 
@@ -165,15 +182,48 @@ static int start_shards(struct store *s, char *err, uint32_t err_len)
     return 0;
 }
 
-static char *copy_of(const char *text)
+static int create_views(struct store *s, char *err, uint32_t err_len)
 {
-    return strdup(text ? text : "");
+    const struct store_config *c = &s->config;
+    struct views_site site = {.shards = c->shards, .node = c->node, .nodes = c->nnodes,
+                              .copies = c->copies, .failure_timeout_ms = c->failure_timeout_ms,
+                              .names = s->names, .listen = c->listen,
+                              .incarnation = s->incarnation, .accept_loss = c->accept_loss};
+    struct views_static_config pair = {.shards = c->shards, .backup = c->node != 1,
+                                       .alone = c->nnodes == 1, .accept_loss = c->accept_loss,
+                                       .peer = s->names[c->node == 1 && c->nnodes > 1]};
+    if (c->memory)
+        s->views = views_memory_join(c->memory, &site);
+    else if (c->netcd)
+        return snprintf(err, err_len, "store.etcd: this build keeps no views in etcd"), -ENOTSUP;
+    else
+        s->views = views_static_create(&pair);
+    if (s->views)
+        return 0;
+    snprintf(err, err_len, "out of memory");
+    return -ENOMEM;
+}
+
+/* Names and addresses of the nodes, for sentences. */
+static void name_nodes(struct store *s)
+{
+    static const struct store_node alone = {.name = "this node", .listen = ""};
+    struct store_config *c = &s->config;
+    if (!c->nnodes) {
+        c->nodes = &alone;
+        c->nnodes = 1;
+    }
+    for (uint32_t i = 0; i < c->nnodes; i++) {
+        const struct store_node *n = &c->nodes[i];
+        s->names[i] = n->name;
+        snprintf(s->node_texts[i], sizeof s->node_texts[i], "%.60s%s%.80s", n->name,
+                 n->listen && n->listen[0] ? " at " : "", n->listen ? n->listen : "");
+    }
 }
 
 static int set_up(struct store *s, char *err, uint32_t err_len)
 {
     struct store_config *c = &s->config;
-    char text[400];
     if (!c->auth && c->listen && !auth_is_loopback(c->listen))
         log_warn("no authentication",
                  "address=%s whoever reaches it reads and writes everything; configure secrets "
@@ -185,19 +235,11 @@ static int set_up(struct store *s, char *err, uint32_t err_len)
         c->hello_timeout_ms = HELLO_TIMEOUT_MS;
     if (!c->stall_ms)
         c->stall_ms = STALL_MS;
-    s->primary = copy_of(c->primary);
-    s->peer_name = copy_of(c->peer_name);
-    snprintf(text, sizeof text, "%.60s%s%.256s", c->peer_name ? c->peer_name : "",
-             c->primary ? " at " : "", c->primary ? c->primary : "");
-    s->primary_text = copy_of(text);
-    struct views_static_config vc = {.shards = c->shards, .backup = is_backup(s),
-                                     .alone = !c->pair, .accept_loss = c->accept_loss,
-                                     .peer = s->peer_name};
-    s->views = views_static_create(&vc);
-    if (s->primary && s->peer_name && s->primary_text && s->views)
-        return 0;
-    snprintf(err, err_len, "out of memory");
-    return -ENOMEM;
+    s->incarnation = new_incarnation();
+    name_nodes(s);
+    if (!c->copies)
+        c->copies = c->nnodes < 2 ? c->nnodes : 2;
+    return create_views(s, err, err_len);
 }
 
 int store_start(struct store **out, const struct store_config *config, char *err,
@@ -206,6 +248,13 @@ int store_start(struct store **out, const struct store_config *config, char *err
     if (config->shards < 1 || config->shards > STORE_SHARDS_MAX) {
         snprintf(err, err_len, "%u shards: write a number from 1 to %d", config->shards,
                  STORE_SHARDS_MAX);
+        return -EINVAL;
+    }
+    bool elected = config->netcd || config->memory;
+    if (config->nnodes > (elected ? STORE_NODES_MAX : 2) ||
+        config->node > (config->nnodes ? config->nnodes : 1)) {
+        snprintf(err, err_len, "node %u of %u: there may be %d nodes, without etcd 2", config->node,
+                 config->nnodes, STORE_NODES_MAX);
         return -EINVAL;
     }
     struct store *s = calloc(1, sizeof *s);
@@ -252,9 +301,6 @@ void store_stop(struct store *s)
             loop_destroy(s->loops[i]);
     if (s->views)
         s->views->ops->destroy(s->views);
-    free(s->primary);
-    free(s->peer_name);
-    free(s->primary_text);
     free(s);
 }
 
@@ -296,6 +342,21 @@ uint16_t store_shards(const struct store *s)
 uint16_t store_port(const struct store *s, uint16_t shard)
 {
     return s->ports[shard];
+}
+
+struct views *store_views(struct store *s)
+{
+    return s->views;
+}
+
+int store_order(struct store *s, uint16_t shard, const struct shard_order *order)
+{
+    return loop_order(s->loops[shard], order);
+}
+
+int store_map(struct store *s, uint16_t shard, struct msg_map *out)
+{
+    return loop_map(s->loops[shard], out, MAP_TIMEOUT_MS);
 }
 
 void store_snapshot(const struct store *s, uint16_t shard, struct shard_snapshot *out)

@@ -11,19 +11,31 @@
 #define STATESTORE_SERVER_STORE_H
 
 #include "statestore/server/loop.h"
+#include "statestore/server/views.h"
 
-enum { STORE_SHARDS_MAX = 16, STORE_FAILURE_TIMEOUT_MS = 1000, STORE_SPIN_US = 50 };
+struct views_memory;
+
+enum { STORE_SHARDS_MAX = 16, STORE_NODES_MAX = 16, STORE_FAILURE_TIMEOUT_MS = 1000, STORE_SPIN_US = 50 };
+
+struct store_node { const char *name, *listen; };
 
 struct store_config {
     uint16_t shards;              /* 1..STORE_SHARDS_MAX */
     uint32_t node;                /* this node's number in the site, from 1 */
     const char *listen;           /* "host:port": shard i at port + i, port 0: any free ones;
                                      NULL: only store_dial */
-    bool pair;                    /* there is another node; node 1 is the primary */
-    const char *peer_name;        /* of the other node */
-    const char *primary;          /* node 2: address of shard 0 of node 1 */
-    loop_dial dial_primary;       /* instead of tcp to `primary` */
+    const struct store_node *nodes; /* of the site, kept; NULL: this one is alone. Without etcd
+                                     two are a pair: node 1 is the primary for ever */
+    uint32_t nnodes;
+    loop_dial_node dial;          /* instead of tcp to their addresses; never for this node */
     void *dial_ctx;
+    const char *const *etcd;      /* its end points, kept */
+    uint32_t netcd;               /* 0: static */
+    const char *etcd_prefix;
+    struct views_memory *memory;  /* instead of etcd; kept */
+    uint32_t copies, min_copies;  /* 0: 2 or as many as there are nodes, and 1 */
+    const struct shard_limit *limits; /* kept */
+    uint32_t nlimits;
     const struct auth_config *auth; /* secrets, kept; NULL: anybody may connect */
     bool accept_loss;
     bool threads;
@@ -54,6 +66,10 @@ struct channel *store_dial(void *store, uint16_t shard, char *err, uint32_t err_
 uint16_t store_shards(const struct store *s);
 /* 0 if it does not listen. */
 uint16_t store_port(const struct store *s, uint16_t shard);
+/* By any thread; see views.h and loop.h. */
+struct views *store_views(struct store *s);
+int store_order(struct store *s, uint16_t shard, const struct shard_order *order);
+int store_map(struct store *s, uint16_t shard, struct msg_map *out);
 void store_snapshot(const struct store *s, uint16_t shard, struct shard_snapshot *out);
 
 #endif

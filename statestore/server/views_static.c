@@ -6,10 +6,12 @@
  */
 #include "statestore/server/views.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "common/log/log.h"
+#include "statestore/server/views_rules.h"
 
 enum { OUTCOMES_MAX = 4 };
 
@@ -47,7 +49,7 @@ static void serve_alone(struct entry *e)
     decide(e, &first);
 }
 
-static void start(struct views *v, uint16_t shard, const struct msg_node *self)
+static void start(struct views *v, uint16_t shard, const struct msg_node *self, int wake_fd)
 {
     struct views_static *s = of(v);
     struct entry *e = &s->entries[shard];
@@ -88,26 +90,6 @@ static void heard(struct views *v, uint16_t shard, const struct msg_node *replic
               shard, s->config.peer, held);
 }
 
-static int index_of(const struct shard_view *v, const struct msg_node *n)
-{
-    for (uint32_t i = 0; i < v->nmembers; i++)
-        if (v->members[i].node == n->node && v->members[i].incarnation == n->incarnation)
-            return (int)i;
-    return -1;
-}
-
-static void log_change(uint16_t shard, const struct shard_view *old, const struct shard_view *now)
-{
-    for (uint32_t i = 0; i < old->nmembers; i++)
-        if (index_of(now, &old->members[i]) < 0)
-            log_warn("backup dropped", "shard=%u node=%u epoch=%lu copies=%u", shard,
-                     old->members[i].node, now->epoch, now->nmembers);
-    for (uint32_t i = 0; i < now->nmembers; i++)
-        if (index_of(old, &now->members[i]) < 0)
-            log_info("backup caught up", "shard=%u node=%u epoch=%lu copies=%u", shard,
-                     now->members[i].node, now->epoch, now->nmembers);
-}
-
 static void propose(struct views *v, uint16_t shard, uint64_t old_epoch,
                     const struct shard_view *want)
 {
@@ -119,7 +101,7 @@ static void propose(struct views *v, uint16_t shard, uint64_t old_epoch,
         return;
     }
     next.epoch = old_epoch + 1;
-    log_change(shard, &e->view, &next);
+    rules_log_change(shard, &e->view, &next);
     decide(e, &next);
 }
 
@@ -159,7 +141,36 @@ static void destroy(struct views *v)
     free(v);
 }
 
-static const struct views_ops static_ops = {start, heard, propose, take, standing, destroy};
+static void holds(struct views *v, uint16_t shard, const struct msg_node *self, uint64_t epoch,
+                  uint64_t position)
+{
+}
+
+static uint32_t primary(const struct views *v, uint16_t shard)
+{
+    return 1;
+}
+
+static bool node(const struct views *v, uint32_t number, uint16_t shard, struct views_node *out)
+{
+    return false;
+}
+
+static int accept_loss(struct views *v, uint16_t shard, const uint32_t *fenced, uint32_t nfenced,
+                       char *why, uint32_t why_len)
+{
+    snprintf(why, why_len, "this site has no etcd, so nobody can tell who is dead; restart the "
+             "primary with --accept-loss instead");
+    return -ENOTSUP;
+}
+
+static void service(const struct views *v, struct views_service *out)
+{
+    *out = (struct views_service){.kind = "static"};
+}
+
+static const struct views_ops static_ops = {start, heard, propose, take, standing, holds, primary,
+                                            node, accept_loss, service, destroy};
 
 struct views *views_static_create(const struct views_static_config *config)
 {
@@ -167,7 +178,7 @@ struct views *views_static_create(const struct views_static_config *config)
     struct views_static *s = aligned_alloc(64, (bytes + 63) & ~(size_t)63);
     if (!s)
         return NULL;
-    *s = (struct views_static){.views = {&static_ops}, .config = *config};
+    *s = (struct views_static){.views = {.ops = &static_ops}, .config = *config};
     for (uint16_t i = 0; i < config->shards; i++)
         s->entries[i] = (struct entry){.standing = VIEWS_WAITING};
     return &s->views;

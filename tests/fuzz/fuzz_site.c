@@ -26,10 +26,13 @@ static const cyaml_schema_field_t nf_fields[] = {
 static void check_site(const struct site *s)
 {
     MUST(s->store.shards >= 1 && s->store.shards <= 16);
-    MUST(s->store.nodes_count >= 1 && s->store.nodes_count <= 3);
+    MUST(s->store.nodes_count >= 1 && s->store.nodes_count <= SITE_NODES_MAX);
     for (unsigned i = 0; i < s->store.nodes_count; i++)
         MUST(*s->store.nodes[i].name && strchr(s->store.nodes[i].listen, ':'));
-    MUST(s->failure_timeout_ms >= 50 && s->failure_timeout_ms <= 10000);
+    MUST(s->failure_timeout_ms >= 20 && s->failure_timeout_ms <= 10000);
+    MUST(s->store.copies >= 1 && s->store.copies <= s->store.nodes_count);
+    MUST(s->store.min_copies >= 1 && s->store.min_copies <= s->store.copies);
+    MUST(s->store.etcd_count || s->store.nodes_count <= 2);
     MUST(s->worker.mbufs > s->worker.packets_in_flight);
     MUST(s->run_dir && s->steering.control && s->steering.memif_dir && s->worker.ipv6);
     MUST(!s->steering.inside.address == !s->steering.outside.address);
