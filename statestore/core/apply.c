@@ -17,7 +17,8 @@
 static uint64_t local_deadline(const struct shard *s, const struct table *t, uint64_t deadline_ms,
                                uint32_t timeout_ms)
 {
-    if (!deadline_ms || s->role == SHARD_PRIMARY || t->schema.flags & TABLE_ABSOLUTE)
+    if (!deadline_ms || is_serving(s) || t->schema.flags & TABLE_ABSOLUTE ||
+        SHARD_BUG(BUG_TIMER_EARLY))
         return deadline_ms;
     /* Should this replica be promoted, it fires that much later: the old
      * primary may have seen touches that it did not log. */
@@ -91,7 +92,7 @@ static void set_deadline(struct shard *s, struct table *t, uint8_t slot, uint32_
     m->timeout_ms = e->timeout_ms;
     m->children = e->children;
     record_at(t, slot, rec)->deadline_ms = local_deadline(s, t, e->deadline_ms, e->timeout_ms);
-    if (s->role == SHARD_PRIMARY && e->deadline_ms && !e->children)
+    if (is_serving(s) && e->deadline_ms && !e->children)
         wheel_arm(s, t, slot, rec);
     record_digest_update(s, t, slot, rec);
 }

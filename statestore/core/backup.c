@@ -24,7 +24,7 @@ static unsigned what_to_apply(const struct shard *s, const struct entry *e)
 {
     const struct joining *j = &s->joining;
     unsigned what = 0;
-    if (s->role == SHARD_BACKUP)
+    if (s->role != SHARD_JOINING)
         return APPLY_SLOT | APPLY_CLIENT;
     if (j->arrived[e->slot] &&
         (e->position > j->position[e->slot] || SHARD_BUG(BUG_SNAPSHOT_OVERLAP)))
@@ -39,7 +39,7 @@ static uint64_t may_reach(const struct shard *s)
 {
     const struct joining *j = &s->joining;
     uint64_t least = UINT64_MAX;
-    if (s->role == SHARD_BACKUP || !j->partial)
+    if (s->role != SHARD_JOINING || !j->partial)
         return least;
     for (int slot = 0; slot <= SLOT_BASE; slot++)
         if (j->next_part[slot] && !j->arrived[slot] && j->position[slot] < least)
@@ -68,7 +68,7 @@ static int take_entry(struct shard *s, const struct entry *from)
     return apply_entry(s, e, what_to_apply(s, e));
 }
 
-static const char *take_entries(struct shard *s, const struct msg_append *m)
+const char *take_entries(struct shard *s, const struct msg_append *m)
 {
     const uint8_t *at = (const uint8_t *)(m + 1), *end = at + m->body_bytes;
     uint64_t last = may_reach(s);
@@ -117,15 +117,47 @@ static void break_off(struct shard *s, const char *why)
     state_discard(s);
 }
 
+/* The primary of our view spoke. */
+static void heard(struct shard *s)
+{
+    s->joining.heard_ms = s->now_ms;
+    s->joining.suspected = false;
+}
+
+/* A joiner's log comes from whose snapshot it takes: what another primary says
+ * begins with that one's snapshot. SNAP_BEGIN does not say who sent it, but
+ * there is one primary to an epoch. */
+static bool is_from_source(struct shard *s, const struct msg_append *m)
+{
+    struct joining *j = &s->joining;
+    if (s->role != SHARD_JOINING || !j->running)
+        return false;
+    if (!j->source.node && m->head.view_epoch == j->begun_epoch)
+        j->source = m->from;
+    if (j->source.node)
+        return node_same(&m->from, &j->source);
+    leave_view(s, "another primary may have begun the snapshot");
+    return false;
+}
+
+/* Whether it is from the primary that we follow, under our epoch. */
+static bool is_followed(struct shard *s, const struct msg_append *m)
+{
+    if (s->role == SHARD_BACKUP && SHARD_BUG(BUG_STALE_EPOCH_ACCEPTED))
+        return true;
+    if (m->head.view_epoch != s->view.epoch)
+        return false;
+    return s->role == SHARD_BACKUP ? node_same(&m->from, &s->view.members[0])
+                                   : is_from_source(s, m);
+}
+
 void on_append(struct shard *s, const struct msg_append *m)
 {
-    bool ours = s->role == SHARD_BACKUP ? node_same(&m->from, &s->view.members[0])
-                                        : s->role == SHARD_JOINING && s->joining.running;
-    if (!ours || m->head.view_epoch != s->view.epoch ||
-        crc32c(0, m + 1, m->body_bytes) != m->crc)
+    if (!is_followed(s, m) || crc32c(0, m + 1, m->body_bytes) != m->crc)
         return;
     s->joining.attached = true;
-    s->joining.heard_ms = s->now_ms;
+    heard(s);
+    lease_heard(s, m->stamp);
     const char *wrong = take_entries(s, m);
     if (wrong) {
         break_off(s, wrong);
@@ -145,10 +177,11 @@ void on_view_frame(struct shard *s, const struct msg_view *m)
     if (m->nmembers > 3)
         return;
     memcpy(v.members, m->members, sizeof v.members);
-    on_view(s, &v);
+    if (v.epoch > s->view.epoch) /* only the service answers a proposal */
+        on_view(s, &v);
     if (s->role == SHARD_BACKUP && v.epoch == s->view.epoch) {
         s->joining.attached = s->ack_due = true;
-        s->joining.heard_ms = s->now_ms;
+        heard(s);
     }
 }
 
@@ -161,8 +194,11 @@ void on_snap_begin(struct shard *s, const struct msg_snap_begin *m)
     if ((s->role != SHARD_IDLE && s->role != SHARD_JOINING) || !node_same(&m->to, &s->self) ||
         m->head.view_epoch < s->view.epoch || m->snapshot <= j->snapshot)
         return;
-    state_discard(s);
+    bool keep = SHARD_BUG(BUG_DEPOSED_KEEPS_DATA) && s->has_state;
+    if (!keep)
+        state_discard(s);
     *j = (struct joining){.conn = conn, .snapshot = m->snapshot, .running = true,
+                          .begun_epoch = m->head.view_epoch,
                           .heard_ms = s->now_ms, .asked_ms = s->now_ms};
     if (m->head.view_epoch > s->view.epoch)
         s->view = (struct shard_view){.epoch = m->head.view_epoch};
@@ -172,6 +208,12 @@ void on_snap_begin(struct shard *s, const struct msg_snap_begin *m)
     s->role = SHARD_JOINING;
     s->time_ms = m->shard_time_ms;
     log_reset(s, m->position);
+    if (keep) {
+        for (uint32_t slot = 0; slot <= SLOT_BASE; slot++)
+            j->arrived[slot] = true, j->position[slot] = m->position;
+        j->left = 0;
+        j->complete = true;
+    }
     shard_note(s, "joining: snapshot from position %lu on", (unsigned long)m->position);
 }
 
@@ -260,7 +302,8 @@ void on_chunk(struct shard *s, const struct msg_chunk *m)
 
 static void send_ack(struct shard *s)
 {
-    struct msg_ack m = {.self = s->self, .position = s->position, .drifted = s->drifted};
+    struct msg_ack m = {.self = s->self, .position = s->position, .drifted = s->drifted,
+                        .stamp = s->joining.stamp};
     s->ack_due = false;
     if (is_whole(s)) {
         m.digest_position = s->position;
@@ -278,9 +321,17 @@ static bool wants_to_join(const struct shard *s)
            s->now_ms > j->heard_ms + s->config.failure_timeout_ms;
 }
 
+/* Silence counts while our own loop ran: shard.c puts off what it missed. */
+static bool primary_is_silent(const struct shard *s)
+{
+    return s->now_ms > s->joining.heard_ms + s->config.failure_timeout_ms;
+}
+
 void backup_tick(struct shard *s)
 {
     struct joining *j = &s->joining;
+    if ((s->role == SHARD_BACKUP || s->role == SHARD_JOINING) && primary_is_silent(s))
+        suspect(s, "it is silent");
     if (j->conn && s->ack_due && (s->role == SHARD_BACKUP || s->role == SHARD_JOINING))
         send_ack(s);
     if (!wants_to_join(s) || (j->asked_ms && s->now_ms < j->asked_ms + resend_ms(s)))
@@ -290,11 +341,20 @@ void backup_tick(struct shard *s)
     shard_send(s, j->conn, &m, MSG_JOIN, sizeof m);
 }
 
+static uint64_t suspicion_ms(const struct shard *s)
+{
+    uint64_t due = s->joining.heard_ms + s->config.failure_timeout_ms + 1;
+    if (s->role != SHARD_BACKUP || s->proposing)
+        return UINT64_MAX;
+    return due > s->now_ms ? due : s->now_ms + 1;
+}
+
 uint64_t backup_next_ms(const struct shard *s)
 {
-    if (!s->joining.conn || s->role == SHARD_PRIMARY)
-        return UINT64_MAX;
-    if (!s->joining.asked_ms)
-        return s->now_ms;
-    return (s->joining.asked_ms > s->now_ms ? s->joining.asked_ms : s->now_ms) + resend_ms(s);
+    uint64_t suspicion = suspicion_ms(s), join = UINT64_MAX;
+    if (s->joining.conn && s->role != SHARD_PRIMARY) {
+        uint64_t asked = s->joining.asked_ms;
+        join = asked ? (asked > s->now_ms ? asked : s->now_ms) + resend_ms(s) : s->now_ms;
+    }
+    return join < suspicion ? join : suspicion;
 }

@@ -183,6 +183,16 @@ void client_acked(struct shard *s, struct client *c, uint64_t ack)
         c->seen_ack = ack;
 }
 
+void clients_forget_local(struct shard *s)
+{
+    for (uint32_t i = 0; i < s->client_room; i++)
+        for (uint32_t j = 0; s->client[i].id && j < s->client[i].room; j++) {
+            struct kept **at = &s->client[i].ring[j];
+            if (*at && !(*at)->replicated)
+                ring_clear(s, &s->client[i], at);
+        }
+}
+
 /* --- the table of clients ------------------------------------------------------------- */
 
 static uint32_t client_place(const struct client *table, uint32_t room, uint64_t id)

@@ -11,7 +11,9 @@
  *   request.c   what clients ask for: BATCH, CLIENT_OPEN, TABLE_OPEN
  *   client.c    leases, kept results, watermarks
  *   timer.c     the timing wheel, expiry
- *   view.c      roles: who is primary, proposals, promotion
+ *   view.c      roles: who is primary, proposals, suspicion
+ *   collect.c   between being named primary and serving
+ *   lease.c     what may be told without a commit to prove it
  *   peer.c      primary's side of replication
  *   backup.c    backup's side of replication
  *   snapshot.c  a slot's state to bytes
@@ -93,6 +95,7 @@ struct reply {
     struct reply *next;
     uint32_t conn;
     enum reply_kind kind;
+    bool appended;            /* what commits it proves that we are the primary still */
     union {
         struct kept *kept;
         struct { uint64_t nonce, client; } opened;
@@ -238,8 +241,13 @@ struct peer {
     bool confirmed;           /* acknowledged something under this view */
     bool lost;                /* its connection closed */
     bool drifted;
+    uint8_t proto;            /* of its connection; 0: none so far */
     uint64_t acked, sent;     /* log positions */
+    uint64_t told_position;   /* its own, as it said; above ours only after a take-over */
     uint64_t heard_ms, told_ms, progress_ms; /* driver's clock */
+    uint64_t leased_until_ms;
+    uint64_t fetch_sent_ms;   /* 0: not yet, or all that was asked for came */
+    uint32_t fetch_left;      /* bytes it sends for one FETCH, less what came */
     struct join join;
 };
 
@@ -248,7 +256,11 @@ struct joining {
     uint32_t conn;            /* JOIN goes there; 0: nowhere */
     bool attached;            /* the primary of our view speaks to us on it */
     uint64_t asked_ms, heard_ms;
+    uint32_t stamp;           /* latest heard from the primary of our view; 0: none */
+    bool suspected;           /* a note about the silence was made */
     uint64_t snapshot;
+    uint64_t begun_epoch;     /* of SNAP_BEGIN */
+    struct msg_node source;   /* the primary that sent it, once known */
     bool running;             /* SNAP_BEGIN came */
     bool complete;            /* every chunk came */
     uint16_t left;            /* slots and base still missing */
@@ -301,7 +313,7 @@ struct shard {
     struct log log;
     uint64_t position, commit, digest;
     uint64_t mark_position, mark_digest; /* shard_mark_get */
-    struct reply_list suspended; /* held while a proposal is open */
+    struct reply_list suspended; /* committed; may not be told without leases */
     struct reply *reply_free;
     void *reply_slabs;
     uint32_t replies, replies_made;
@@ -319,8 +331,8 @@ struct shard {
     struct peer peer[PEERS_MAX];
     bool proposing;
     struct shard_view want;
-    uint64_t proposed_ms;
-    bool collecting;          /* promoted; the members' tails are not known yet */
+    bool collecting;          /* primary, but not serving yet: collect.c */
+    uint64_t serve_after_ms;
     uint64_t snapshots;       /* attempts so far */
     struct joining joining;
     bool ack_due;             /* backup: acknowledge at the end of the step */
@@ -479,6 +491,8 @@ struct kept *client_result(const struct client *c, uint64_t seq);
 struct kept *kept_new(struct shard *s, uint64_t client, uint64_t seq, uint8_t slot,
                       const void *result, uint32_t bytes);
 void kept_put(struct shard *s, struct kept *k);
+/* Leaving the role of a primary: what only this replica kept. */
+void clients_forget_local(struct shard *s);
 /* Keeps it for retries; false: out of memory. */
 bool client_keep(struct shard *s, struct client *c, struct kept *k, bool replicated);
 
@@ -506,6 +520,9 @@ void timers_run(struct shard *s);
 uint64_t timers_next_ms(const struct shard *s); /* driver's clock */
 void timers_promote(struct shard *s);
 
+/* Leaving the role of a primary: nothing is armed. */
+void timers_stop(struct shard *s);
+
 /* event.c: EFFECT_EVENT, EFFECT_CONSUMER, EFFECT_CURSOR */
 void apply_event(struct shard *s, struct table *t, uint8_t slot, const struct effect *e, bool own);
 
@@ -523,6 +540,22 @@ void consumers_promote(struct shard *s);
 void consumers_run(struct shard *s);
 uint64_t consumers_next_ms(const struct shard *s); /* driver's clock */
 
+/* lease.c */
+uint64_t lease_wait_ms(const struct shard *s);
+uint32_t lease_stamp(const struct shard *s);
+void lease_heard(struct shard *s, uint32_t stamp);
+void lease_granted(struct shard *s, struct peer *p, uint32_t stamp);
+/* Whether what appended nothing may be told now. */
+bool lease_may_tell(struct shard *s);
+void lease_release(struct shard *s);
+
+/* collect.c */
+void collect_begin(struct shard *s);
+void collect_run(struct shard *s);
+uint64_t collect_next_ms(const struct shard *s);
+void on_fetch(struct shard *s, const struct msg_fetch *m);
+void on_tail(struct shard *s, struct conn *c, const struct msg_append *m);
+
 /* view.c */
 void on_view(struct shard *s, const struct shard_view *v);
 bool node_same(const struct msg_node *a, const struct msg_node *b);
@@ -531,6 +564,16 @@ void propose(struct shard *s, const struct shard_view *want);
 void propose_without(struct shard *s, const struct msg_node *gone, const char *why);
 /* Out of the view; the data is kept, inert, until a snapshot begins. */
 void leave_view(struct shard *s, const char *why);
+/* A backup: asks for a view without its primary, itself first. */
+void suspect(struct shard *s, const char *why);
+void hand_over(struct shard *s);
+/* Replicas wanted in the view. */
+uint32_t copies_wanted(const struct shard *s);
+/* Primary, and past the take-over: what it applies is its own. */
+static inline bool is_serving(const struct shard *s)
+{
+    return s->role == SHARD_PRIMARY && !s->collecting;
+}
 
 /* peer.c */
 struct peer *peer_of_node(struct shard *s, const struct msg_node *n);
@@ -543,6 +586,9 @@ void peers_flush(struct shard *s);
 void peers_tick(struct shard *s);
 void peers_conn_closed(struct shard *s, uint32_t conn);
 uint64_t peers_next_ms(const struct shard *s);
+/* In s->scratch: an APPEND, or TAIL, with entries after `after`, up to `limit`, as many as go
+ * into one; the caller adds what else it says. */
+struct msg_append *append_pack(struct shard *s, uint64_t after, uint64_t limit);
 void on_ack(struct shard *s, struct conn *c, const struct msg_ack *m);
 void peer_send_view(struct shard *s, struct peer *p);
 
@@ -562,6 +608,8 @@ struct bytes { uint8_t *data; uint32_t used, room; };
 bool snapshot_slot(const struct shard *s, uint16_t slot, struct bytes *b);
 
 /* backup.c */
+/* NULL, or why the state is of no use any more. */
+const char *take_entries(struct shard *s, const struct msg_append *m);
 void on_append(struct shard *s, const struct msg_append *m);
 void on_snap_begin(struct shard *s, const struct msg_snap_begin *m);
 void on_chunk(struct shard *s, const struct msg_chunk *m);

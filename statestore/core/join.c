@@ -49,12 +49,13 @@ static void join_start(struct shard *s, struct peer *p)
     shard_note(s, "node %u joins from position %lu on", p->node.node, (unsigned long)j->begin);
 }
 
-static void attach(struct shard *s, struct peer *p, uint32_t conn)
+static void attach(struct shard *s, struct peer *p, const struct conn *c)
 {
     p->heard_ms = s->now_ms;
-    if (p->conn == conn)
+    if (p->conn == c->id)
         return;
-    p->conn = conn;
+    p->conn = c->id;
+    p->proto = c->proto;
     p->lost = false;
     p->sent = p->acked;
     p->told_ms = 0;
@@ -96,6 +97,13 @@ static uint32_t joiners(const struct shard *s)
     return n;
 }
 
+/* A spare keeps asking: when a member has left it is its turn. */
+static bool may_begin(const struct shard *s)
+{
+    uint32_t n = joiners(s);
+    return !s->collecting && n < JOINERS_MAX && s->view.nmembers + n < copies_wanted(s);
+}
+
 void on_join(struct shard *s, struct conn *c, const struct msg_join *m)
 {
     if (s->role != SHARD_PRIMARY || !m->self.node || m->self.node == s->self.node ||
@@ -104,11 +112,11 @@ void on_join(struct shard *s, struct conn *c, const struct msg_join *m)
     struct peer *p = peer_of_node(s, &m->self);
     bool member = view_index(&s->view, &m->self) > 0;
     drop_earlier(s, &m->self);
-    if (!p && s->view.nmembers < 3 && joiners(s) < JOINERS_MAX && (p = peer_add(s, &m->self)))
+    if (!p && may_begin(s) && (p = peer_add(s, &m->self)))
         join_start(s, p);
     if (!p)
         return;
-    attach(s, p, c->id);
+    attach(s, p, c);
     if (member || m->head.view_epoch != s->view.epoch)
         peer_send_view(s, p);
 }
@@ -234,7 +242,7 @@ static void propose_with(struct shard *s, struct peer *p)
 {
     struct shard_view want = s->view;
     struct join *j = &p->join;
-    if (s->proposing || want.nmembers == 3 || p->acked < j->end_position ||
+    if (s->proposing || want.nmembers >= copies_wanted(s) || p->acked < j->end_position ||
         s->commit < j->end_position)
         return;
     if (!j->gates && bytes_behind(s, p) <= APPEND_WINDOW_BYTES) {

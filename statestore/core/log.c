@@ -4,7 +4,8 @@
  * the newest, and, per position, the replies that wait for commit to pass it.
  *
  * Commit = the least position that every member of the view acknowledged;
- * while a change of view is proposed, every member of both views (DESIGN 4).
+ * while a change of view is proposed, every member of both views (DESIGN 4);
+ * while the view has fewer members than min_copies it does not move.
  * An entry leaves the ring when it is committed and every peer has it.
  */
 #include <assert.h>
@@ -152,13 +153,28 @@ static void mark_committed(struct shard *s, const struct entry *e)
     }
 }
 
+static void list_add(struct reply_list *list, struct reply *r)
+{
+    r->next = NULL;
+    if (list->last)
+        list->last->next = r;
+    else
+        list->first = r;
+    list->last = r;
+}
+
+/* Committed: goes out now, or when there are leases. */
 static void release(struct shard *s, struct reply_list *list)
 {
     struct reply *r = list->first;
     *list = (struct reply_list){0};
+    bool may_tell = r && lease_may_tell(s);
     while (r) {
         struct reply *next = r->next;
-        reply_ready(s, r);
+        if (r->appended || may_tell)
+            reply_ready(s, r);
+        else
+            list_add(&s->suspended, r);
         r = next;
     }
 }
@@ -178,12 +194,14 @@ void commit_to(struct shard *s, uint64_t position)
 void commit_update(struct shard *s)
 {
     uint64_t least = s->position;
-    if (s->role != SHARD_PRIMARY)
+    if (s->role != SHARD_PRIMARY || s->view.nmembers < s->config.min_copies)
         return;
     for (int i = 0; i < PEERS_MAX; i++) {
         const struct peer *p = &s->peer[i];
-        if (p->node.node && (p->in_view || p->join.gates) && p->acked < least &&
-            !SHARD_BUG(BUG_ACK_BEFORE_BACKUP))
+        bool counts = p->in_view || p->join.gates;
+        if (SHARD_BUG(BUG_OLD_VIEW_COMMITS))
+            counts = view_index(&s->view, &p->node) > 0;
+        if (p->node.node && counts && p->acked < least && !SHARD_BUG(BUG_ACK_BEFORE_BACKUP))
             least = p->acked;
     }
     if (least > s->commit)
@@ -206,21 +224,12 @@ void log_trim(struct shard *s)
 
 /* --- waiting for it ----------------------------------------------------------------- */
 
-static void list_add(struct reply_list *list, struct reply *r)
-{
-    r->next = NULL;
-    if (list->last)
-        list->last->next = r;
-    else
-        list->first = r;
-    list->last = r;
-}
-
 void reply_wait(struct shard *s, struct reply *r, uint64_t position)
 {
+    r->appended |= r->kind != REPLY_RESULT; /* says nothing that changes */
     if (position > s->commit)
         list_add(&at(s, position)->waiting, r);
-    else if (s->proposing)
+    else if (!lease_may_tell(s))
         list_add(&s->suspended, r);
     else
         reply_ready(s, r);

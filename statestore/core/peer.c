@@ -12,7 +12,7 @@
  *
  * An acknowledgement counts only from the incarnation and under the epoch of
  * the view. After a promotion nothing is executed until every member told its
- * position: one that is ahead of us has entries that are no part of history.
+ * position, and what one has more than we was fetched (collect.c).
  */
 #include <assert.h>
 
@@ -64,22 +64,11 @@ void peers_adopt_view(struct shard *s)
         struct peer *p = &s->peer[i];
         if (!p->node.node)
             continue;
-        if (view_index(&s->view, &p->node) >= 0)
-            join_stop(p);
-        else if (!p->in_view && (!p->join.state || s->role != SHARD_PRIMARY))
+        if (s->role != SHARD_PRIMARY || (!p->in_view && !p->join.state))
             peer_remove(s, p);
+        else if (view_index(&s->view, &p->node) >= 0)
+            join_stop(p);
     }
-}
-
-static void collected(struct shard *s)
-{
-    for (uint32_t i = 1; i < s->view.nmembers; i++) {
-        const struct peer *p = peer_of_node(s, &s->view.members[i]);
-        if (!p || !p->confirmed)
-            return;
-    }
-    s->collecting = false;
-    shard_note(s, "every member told its position; serving");
 }
 
 void peers_new_epoch(struct shard *s)
@@ -87,17 +76,17 @@ void peers_new_epoch(struct shard *s)
     for (int i = 0; i < PEERS_MAX; i++) {
         struct peer *p = &s->peer[i];
         p->confirmed = false;
+        p->told_ms = 0; /* a heartbeat asks for the position, and for a lease */
         if (p->node.node && p->conn)
             peer_send_view(s, p);
     }
-    if (s->collecting)
-        collected(s);
 }
 
 void peers_we_were_away(struct shard *s, uint64_t ms)
 {
     for (int i = 0; i < PEERS_MAX; i++)
         s->peer[i].heard_ms += ms;
+    s->joining.heard_ms += ms;
 }
 
 void peers_conn_closed(struct shard *s, uint32_t conn)
@@ -122,15 +111,13 @@ void peer_send_view(struct shard *s, struct peer *p)
 
 /* --- sending the log ------------------------------------------------------------------ */
 
-/* One APPEND with entries sent + 1 .. at most limit; without any it is a
- * heartbeat. */
-static void send_append(struct shard *s, struct peer *p, uint64_t limit)
+struct msg_append *append_pack(struct shard *s, uint64_t after, uint64_t limit)
 {
     struct msg_append *m = (struct msg_append *)s->scratch;
     uint8_t *body = (uint8_t *)(m + 1);
-    uint64_t position = p->sent;
+    uint64_t position = after;
     uint32_t used = 0;
-    *m = (struct msg_append){.from = s->self, .first = p->sent + 1, .commit = s->commit,
+    *m = (struct msg_append){.from = s->self, .first = after + 1, .commit = s->commit,
                              .shard_time_ms = s->time_ms};
     while (position < limit) {
         const struct entry *e = log_entry(s, position + 1);
@@ -141,15 +128,24 @@ static void send_append(struct shard *s, struct peer *p, uint64_t limit)
         position++;
         m->count++;
     }
-    if (position == s->position) {
-        m->digest_position = position;
-        m->digest = s->digest;
-    }
     m->body_bytes = used;
     m->crc = crc32c(0, body, used);
-    p->sent = position;
+    return m;
+}
+
+/* One APPEND with entries sent + 1 .. at most limit; without any it is a
+ * heartbeat. */
+static void send_append(struct shard *s, struct peer *p, uint64_t limit)
+{
+    struct msg_append *m = append_pack(s, p->sent, limit);
+    p->sent += m->count;
+    if (p->sent == s->position) {
+        m->digest_position = p->sent;
+        m->digest = s->digest;
+    }
+    m->stamp = lease_stamp(s);
     p->told_ms = s->now_ms;
-    shard_send(s, p->conn, m, MSG_APPEND, (uint32_t)sizeof *m + used);
+    shard_send(s, p->conn, m, MSG_APPEND, (uint32_t)sizeof *m + m->body_bytes);
 }
 
 static uint64_t bytes_under_way(const struct shard *s, const struct peer *p)
@@ -204,6 +200,8 @@ static void tick(struct shard *s, struct peer *p)
                                holds_back_log(s, p))) {
         shard_note(s, "gave up the join of node %u: it does not keep up", p->node.node);
         peer_remove(s, p);
+    } else if (!p->in_view && !s->proposing && s->view.nmembers >= copies_wanted(s)) {
+        peer_remove(s, p); /* others were faster: it stays a spare */
     } else if (!p->in_view && silent) {
         p->join.gates = false; /* until it is heard again nobody waits for it */
     }
@@ -250,29 +248,45 @@ static void compare_digest(struct shard *s, struct peer *p, const struct msg_ack
                (unsigned long)m->digest_position);
 }
 
-void on_ack(struct shard *s, struct conn *c, const struct msg_ack *m)
+/* Whose acknowledgement it is: of that incarnation, under our epoch, on the
+ * connection that we send on. */
+static struct peer *acknowledges(struct shard *s, const struct conn *c, const struct msg_ack *m)
 {
     struct peer *p = peer_of_node(s, &m->self);
-    if (s->role != SHARD_PRIMARY || !p || p->conn != c->id ||
-        m->head.view_epoch != s->view.epoch)
+    if (!p && SHARD_BUG(BUG_OLD_INCARNATION_ACKS))
+        for (int i = 0; i < PEERS_MAX; i++)
+            if (s->peer[i].node.node == m->self.node)
+                return &s->peer[i];
+    if (!p || p->conn != c->id)
+        return NULL;
+    if (m->head.view_epoch != s->view.epoch && !SHARD_BUG(BUG_STALE_EPOCH_ACCEPTED))
+        return NULL;
+    return p;
+}
+
+void on_ack(struct shard *s, struct conn *c, const struct msg_ack *m)
+{
+    struct peer *p = s->role == SHARD_PRIMARY ? acknowledges(s, c, m) : NULL;
+    if (!p)
         return;
+    uint64_t position = m->position < s->position ? m->position : s->position;
     p->heard_ms = s->now_ms;
-    if (m->position > s->position) {
+    if (m->position > s->position && !s->collecting && !SHARD_BUG(BUG_SHORTER_TAIL)) {
         propose_without(s, &p->node, "it has entries that are no part of this log");
         return;
     }
     if (p->join.state && !p->join.begun)
         return;
+    lease_granted(s, p, m->stamp);
     p->confirmed = true;
-    if (m->position > p->acked) {
-        p->acked = m->position;
+    p->told_position = m->position;
+    if (position > p->acked) {
+        p->acked = position;
         p->progress_ms = s->now_ms;
         if (p->sent < p->acked)
             p->sent = p->acked;
     }
     compare_digest(s, p, m);
-    if (s->collecting)
-        collected(s);
     commit_update(s);
     log_trim(s);
 }

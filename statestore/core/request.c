@@ -23,11 +23,12 @@ static void answer_again(struct shard *s, uint32_t conn, struct kept *k)
 {
     struct reply *r;
     s->count.duplicates++;
-    if (k->position <= s->commit && !s->proposing) {
+    if (k->position <= s->commit && lease_may_tell(s)) {
         memcpy(results_room(s, conn, k->client), k->result, k->bytes);
         results_push(s, k->bytes);
     } else if ((r = reply_new(s, conn, REPLY_RESULT))) {
         r->kept = k;
+        r->appended = k->replicated;
         k->refs++;
         reply_wait(s, r, k->position);
     }
@@ -65,6 +66,7 @@ static void hold(struct shard *s, uint32_t conn, uint64_t client, const struct t
         return;
     }
     r->kept = k;
+    r->appended = x->sync && x->logged;
     reply_wait(s, r, position);
 }
 
@@ -80,7 +82,7 @@ static void run(struct shard *s, uint32_t conn, struct client *c, const struct t
         if (x->status != TXN_BUSY)
             client_keep(s, c, x->kept, x->logged && x->changed);
     }
-    if (!x->sync || (position <= s->commit && !s->proposing))
+    if (position <= s->commit && ((x->sync && x->logged) || lease_may_tell(s)))
         results_push(s, bytes);
     else
         hold(s, conn, c->id, t, bytes, position);
@@ -171,13 +173,16 @@ static void prefetch(const struct shard *s, const struct txn_head *t, struct hin
     }
 }
 
-static enum txn_status why_not(const struct shard *s, const struct client *c)
+static enum txn_status why_not(struct shard *s, const struct client *c)
 {
     if (s->role == SHARD_LOST)
         return TXN_LOST;
     if (s->role != SHARD_PRIMARY || s->collecting)
         return TXN_NOT_PRIMARY;
-    return c ? TXN_OK : TXN_STALE_CLIENT;
+    if (c)
+        return TXN_OK;
+    /* Another primary may have leased the id since. */
+    return lease_may_tell(s) ? TXN_STALE_CLIENT : TXN_NOT_PRIMARY;
 }
 
 void on_batch(struct shard *s, uint32_t conn, const struct msg_batch *m)

@@ -48,7 +48,8 @@ struct rig {
     uint32_t drop, twice, swap; /* per mille, of replication messages */
     struct shard_view view;
     bool hold_views;          /* proposals are not answered */
-    int answer_to;            /* shard that waits for an answer; -1: none */
+    bool take_overs;          /* a backup's proposal is granted; else: the view stands */
+    bool answer[RIG_SHARDS];  /* it waits for an answer */
     struct rig_message *queue;
     uint32_t queued;
     struct rig_result *results;
@@ -141,9 +142,11 @@ static inline void rig_close(void *ctx, uint32_t conn, const char *why)
 static inline void rig_propose(void *ctx, uint64_t old_epoch, const struct shard_view *want)
 {
     struct rig_end *e = ctx;
-    if (e->rig->view.epoch == old_epoch)
-        e->rig->view = *want;
-    e->rig->answer_to = e->shard;
+    struct rig *r = e->rig;
+    bool primarys = r->view.members[0].node == (uint32_t)e->shard + 1;
+    if (r->view.epoch == old_epoch && (primarys || r->take_overs))
+        r->view = *want;
+    r->answer[e->shard] = true;
 }
 
 static inline void rig_note(void *ctx, const char *text)
@@ -197,7 +200,6 @@ static inline struct rig *rig_new(uint64_t seed, int shards, struct shard_config
     struct rig *r = calloc(1, sizeof *r);
     r->random = seed * 0x9e3779b97f4a7c15ull + 1;
     r->now = 1000;
-    r->answer_to = -1;
     r->queue = calloc(RIG_QUEUE_MAX, sizeof *r->queue);
     r->results = calloc(RIG_RESULTS_MAX, sizeof *r->results);
     for (int i = 0; i < shards; i++)
@@ -252,11 +254,11 @@ static inline void rig_deliver(struct rig *r)
         free(now[i].frame);
     }
     free(now);
-    if (r->answer_to >= 0 && !r->hold_views) {
-        int to = r->answer_to;
-        r->answer_to = -1;
-        rig_set_view(r, to);
-    }
+    for (int i = 0; i < RIG_SHARDS && !r->hold_views; i++)
+        if (r->answer[i] && !r->paused[i]) {
+            r->answer[i] = false;
+            rig_set_view(r, i);
+        }
 }
 
 static inline void rig_tick(struct rig *r)
@@ -362,8 +364,12 @@ static inline void rig_promote(struct rig *r, int shard)
 
 /* --- a client ------------------------------------------------------------------------------- */
 
+/* As a driver does, it holds the client's frames while a primary takes over. */
 static inline void rig_client_connect(struct rig *r, uint32_t conn)
 {
+    for (int i = 0; i < 2000 && rig_status(r, r->primary).role == SHARD_PRIMARY &&
+                    !shard_takes_requests(r->shard[r->primary]); i++)
+        rig_run(r, 1);
     rig_hello(r, r->primary, conn, ROLE_CLIENT, (struct msg_node){0});
 }
 

@@ -125,6 +125,14 @@ void shard_move_through(struct shard *s, uint32_t conn)
 
 /* --- frames ------------------------------------------------------------------------ */
 
+/* The node that serves, as far as we know; protocol 1 does not ask. */
+static uint32_t primary_node(const struct shard *s, uint8_t proto)
+{
+    if (proto < 2)
+        return 0;
+    return s->role == SHARD_PRIMARY ? s->self.node : s->view.members[0].node;
+}
+
 static void on_hello(struct shard *s, uint32_t conn, const struct msg_hello *m)
 {
     struct msg_welcome w = {.primary = s->role == SHARD_PRIMARY,
@@ -148,6 +156,7 @@ static void on_hello(struct shard *s, uint32_t conn, const struct msg_hello *m)
         return;
     }
     w.proto = c->proto = msg_common_proto(m);
+    w.primary_node = primary_node(s, w.proto);
     c->role = m->role;
     c->node = m->self;
     shard_send(s, conn, &w, MSG_WELCOME, sizeof w);
@@ -170,6 +179,7 @@ static bool from_primary(struct shard *s, uint32_t conn, const struct msg_head *
     case MSG_APPEND: on_append(s, (const void *)h); return true;
     case MSG_SNAP_BEGIN: on_snap_begin(s, (const void *)h); return true;
     case MSG_CHUNK: on_chunk(s, (const void *)h); return true;
+    case MSG_FETCH: on_fetch(s, (const void *)h); return true;
     case MSG_SNAP_END: return true; /* its parts were counted already */
     case MSG_WELCOME:
     case MSG_ERROR: return true;
@@ -196,6 +206,7 @@ static bool from_backup(struct shard *s, struct conn *c, const struct msg_head *
     case MSG_JOIN: on_join(s, c, (const void *)h); return true;
     case MSG_ACK: on_ack(s, c, (const void *)h); return true;
     case MSG_CHUNK_ACK: on_chunk_ack(s, c, (const void *)h); return true;
+    case MSG_TAIL: on_tail(s, c, (const void *)h); return true;
     default: return false;
     }
 }
@@ -256,15 +267,20 @@ void shard_step(struct shard *s, const struct shard_event *ev, uint64_t now_ms,
     case SHARD_EV_FRAME: on_frame(s, ev->conn, ev->frame); break;
     case SHARD_EV_CLOSED: on_closed(s, ev->conn); break;
     case SHARD_EV_VIEW: on_view(s, ev->view); break;
-    case SHARD_EV_SUSPECT:
+    case SHARD_EV_SUSPECT: suspect(s, "it refuses us"); break;
     case SHARD_EV_ORDER:
+        if (ev->order->kind == SHARD_ORDER_HAND_OVER)
+            hand_over(s);
+        break;
     case SHARD_EV_TICK: break;
     }
     if (s->role == SHARD_PRIMARY) {
+        collect_run(s);
         if (!s->collecting)
             clients_expire(s);
         peers_tick(s);
         commit_update(s);
+        lease_release(s);
         replies_flush(s);
         consumers_run(s);
         peers_flush(s);
@@ -278,7 +294,7 @@ void shard_step(struct shard *s, const struct shard_event *ev, uint64_t now_ms,
 uint64_t shard_next_ms(const struct shard *s)
 {
     uint64_t due[] = {timers_next_ms(s), clients_next_ms(s), peers_next_ms(s), backup_next_ms(s),
-                      consumers_next_ms(s)};
+                      consumers_next_ms(s), collect_next_ms(s)};
     uint64_t least = UINT64_MAX;
     for (size_t i = 0; i < sizeof due / sizeof *due; i++)
         if (due[i] < least)

@@ -202,7 +202,20 @@ uint64_t shard_digest_slow(const struct shard *s);
     X(BUG_SNAPSHOT_OVERLAP, "snapshot and live log overlap applied twice")                        \
     X(BUG_TOUCH_NOT_LOGGED, "touch never replicated; an active entry expires after promotion")    \
     X(BUG_QUARANTINE_SKIPPED, "pool index given out during quarantine")
-#define SHARD_BUGS_VIEWS(X)
+#define SHARD_BUGS_VIEWS(X)                                                                       \
+    X(BUG_DEPOSED_KEEPS_DATA, "deposed replica keeps its data")                                   \
+    X(BUG_TIMER_EARLY, "timer early after promotion")                                             \
+    X(BUG_OLD_VIEW_COMMITS, "commit by the old view alone while a change is open")
+/* In the code, and not in the list that the simulator goes through: it deposes no live primary. */
+#define SHARD_BUGS_VIEWS_NEXT(X)                                                                  \
+    X(BUG_STALE_EPOCH_ACCEPTED, "stale epoch accepted")                                           \
+    X(BUG_READ_AFTER_LEASE, "read after the lease lapsed")                                        \
+    X(BUG_NO_WAIT, "take-over without waiting")                                                   \
+    X(BUG_JOINER_TAKES_OVER, "a freshly added backup takes over at once")                         \
+    X(BUG_SHORTER_TAIL, "shorter tail adopted")                                                   \
+    X(BUG_LEASE_FROM_RECEIPT, "lease counted from receipt")                                       \
+    X(BUG_OLD_INCARNATION_ACKS, "acknowledgement of an earlier incarnation counted")              \
+    X(BUG_READS_WHILE_PROPOSING, "reads not suspended while a proposal is open")
 #define SHARD_BUGS_MOVES(X)
 #define SHARD_BUGS_TABLES(X) X(BUG_TXN_HALF_APPLIED, "txn half applied")
 /* Those that the simulator's workload does not meet yet. */
@@ -215,9 +228,9 @@ enum shard_bug {
 #define X(name, text) name,
     SHARD_BUGS(X)
 #undef X
-        SHARD_BUG_END,
+    SHARD_BUG_END,
 #define X(name, text) name,
-    SHARD_BUGS_TABLES_NEXT(X)
+    SHARD_BUGS_VIEWS_NEXT(X) SHARD_BUGS_TABLES_NEXT(X)
 #undef X
 };
 #ifdef LETHE_PLANTED_BUGS

@@ -282,7 +282,7 @@ static void test_two_incarnations_of_a_joiner(void **state)
     struct rig *r = start_alone(8, 2);
     r->hold_views = true;
     rig_connect_backup(r, 1, 0);
-    while (r->answer_to < 0)
+    while (!r->answer[0] && !r->answer[1] && !r->answer[2])
         rig_run(r, 1);
     shard_destroy(r->shard[1]);
     r->shard[1] = NULL;
@@ -402,7 +402,7 @@ static void three_promote(struct three *h, int first)
     }
     r->view = next;
     r->primary = first;
-    r->answer_to = -1;
+    memset(r->answer, 0, sizeof r->answer);
     h->promotions++;
     rig_set_view(r, first);
     dial_primary(h);

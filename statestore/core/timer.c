@@ -144,11 +144,32 @@ void timers_promote(struct shard *s)
     s->arm_table = s->arm_slot = s->arm_rec = 0;
 }
 
+void timers_stop(struct shard *s)
+{
+    for (int level = 0; level < WHEEL_LEVELS; level++)
+        for (int bucket = 0; bucket < WHEEL_BUCKETS; bucket++)
+            while (s->wheel.head[level][bucket])
+                link_out(s, meta_of(s, s->wheel.head[level][bucket]));
+    s->arming = false;
+}
+
+/* A primary that was demoted has deadlines of its own, without the slack. */
+static void add_slack(struct record *r, const struct meta *m)
+{
+    uint64_t late = m->replicated_ms + touch_slack_ms(m->timeout_ms);
+    if (r->deadline_ms && m->replicated_ms && r->deadline_ms < late)
+        r->deadline_ms = late;
+}
+
 static void arm_one(struct shard *s, struct table *t, uint8_t slot, uint32_t rec)
 {
-    const struct record *r = record_at(t, slot, rec);
+    struct record *r = record_at(t, slot, rec);
     const struct meta *m = meta_at(t, slot, rec);
-    if (r->state != RECORD_FREE && !m->armed && r->deadline_ms && !m->children)
+    if (r->state == RECORD_FREE || m->armed)
+        return;
+    if (!(t->schema.flags & TABLE_ABSOLUTE) && !SHARD_BUG(BUG_TIMER_EARLY))
+        add_slack(r, m);
+    if (r->deadline_ms && !m->children)
         wheel_arm(s, t, slot, rec);
 }
 

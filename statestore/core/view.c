@@ -5,9 +5,9 @@
  *
  *   now        the new view has us as  becomes   and
  *   primary    primary                 primary   members are compared
- *   primary    anything else           idle      state is kept, inert; next JOIN
- *   backup     primary                 primary   adopts its whole log; waits until
- *                                                every member told its position
+ *   primary    another member          backup    its log may be the longest
+ *   primary    nothing                 idle      state is kept, inert; next JOIN
+ *   backup     primary                 primary   takes over: collect.c
  *   backup     backup                  backup
  *   backup     nothing                 idle      as above
  *   joining    backup (complete)       backup
@@ -15,11 +15,20 @@
  *   joining    primary otherwise       lost
  *   joining    nothing                 joining
  *   idle       primary, epoch 1, empty primary   a fresh start
+ *   idle, lost primary, accepted_loss  primary   of what it holds
  *   idle       primary otherwise       lost      refuses until an operator decides
  *   idle       backup, epoch 1, empty  backup    a fresh start
  *
  * "Us" means node and incarnation. Leaving a view makes a new incarnation, so
- * that nothing said by the old one counts any more.
+ * that nothing said by the old one counts any more. What it holds stays, for it
+ * may be the last copy, until the snapshot of its rejoin begins.
+ *
+ * Proposals: the primary asks for views without a silent member, with one that
+ * caught up, or led by another member; a backup asks for one without its
+ * primary. One at a time. A primary's is over when the epoch has moved past the
+ * one it compared, and until then commit needs both views (log.c) and nothing
+ * is told that no commit proves (lease.c). A backup's changes nothing in what
+ * it does: it goes on acknowledging until it learns of another view.
  */
 #include "internal.h"
 
@@ -35,6 +44,8 @@ int view_index(const struct shard_view *v, const struct msg_node *n)
             return (int)i;
     return -1;
 }
+
+/* --- proposals -------------------------------------------------------------------------- */
 
 void propose(struct shard *s, const struct shard_view *want)
 {
@@ -57,15 +68,80 @@ void propose_without(struct shard *s, const struct msg_node *gone, const char *w
     propose(s, &want);
 }
 
-void leave_view(struct shard *s, const char *why)
+uint32_t copies_wanted(const struct shard *s)
 {
-    shard_note(s, "left the view: %s; will rejoin as a new incarnation", why);
+    return s->config.copies && s->config.copies < 3 ? s->config.copies : 3;
+}
+
+/* A joiner has no say: it may lack what was told. */
+static bool may_suspect(const struct shard *s)
+{
+    if (SHARD_BUG(BUG_JOINER_TAKES_OVER) && s->role == SHARD_JOINING && s->joining.running)
+        return true;
+    return s->role == SHARD_BACKUP && view_index(&s->view, &s->self) > 0;
+}
+
+void suspect(struct shard *s, const char *why)
+{
+    struct shard_view want = {.nmembers = 1, .members = {s->self}};
+    if (s->proposing || !may_suspect(s))
+        return;
+    for (uint32_t i = 1; i < s->view.nmembers; i++)
+        if (!node_same(&s->view.members[i], &s->self))
+            want.members[want.nmembers++] = s->view.members[i];
+    if (!s->joining.suspected)
+        shard_note(s, "proposing to take over from node %u: %s", s->view.members[0].node, why);
+    s->joining.suspected = true;
+    propose(s, &want);
+}
+
+/* The member that has most, first; the others as they were. */
+void hand_over(struct shard *s)
+{
+    uint32_t best = 0;
+    uint64_t most = 0;
+    for (uint32_t i = 1; i < s->view.nmembers; i++) {
+        const struct peer *p = peer_of_node(s, &s->view.members[i]);
+        if (p && p->conn && p->confirmed && (!best || p->acked > most)) {
+            best = i;
+            most = p->acked;
+        }
+    }
+    if (!is_serving(s) || s->proposing || !best) {
+        shard_note(s, "no hand-over: %s", s->role != SHARD_PRIMARY ? "this is not the primary"
+                   : s->proposing || s->collecting ? "a change of view is under way; try again"
+                   : "no other member is there to take it; add a replica first");
+        return;
+    }
+    struct shard_view want = {.nmembers = 1, .members = {s->view.members[best]}};
+    for (uint32_t i = 1; i < s->view.nmembers; i++)
+        if (i != best)
+            want.members[want.nmembers++] = s->view.members[i];
+    want.members[want.nmembers++] = s->self;
+    shard_note(s, "handing over to node %u", want.members[0].node);
+    propose(s, &want);
+}
+
+/* --- roles ------------------------------------------------------------------------------ */
+
+/* Whatever only a primary has goes. */
+static void step_down(struct shard *s)
+{
     replies_drop_all(s);
-    s->role = SHARD_IDLE;
-    s->self.incarnation++;
+    timers_stop(s);
+    clients_forget_local(s);
     s->proposing = s->collecting = false;
     s->joining.running = s->joining.complete = s->joining.attached = false;
     s->joining.asked_ms = 0;
+    s->joining.stamp = 0;
+}
+
+void leave_view(struct shard *s, const char *why)
+{
+    shard_note(s, "left the view: %s; will rejoin as a new incarnation", why);
+    step_down(s);
+    s->role = SHARD_IDLE;
+    s->self.incarnation++;
     peers_adopt_view(s);
 }
 
@@ -73,18 +149,19 @@ static void become_primary(struct shard *s)
 {
     s->role = SHARD_PRIMARY;
     s->has_state = true;
-    /* The last primary may have told versions of async entries that died with it. */
-    s->version_floor = (s->view.epoch - 1) << VERSION_EPOCH_SHIFT;
     s->time_offset = s->time_ms - s->now_ms;
-    s->leases_checked_ms = s->time_ms;
     s->joining.running = false;
-    clients_renew_all(s);
-    volatile_discard(s);
-    timers_promote(s);
-    consumers_promote(s);
-    s->collecting = s->view.nmembers > 1;
     shard_note(s, "primary of epoch %lu from position %lu on", (unsigned long)s->view.epoch,
                (unsigned long)s->position);
+    collect_begin(s);
+}
+
+/* The new primary is given time to speak. */
+static void follow(struct shard *s)
+{
+    s->ack_due = true;
+    s->joining.heard_ms = s->now_ms;
+    s->joining.stamp = 0;
 }
 
 static void become_backup(struct shard *s)
@@ -92,7 +169,7 @@ static void become_backup(struct shard *s)
     s->role = SHARD_BACKUP;
     s->has_state = true;
     s->joining.running = false;
-    s->ack_due = true;
+    follow(s);
     shard_note(s, "backup in epoch %lu at position %lu", (unsigned long)s->view.epoch,
                (unsigned long)s->position);
 }
@@ -108,7 +185,7 @@ static void become_lost(struct shard *s)
 static void adopt_as_idle(struct shard *s, int at)
 {
     bool fresh = s->view.epoch == 1 && !s->has_state;
-    if (at == 0 && fresh) {
+    if (at == 0 && (fresh || s->view.accepted_loss)) {
         become_primary(s);
     } else if (at == 0) {
         become_lost(s);
@@ -119,13 +196,37 @@ static void adopt_as_idle(struct shard *s, int at)
     }
 }
 
+static void adopt_as_joiner(struct shard *s, int at)
+{
+    bool whole = s->joining.complete && s->position >= s->joining.whole_at;
+    if (at > 0 && s->joining.complete) {
+        become_backup(s);
+    } else if (at > 0) {
+        leave_view(s, "it names us before we have caught up");
+    } else if (at == 0 && (whole || SHARD_BUG(BUG_JOINER_TAKES_OVER))) {
+        become_primary(s); /* was a member already, and nobody lived to tell us */
+    } else if (at == 0 && s->view.accepted_loss) {
+        state_discard(s); /* parts of slots are of no use */
+        become_primary(s);
+    } else if (at == 0) {
+        become_lost(s);
+    } else if (s->view.nmembers && s->joining.source.node &&
+               !node_same(&s->view.members[0], &s->joining.source)) {
+        s->joining.running = false; /* the new primary begins anew */
+    }
+}
+
 static void adopt(struct shard *s)
 {
     int at = view_index(&s->view, &s->self);
     switch (s->role) {
     case SHARD_PRIMARY:
-        if (at != 0)
+        if (at < 0) {
             leave_view(s, "another replica is the primary now");
+        } else if (at > 0) {
+            step_down(s);
+            become_backup(s);
+        }
         break;
     case SHARD_BACKUP:
         if (at == 0)
@@ -133,52 +234,41 @@ static void adopt(struct shard *s)
         else if (at < 0)
             leave_view(s, "it names us no more");
         else
-            s->ack_due = true;
+            follow(s);
         break;
-    case SHARD_JOINING:
-        if (at > 0 && s->joining.complete)
-            become_backup(s);
-        else if (at == 0 && s->joining.complete && s->position >= s->joining.whole_at)
-            become_primary(s); /* was a member already, and nobody lived to tell us */
-        else if (at == 0)
-            become_lost(s);
-        else if (at > 0)
-            leave_view(s, "it names us before we have caught up");
-        break;
+    case SHARD_JOINING: adopt_as_joiner(s, at); break;
     case SHARD_IDLE:
     case SHARD_LOST: adopt_as_idle(s, at); break;
     }
 }
 
-static bool same_members(const struct shard_view *a, const struct shard_view *b)
+/* An answer to a backup's proposal that is no later view: it failed. */
+static void stands(struct shard *s)
 {
-    if (a->nmembers != b->nmembers)
-        return false;
-    for (uint32_t i = 0; i < a->nmembers; i++)
-        if (!node_same(&a->members[i], &b->members[i]))
-            return false;
-    return true;
+    if (!s->proposing || s->role == SHARD_PRIMARY)
+        return;
+    s->proposing = false;
+    s->joining.heard_ms = s->now_ms; /* once more, after as long a silence */
 }
 
 void on_view(struct shard *s, const struct shard_view *v)
 {
-    bool known = v->epoch == s->view.epoch && same_members(v, &s->view);
-    bool answered = s->proposing && (known || v->epoch > s->view.epoch);
-    if (!known && v->epoch <= s->view.epoch)
+    if (v->epoch <= s->view.epoch) {
+        /* A snapshot told a joiner the number only. */
+        if (v->epoch == s->view.epoch && !s->view.nmembers)
+            s->view = *v;
+        stands(s);
         return;
-    if (answered)
-        s->proposing = false;
-    if (!known) {
-        s->view = *v;
-        s->joining.attached &= s->role == SHARD_BACKUP;
-        adopt(s);
     }
+    bool other = !v->nmembers || !s->view.nmembers ||
+                 !node_same(&v->members[0], &s->view.members[0]);
+    s->proposing = false; /* the epoch has moved past the one it compared */
+    s->view = *v;
+    s->joining.attached &= s->role == SHARD_BACKUP && !other;
+    adopt(s);
     peers_adopt_view(s);
     if (s->role != SHARD_PRIMARY)
         return;
-    if (!known)
-        peers_new_epoch(s);
-    if (answered)
-        replies_release_suspended(s);
+    peers_new_epoch(s);
     commit_update(s);
 }

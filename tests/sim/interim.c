@@ -6,6 +6,7 @@
  */
 #include "interim.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 #define WEAK __attribute__((weak))
@@ -91,6 +92,8 @@ bool interim_goes_elsewhere(const void *frame)
     const struct msg_results *r = frame;
     if (h->type == MSG_WELCOME)
         return !((const struct msg_welcome *)frame)->primary;
+    if (h->type == MSG_TABLE)
+        return ((const struct msg_table *)frame)->id == -EAGAIN;
     return h->type == MSG_RESULTS && r->nres &&
            ((const struct txn_result_head *)(r + 1))->status == TXN_NOT_PRIMARY;
 }

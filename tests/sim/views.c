@@ -194,6 +194,11 @@ static void adopt(struct world *w, int shard, const struct shard_view *want)
     count_change(w, shard, &old, want);
     tell_watchers(w, shard);
     faults_provoke(w);
+    for (uint32_t i = 0; i < want->nmembers; i++)
+        if (lives(w, shard, &want->members[i]))
+            return;
+    w->counts.lost++; /* it asked for the shard, and died */
+    w->lost = w->over = true;
 }
 
 /* --- requests --------------------------------------------------------------------------- */
