@@ -6,7 +6,8 @@
  * repeats what is not acknowledged. A repetition under the same consumer epoch
  * of what the handler took already is acknowledged again and not shown again;
  * under a new epoch the cursor that the shard remembers counts, hence at least
- * once. Memory: per table asked for, one cursor per hash slot.
+ * once. A store of protocol 1 never gets here: a table with events is fatal there.
+ * Memory: per table asked for, one cursor per hash slot.
  */
 #include "client/client_impl.h"
 
@@ -54,7 +55,7 @@ static bool to_tell(const struct session *s, int table)
 void lethe_events_timers(struct session *s)
 {
     struct lethe_client *c = s->client;
-    if (s->proto < 2 || c->now_us < s->consume_us)
+    if (c->now_us < s->consume_us)
         return;
     s->consume_us = c->now_us + CONSUME_US;
     bool sent = false;
@@ -75,7 +76,7 @@ void lethe_events_timers(struct session *s)
 
 uint64_t lethe_events_next_us(const struct session *s)
 {
-    for (int i = 0; s->proto >= 2 && i < s->client->ntables; i++)
+    for (int i = 0; i < s->client->ntables; i++)
         if (to_tell(s, i))
             return s->consume_us;
     return UINT64_MAX;

@@ -13,7 +13,7 @@
 #include "client/lethe.h"
 #include "tests/check.h"
 
-enum { FAKE_RING = 1024 * 1024, FAKE_LEASE_MS = 3000, FAKE_STEP_US = 1000, FAKE_PATIENCE = 50 };
+enum { FAKE_RING = 1024 * 1024, FAKE_LEASE_MS = 3000, FAKE_STEP_US = 1000, FAKE_PATIENCE = 60 };
 
 struct fake {
     struct lethe_client *client;

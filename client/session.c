@@ -157,6 +157,13 @@ static int send_table_opens(struct session *s)
     for (int i = 0; i < c->ntables; i++) {
         if (s->table_id[i] >= 0)
             continue;
+        if (msg_schema_proto(&c->tables[i]) > s->proto) {
+            snprintf(s->fatal, sizeof s->fatal, "shard %u: table %s has a kind, durability or flag "
+                     "that the store, of protocol %u, does not know; upgrade the store", s->shard,
+                     c->tables[i].name, s->proto);
+            say(s, "%.150s", s->fatal);
+            continue;
+        }
         struct msg_table_open m = {.client = s->id, .schema = c->tables[i]};
         int rc = lethe_session_send(s, &m, MSG_TABLE_OPEN, sizeof m);
         if (rc)

@@ -389,12 +389,16 @@ static const char *old_results(const struct msg_results *m)
     return NULL;
 }
 
+uint8_t msg_schema_proto(const struct table_schema *s)
+{
+    return s->kind > TABLE_COUNTERS || s->durability > DURABLE_ASYNC ||
+                   s->flags & ~TABLE_PARENT_DIES ? 2 : 1;
+}
+
 static const char *old_table_open(const struct msg_table_open *m)
 {
-    const struct table_schema *s = &m->schema;
-    if (s->kind > TABLE_COUNTERS || s->durability > DURABLE_ASYNC || s->flags & ~TABLE_PARENT_DIES)
-        return "table: a kind, durability or flag that its protocol does not know";
-    return NULL;
+    return msg_schema_proto(&m->schema) == 1
+               ? NULL : "table: a kind, durability or flag that its protocol does not know";
 }
 
 static const char *check_old(const void *frame)

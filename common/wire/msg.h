@@ -352,6 +352,8 @@ void msg_head_set(void *frame, enum msg_type type, uint32_t bytes, uint16_t shar
  * that 1 did not have. Whoever speaks 1 sends no later message, no slot_epoch, and NOT_PRIMARY
  * instead of MOVED: that is the sender's business. */
 void msg_speak(void *frame, uint8_t proto);
+/* The protocol that a table of this schema needs. */
+uint8_t msg_schema_proto(const struct table_schema *s);
 /* The protocol in which a HELLO is answered. */
 uint8_t msg_common_proto(const struct msg_hello *m);
 
