@@ -49,6 +49,7 @@ enum {
     VERSION_EPOCH_SHIFT = 40,     /* writes of a hash slot in one epoch: fewer than 2^40 */
     REACTION_DEPTH_MAX = 4,
     EXPIRIES_PER_STEP = 512,
+    CASCADES_PER_STEP = 8192, /* timers that go down a level of the wheel */
     TIMER_TICK_MS = 8,
     WILLING_MAX = 1024,           /* (client, table) that consume events */
     WHEEL_LEVELS = 4,
@@ -186,7 +187,8 @@ struct exec {
 
 #define WHEEL_HEAD (1ull << 63)
 struct wheel {
-    rec_ref head[WHEEL_LEVELS][WHEEL_BUCKETS];
+    /* The last row: buckets of level 1.. under way to the levels below. */
+    rec_ref head[WHEEL_LEVELS + 1][WHEEL_BUCKETS];
     uint64_t tick;            /* everything due at or before it has fired */
     uint64_t armed;           /* entries in it */
     bool stuck;               /* one is due and could not be expired: log full, no memory */

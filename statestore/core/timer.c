@@ -52,7 +52,7 @@ static void link_in(struct shard *s, rec_ref ref, struct meta *m, uint64_t due_t
 static void link_out(struct shard *s, struct meta *m)
 {
     if (m->prev & WHEEL_HEAD)
-        s->wheel.head[m->prev >> 8 & (WHEEL_LEVELS - 1)][m->prev & (WHEEL_BUCKETS - 1)] = m->next;
+        s->wheel.head[m->prev >> 8 & 7][m->prev & (WHEEL_BUCKETS - 1)] = m->next;
     else
         meta_of(s, m->prev)->next = m->next;
     if (m->next)
@@ -119,20 +119,39 @@ static bool fire(struct shard *s, rec_ref ref)
     return false;
 }
 
-static void cascade(struct shard *s, int level)
+/* A bucket of a million must not stop the shard: it moves in many steps. */
+static void cascade_begin(struct shard *s, int level)
 {
     uint32_t bucket = (uint32_t)(s->wheel.tick >> 8 * level) & (WHEEL_BUCKETS - 1);
     rec_ref ref = s->wheel.head[level][bucket];
     s->wheel.head[level][bucket] = 0;
-    while (ref) {
-        struct meta *m = meta_of(s, ref);
-        rec_ref next = m->next;
-        rec_ref at = ref - 1;
-        const struct record *r = record_at(s->table[at >> 40], (uint8_t)(at >> 32), (uint32_t)at);
-        s->wheel.armed--;
-        link_in(s, ref, m, due_tick(r->deadline_ms));
-        ref = next;
+    s->wheel.head[WHEEL_LEVELS][level] = ref;
+    if (ref)
+        meta_of(s, ref)->prev = WHEEL_HEAD | (uint64_t)WHEEL_LEVELS << 8 | (uint32_t)level;
+}
+
+static bool is_cascading(const struct wheel *w)
+{
+    return w->head[WHEEL_LEVELS][1] || w->head[WHEEL_LEVELS][2] || w->head[WHEEL_LEVELS][3];
+}
+
+/* False: budget used up; the tick that comes next may have timers among the rest. */
+static bool cascade(struct shard *s, int *budget)
+{
+    for (int level = 1; level < WHEEL_LEVELS; level++) {
+        rec_ref *head = &s->wheel.head[WHEEL_LEVELS][level];
+        while (*head) {
+            rec_ref ref = *head, at = ref - 1;
+            if (!(*budget)--)
+                return false;
+            struct meta *m = meta_of(s, ref);
+            const struct record *r =
+                record_at(s->table[at >> 40], (uint8_t)(at >> 32), (uint32_t)at);
+            link_out(s, m);
+            link_in(s, ref, m, due_tick(r->deadline_ms));
+        }
     }
+    return true;
 }
 
 /* --- promotion: nothing is armed yet -------------------------------------------------- */
@@ -191,9 +210,11 @@ static void arm_some(struct shard *s)
 /* --- running ------------------------------------------------------------------------------ */
 
 /* Fires what is due in the bucket of the next tick; false: budget used up. */
-static bool run_tick(struct shard *s, int *budget)
+static bool run_tick(struct shard *s, int *budget, int *cascades)
 {
     struct wheel *w = &s->wheel;
+    if (!cascade(s, cascades))
+        return false;
     rec_ref *head = &w->head[0][(w->tick + 1) & (WHEEL_BUCKETS - 1)];
     while (*head) {
         if (!(*budget)--)
@@ -207,7 +228,7 @@ static bool run_tick(struct shard *s, int *budget)
     for (int level = 1; level < WHEEL_LEVELS; level++) {
         if (w->tick & (((uint64_t)1 << 8 * level) - 1))
             break;
-        cascade(s, level);
+        cascade_begin(s, level);
     }
     return true;
 }
@@ -215,7 +236,7 @@ static bool run_tick(struct shard *s, int *budget)
 /* What is stuck is tried again with every step; what may free it are frames. */
 void timers_run(struct shard *s)
 {
-    int budget = EXPIRIES_PER_STEP;
+    int budget = EXPIRIES_PER_STEP, cascades = CASCADES_PER_STEP;
     uint64_t until = s->time_ms / TIMER_TICK_MS;
     if (s->role != SHARD_PRIMARY || s->collecting)
         return;
@@ -224,13 +245,15 @@ void timers_run(struct shard *s)
     if (!s->wheel.armed && s->wheel.tick < until)
         s->wheel.tick = until;
     s->wheel.stuck = false;
-    while (s->wheel.tick < until && run_tick(s, &budget))
+    while (s->wheel.tick < until && run_tick(s, &budget, &cascades))
         ;
 }
 
 static uint64_t next_tick(const struct wheel *w)
 {
     uint64_t last = w->tick | (WHEEL_BUCKETS - 1);
+    if (is_cascading(w))
+        return w->tick + 1;
     for (uint64_t t = w->tick + 1; t <= last; t++)
         if (w->head[0][t & (WHEEL_BUCKETS - 1)])
             return t;
