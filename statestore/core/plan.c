@@ -386,12 +386,10 @@ static uint8_t *write_effects(struct shard *s, struct entry *e)
     return at;
 }
 
-/* May the tables grow by that? An expiry may: it makes room. */
+/* May the tables grow by that? Events are not asked: an expiry makes room. */
 static bool may_grow(struct shard *s, const uint8_t *more)
 {
     uint64_t cost[TABLES_MAX] = {0};
-    if (s->x.expiry)
-        return true;
     for (uint32_t i = 0; i < s->tables; i++)
         cost[i] = more[i] ? part_reserve_cost(s->table[i], s->x.slot, more[i]) : 0;
     return limits_allow(s, cost);

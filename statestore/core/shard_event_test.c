@@ -337,8 +337,9 @@ static void test_spread_and_taken_over(void **state)
     answers = false;
     consume(r, RIG_CLIENT, r->client, TIMERS, true);
     consume(r, CONN_B, other, TIMERS, true);
+    uint64_t due = r->now + 400;
     for (uint32_t i = 0; i < 40; i++)
-        put(r, TIMERS, i, i, 400);
+        put(r, TIMERS, i, i, (uint32_t)(due - r->now)); /* given out in one step */
     run(r, 500);
     assert_int_equal(nseen, 40);
     assert_in_range(count(other), 15, 25);
