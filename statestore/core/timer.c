@@ -165,7 +165,7 @@ void timers_promote(struct shard *s)
 
 void timers_stop(struct shard *s)
 {
-    for (int level = 0; level < WHEEL_LEVELS; level++)
+    for (int level = 0; level <= WHEEL_LEVELS; level++)
         for (int bucket = 0; bucket < WHEEL_BUCKETS; bucket++)
             while (s->wheel.head[level][bucket])
                 link_out(s, meta_of(s, s->wheel.head[level][bucket]));

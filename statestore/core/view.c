@@ -245,9 +245,11 @@ static void adopt(struct shard *s)
 /* An answer to a backup's proposal that is no later view: it failed. */
 static void stands(struct shard *s)
 {
-    if (!s->proposing || s->role == SHARD_PRIMARY)
+    bool primary = s->role == SHARD_PRIMARY && !SHARD_BUG(BUG_UNKNOWN_TAKEN_FOR_FAILURE);
+    if (!s->proposing || primary)
         return;
     s->proposing = false;
+    peers_adopt_view(s);
     s->joining.heard_ms = s->now_ms; /* once more, after as long a silence */
 }
 

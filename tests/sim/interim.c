@@ -1,59 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What the core does not do by itself: keeping a wish open until its outcome is
- * known, and promoting a member when a primary's process is dead. Weak, so that
- * the core's own takes its place.
+ * What the core does not do by itself: promoting a member when a primary's
+ * process is dead.
  */
 #include "interim.h"
 
 #include <errno.h>
 #include <stdlib.h>
-
-#define WEAK __attribute__((weak))
-
-WEAK void proposal_open(struct proposal *p, uint64_t old_epoch, const struct shard_view *want,
-                        uint32_t retry_ms, uint64_t now_ms)
-{
-    if (p->open && p->old_epoch == old_epoch)
-        return;
-    *p = (struct proposal){.open = true, .old_epoch = old_epoch, .want = *want,
-                           .again_ms = now_ms, .delay_ms = retry_ms, .retry_ms = retry_ms};
-}
-
-WEAK bool proposal_due(struct proposal *p, uint64_t now_ms)
-{
-    if (!p->open || p->asked || now_ms < p->again_ms)
-        return false;
-    p->asked = true;
-    return true;
-}
-
-WEAK uint64_t proposal_next_ms(const struct proposal *p)
-{
-    return p->open && !p->asked ? p->again_ms : UINT64_MAX;
-}
-
-WEAK bool proposal_answered(struct proposal *p, enum proposal_answer answer,
-                            const struct shard_view *view, uint64_t now_ms,
-                            struct shard_view *outcome)
-{
-    if (answer == PROPOSAL_UNKNOWN) {
-        p->asked = false;
-        p->again_ms = now_ms + p->delay_ms;
-        return false;
-    }
-    if (view->epoch <= p->old_epoch)
-        return false;
-    p->open = p->asked = false;
-    *outcome = *view;
-    return true;
-}
-
-WEAK void shard_move_through(struct shard *s, uint32_t conn)
-{
-    (void)s;
-    (void)conn;
-}
 
 /* e->a: node, e->b: shard */
 static void promote(struct world *w, const struct event *e)
