@@ -35,7 +35,7 @@
 #include "bench/report.h"
 #include "bench/store_peer.h"
 
-enum { KEYS = 100000, KEY = 16, VALUE = 64, IN_FLIGHT = 16, BATCH_MAX = 64 };
+enum { KEYS = 100000, KEY = 16, VALUE = 64, IN_FLIGHT = 64, BATCH_MAX = 64 };
 
 struct settings {
     int runs;

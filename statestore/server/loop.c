@@ -174,8 +174,8 @@ static bool serve(struct loop *l, struct conn *c, bool *worked)
         conn_drain(c, l->now_ms);
         loop_make_dirty(l, c);
     }
-    for (int i = 0; i < FRAMES_PER_TURN; i++) {
-        uint32_t bytes;
+    uint32_t bytes, read = 0;
+    for (int i = 0; i < FRAMES_PER_TURN && read < BYTES_PER_TURN; i++, read += bytes) {
         if (!may_read(l, c))
             return false;
         const void *frame = next_frame(c, &bytes);

@@ -19,7 +19,9 @@
 #include "statestore/server/loop.h"
 
 enum {
-    FRAMES_PER_TURN = 8,      /* of one connection: fairness */
+    /* Of one connection: fairness. What one read brought is answered by one write. */
+    FRAMES_PER_TURN = 64,
+    BYTES_PER_TURN = 64 * 1024,
     ACCEPTS_PER_TURN = 16,
     EVENTS_PER_TURN = 64,
     INBOX_MAX = 64,
