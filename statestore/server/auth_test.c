@@ -178,6 +178,44 @@ static int challenged(struct store *s, struct auth_dial *d, uint8_t role, int se
     return fd;
 }
 
+/* A client of the first version reads frames of protocol 1 only, these among them. */
+static void test_the_handshake_of_protocol_1(void **state)
+{
+    struct store *s = start_with(&site);
+    struct auth_dial d;
+    struct msg_proof proof;
+    struct msg_hello hello = hello_of(ROLE_CLIENT, "b");
+    hello.proto_max = 1;
+    int fd = raw_connect(store_port(s, 0));
+    auth_dial_begin(&d, &hello);
+    raw_send(fd, &hello, sizeof hello);
+    expect_frame(fd, MSG_CHALLENGE);
+    assert_int_equal(((struct msg_head *)got)->proto, 1);
+    assert_null(auth_dial_answer(&d, &secrets[SECRET_B], (struct msg_challenge *)got, &proof));
+    assert_int_equal(proof.head.proto, 1);
+    raw_send(fd, &proof, sizeof proof);
+    expect_frame(fd, MSG_PROVEN);
+    assert_int_equal(((struct msg_head *)got)->proto, 1);
+    assert_null(auth_dial_check(&d, &secrets[SECRET_B], (struct msg_proven *)got));
+    expect_frame(fd, MSG_WELCOME);
+    assert_int_equal(((struct msg_head *)got)->proto, 1);
+    struct msg_table_open open = {.schema = {.name = "a.secret", .kind = TABLE_HASH, .version = 1,
+                                             .key_size = 8, .part_len = 8, .value_size = 8}};
+    msg_head_set(&open, MSG_TABLE_OPEN, sizeof open, 0, 0);
+    msg_speak(&open, 1);
+    raw_send(fd, &open, sizeof open);
+    expect_frame(fd, MSG_TABLE);
+    assert_int_equal(((struct msg_head *)got)->proto, 1);
+    assert_int_equal(((struct msg_table *)got)->id, -EACCES);
+    struct msg_view nonsense = {.members = {{.node = 1}}, .nmembers = 1};
+    msg_head_set(&nonsense, MSG_VIEW, sizeof nonsense, 0, 0);
+    raw_send(fd, &nonsense, sizeof nonsense);
+    expect_frame(fd, MSG_ERROR);
+    assert_int_equal(((struct msg_head *)got)->proto, 1);
+    close(fd);
+    store_stop(s);
+}
+
 static void test_proofs_that_were_seen_before(void **state)
 {
     struct store *s = start_with(&site);
@@ -601,6 +639,7 @@ int main(void)
         cmocka_unit_test(test_everybody_else_stays_out),
         cmocka_unit_test(test_a_tenant_has_its_tables_and_no_others),
         cmocka_unit_test(test_which_names_a_pattern_matches),
+        cmocka_unit_test(test_the_handshake_of_protocol_1),
         cmocka_unit_test(test_proofs_that_were_seen_before),
         cmocka_unit_test(test_a_role_is_proven_by_its_own_secret),
         cmocka_unit_test(test_nothing_but_the_handshake_before_it_is_done),
