@@ -53,7 +53,7 @@ struct lethe_txn;
 
 enum {
     LETHE_SHARDS_MAX = 16,
-    LETHE_NODES_MAX = 8,           /* addresses */
+    LETHE_NODES_MAX = 16,          /* addresses */
     LETHE_WINDOW_DEFAULT = 2048,   /* txns outstanding per client */
 };
 

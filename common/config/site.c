@@ -135,6 +135,26 @@ static void set_up(struct setup *u, const struct cyaml_schema_field *nf_fields, 
                                  .flags = CYAML_CFG_NO_ALIAS};
 }
 
+char *site_store_addresses(const struct site *site)
+{
+    size_t bytes = 1;
+    for (unsigned i = 0; i < site->store.nodes_count; i++)
+        bytes += strlen(site->store.nodes[i].listen) + 1;
+    char *list = calloc(1, bytes);
+    for (unsigned i = 0; list && i < site->store.nodes_count; i++) {
+        strcat(list, i ? "," : "");
+        strcat(list, site->store.nodes[i].listen);
+    }
+    return list;
+}
+
+unsigned site_store_retry_ms(const struct site *site)
+{
+    enum { MOST_MS = 200 };
+    unsigned half = site->failure_timeout_ms / 2;
+    return half < MOST_MS ? half : MOST_MS;
+}
+
 void site_free(struct site *site, const struct cyaml_schema_field *nf_fields, uint32_t nf_size,
                void *nf_config)
 {

@@ -101,6 +101,11 @@ int site_parse(const uint8_t *text, uint32_t bytes, const struct cyaml_schema_fi
  * ("nfs.nat44.external[0]") in the file, or of the nearest key that holds it; 0
  * if the file cannot be read any more. */
 uint32_t site_line(const char *path, const char *key);
+/* All store nodes' addresses with commas between, as liblethe takes them; malloced, NULL: no
+ * memory. And its retry time: half the failure time-out, at most 200 ms, so that a silent primary is
+ * left about when the other replicas have agreed on the next one. */
+char *site_store_addresses(const struct site *site);
+unsigned site_store_retry_ms(const struct site *site);
 void site_free(struct site *site, const struct cyaml_schema_field *nf_fields, uint32_t nf_size,
                void *nf_config);
 

@@ -312,6 +312,14 @@ static void sample_is_valid_and_names_its_defaults(void **state)
     char err[500] = "";
     CHECK(site_load(LETHE_SAMPLE_SITE, NULL, 0, &s, NULL, err, sizeof err) == 0, "%s", err);
     assert_int_equal(s->store.nodes_count, 2);
+    char *addresses = site_store_addresses(s), want[600];
+    snprintf(want, sizeof want, "%s,%s", s->store.nodes[0].listen, s->store.nodes[1].listen);
+    assert_string_equal(addresses, want);
+    free(addresses);
+    s->failure_timeout_ms = 100;
+    assert_int_equal(site_store_retry_ms(s), 50);
+    s->failure_timeout_ms = 5000;
+    assert_int_equal(site_store_retry_ms(s), 200);
     assert_int_equal(s->chain_count, 2);
     assert_string_equal(s->steering.outside.serves[0], "203.0.113.0/28");
     site_free(s, NULL, 0, NULL);

@@ -101,11 +101,18 @@ static int start_engine(struct worker *w, char *err)
 {
     const struct site *site = w->chain.site;
     uint32_t hold_ms = site->worker.max_hold_ms ? site->worker.max_hold_ms : MAX_HOLD_DEFAULT_MS;
+    char *addresses = site_store_addresses(site);
+    if (!addresses) {
+        snprintf(err, ERR_BYTES, "no memory");
+        return -ENOMEM;
+    }
     struct lethe_config client = {.shards = (uint16_t)site->store.shards,
-                                  .address = site->store.nodes[0].listen,
+                                  .address = addresses,
+                                  .retry_ms = site_store_retry_ms(site),
                                   .tenant = site->worker.tenant,
                                   .secret_file = site->worker.secret_file};
     w->client = lethe_client_create(&client, err, ERR_BYTES);
+    free(addresses);
     if (!w->client)
         return -EINVAL;
     struct engine_config c = {

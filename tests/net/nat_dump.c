@@ -208,11 +208,13 @@ static struct lethe_client *connect_to(const struct chain *chain, const struct n
                                        int *tables)
 {
     char err[300];
+    char *addresses = site_store_addresses(chain->site);
     struct lethe_config config = {.shards = (uint16_t)chain->site->store.shards,
-                                  .address = chain->site->store.nodes[0].listen,
+                                  .address = addresses,
                                   .tenant = chain->site->worker.tenant,
                                   .secret_file = chain->site->worker.secret_file};
     struct lethe_client *c = lethe_client_create(&config, err, sizeof err);
+    free(addresses);
     if (!c) {
         fprintf(stderr, "nat_dump: %s\n", err);
         return NULL;
