@@ -6,6 +6,11 @@
                                lethe-nf  lethe-nf  lethe-nf                        (any number)
                                      │ tcp   │
                             lethe-store primary ── lethe-store backup              (all state)
+                                      │
+                                     etcd                                          (who is primary)
+
+Without etcd the store is a static pair: store-a the primary, store-b its backup. With it, any number of
+replicas settle by themselves who is what, and nobody here may assume it.
 
 An instance is one program under one name (steer, w1, store-a); it may be killed and started again
 under that name. A kill *counts* only if the victim had forwarded packets since its start.
@@ -32,8 +37,8 @@ store:
   shards: {shards}
   nodes:
 {nodes}
-  tenants:
-    - {{name: workers, secret_file: {run_dir}/workers.secret, tables: ["nat.*", "monitor.*"]}}
+{views}  tenants:
+    - {{name: workers, secret_file: {run_dir}/workers.secret, tables: ["nat.*", "monitor.*", "history.*"]}}
   replica_secret_file: {run_dir}/replicas.secret
 worker: {{tenant: workers, secret_file: {run_dir}/workers.secret}}
 steering:
@@ -114,13 +119,16 @@ class Instance:
 
 class Site:
     def __init__(self, lab, build, shards=2, failure_timeout_ms=500, chain="nat44, monitor",
-                 spray=False, external=2, nat44=""):
+                 spray=False, external=2, nat44="", stores=network.PAIR, etcd=False, copies=2, store=""):
+        """stores: names of network.STORES; `store`: further lines of site.yaml's store."""
         self.lab = lab
         self.programs = os.path.abspath(build)
         self.run_dir = tempfile.mkdtemp(prefix="lethe-")  # short: a socket's path has 107 bytes
         lab.ledger.note_folder(self.run_dir)
-        self.spray = spray
+        self.spray, self.stores, self.copies_wanted = spray, list(stores), copies
+        self.shard_count = shards
         self.instances = {}
+        self.views = "  etcd: [\"%s:2379\"]\n  copies: %d\n" % (network.ETCD, copies) if etcd else ""
         self.config = os.path.join(lab.folder, "site.yaml")
         for name, size in (("probe.key", 16), ("workers.secret", 32), ("replicas.secret", 32)):
             with open(os.path.join(self.run_dir, name), "w") as f:
@@ -128,8 +136,8 @@ class Site:
                 f.write(secrets.token_hex(size) + "\n")
         self.keys = dict(
             run_dir=self.run_dir, failure_timeout_ms=failure_timeout_ms, shards=shards, chain=chain,
-            nodes="\n".join("    - {name: %s, listen: \"%s:7400\"}" % item
-                            for item in network.STORES.items()),
+            nodes="\n".join("    - {name: %s, listen: \"%s:7400\"}" % (name, network.STORES[name])
+                            for name in self.stores), views=self.views + store,
             workers_max=network.WORKERS_MAX, inside_address=network.INSIDE_ADDRESS,
             inside_next_hop=network.INSIDE_NEXT_HOP, outside_address=network.OUTSIDE_ADDRESS,
             outside_next_hop=network.OUTSIDE_NEXT_HOP, inside_prefix=network.INSIDE_PREFIX,
@@ -154,6 +162,24 @@ class Site:
         i.process = self.lab.spawn(name, argv, self.lab.namespaces[namespace])
         i.state, i.starts = "starting", i.starts + 1
         return i
+
+    def start_etcd(self):
+        """Its data stays: started again it knows what it knew."""
+        network.attach_to_management(self.lab, "etcd", network.ETCD)
+        client, peer = "http://%s:2379" % network.ETCD, "http://127.0.0.1:2380"
+        i = self._start("etcd", "etcd", [
+            "etcd", "--name", "etcd", "--data-dir", os.path.join(self.run_dir, "etcd"),
+            "--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls",
+            peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "etcd=" + peer], "etcd")
+        wait_for(self.etcd_answers, 20, "etcd to answer; see " + i.process.log)
+        i.state = "running"
+        return i
+
+    def etcd_answers(self):
+        if not self.instances["etcd"].running():
+            raise NetError("etcd ended at its start: see " + self.instances["etcd"].process.log)
+        return self.lab.namespaces["etcd"].run(
+            ["curl", "-s", "-m", "1", "http://%s:2379/health" % network.ETCD], check=False).returncode == 0
 
     def start_store(self, name):
         i = self._start(name, "store", [self.programs + "/statestore/lethe-store", "-c", self.config,
@@ -218,54 +244,94 @@ class Site:
         """What a store replica says of each of its shards; []: no answer."""
         return (self.stats(name) or {}).get("shards", [])
 
+    def replicas(self, timeout_s=1.0):
+        """[{name: what it says of the shard}] by shard, of the stores that answer."""
+        found = [{} for _ in range(self.shard_count)]
+        for name in self.stores:
+            i = self.instances.get(name)
+            if i and i.running() and i.state != "paused":
+                for row in (self.stats(name, timeout_s) or {}).get("shards", []):
+                    found[row["shard"]][name] = row
+        return found
+
+    @staticmethod
+    def leader(rows):
+        """Who is the shard's primary by the newest view, None: nobody says so. A deposed one that was
+        cut off may still think so."""
+        known = [(row["view_epoch"], name) for name, row in rows.items() if row["role"] == "primary"]
+        return max(known)[1] if known else None
+
+    def primary(self, shard=0):
+        """Waits until there is one; its name."""
+        return wait_for(lambda: self.leader(self.replicas()[shard]), 20,
+                        "shard %d to have a primary; see %s" % (shard, self.lab.logs))
+
+    def backups(self, shard=0):
+        """Names of those in its view now that are not its primary."""
+        rows = self.replicas()[shard]
+        return sorted(name for name, row in rows.items() if row["role"] == "backup")
+
     def copies(self):
-        """In-view replicas of the shard that has fewest, as the primary says; 0: no answer."""
-        return min((s["copies"] for s in self.shards("store-a") if s["role"] == "primary"),
-                   default=0)
+        """In-view replicas of the shard that has fewest, as its primary says; 0: one has no primary."""
+        least = self.copies_wanted
+        for rows in self.replicas():
+            leader = self.leader(rows)
+            least = min(least, rows[leader]["copies"] if leader else 0)
+        return least
 
     def mappings(self):
         """External end points in use."""
-        return sum(s["pool_used"] for s in self.shards("store-a"))
+        return sum(rows[self.leader(rows)]["pool_used"] for rows in self.replicas() if self.leader(rows))
 
     def wait_same_digest(self, timeout_s=60):
-        """Until both replicas have printed one digest at one log position, of every shard, the backup
-        being in the view: [(position, digest), ...]. Positions go on under traffic, so what each
-        prints is remembered, and its marks, which are at the same positions on both (only those of
-        after the backup came into the view). Two digests at one position are an error at once."""
-        count = wait_for(self.caught_up, timeout_s, "the backup to be in the view again; see "
-                         + self.instances["store-b"].process.log)
-        start = [s["position"] for s in self.shards("store-a")]
-        seen = {"store-a": [{} for _ in range(count)], "store-b": [{} for _ in range(count)]}
-        with Control(self.socket_of("store-a")) as a, Control(self.socket_of("store-b")) as b:
+        """Until all replicas have printed one digest at one log position, of every shard, every view
+        being whole: [(position, digest), ...]. Positions go on under traffic, so what each prints is
+        remembered, and its marks, which are at the same positions on all (only those of after the view
+        was whole). Two digests at one position are an error at once."""
+        count = wait_for(self.caught_up, timeout_s, "every view to be whole again; see " + self.lab.logs)
+        members = [{n: r["position"] for n, r in rows.items() if r["role"] in ("primary", "backup")}
+                   for rows in self.replicas()]
+        seen = [{name: {} for name in m} for m in members]
+        controls = {name: Control(self.socket_of(name)) for m in members for name in m}
+        try:
             def same():
-                for name, control in (("store-a", a), ("store-b", b)):
+                for name, control in controls.items():
                     for s in control.ask("digest")["shards"]:
-                        known = seen[name][s["shard"]]
-                        known[s["position"]] = s["digest"]
-                        if s["mark_position"] > start[s["shard"]]:
-                            known[s["mark_position"]] = s["mark_digest"]
-                found = [self._common(i, seen) for i in range(count)]
+                        known = seen[s["shard"]].get(name)
+                        if known is not None:
+                            known[s["position"]] = s["digest"]
+                            if s["mark_position"] > max(members[s["shard"]].values()):
+                                known[s["mark_position"]] = s["mark_digest"]
+                found = [self._common(i, seen[i]) for i in range(count)]
                 return found if all(found) else None
-            return wait_for(same, timeout_s, "both replicas to print one "
-                            "digest at one log position; see "
-                            + self.instances["store-b"].process.log, 0.001)
+            return wait_for(same, timeout_s, "all replicas to print one digest at one log position; see "
+                            + self.lab.logs, 0.001)
+        finally:
+            for control in controls.values():
+                control.close()
 
     @staticmethod
     def _common(shard, seen):
-        a, b = seen["store-a"][shard], seen["store-b"][shard]
-        both = a.keys() & b.keys()
-        for position in both:
-            if a[position] != b[position]:
-                raise NetError("shard %d at log position %d: digest %s at the primary, %s at the backup"
-                               % (shard, position, a[position], b[position]))
+        (first, a), *others = seen.items()
+        both = set(a)
+        for name, b in others:
+            both &= b.keys()
+            for position in a.keys() & b.keys():
+                if a[position] != b[position]:
+                    raise NetError("shard %d at log position %d: digest %s at %s, %s at %s" % (
+                        shard, position, a[position], first, b[position], name))
         return (max(both), a[max(both)]) if both else None
 
     def caught_up(self):
-        """Number of shards, when every one has both replicas in its view; else 0."""
-        a, b = self.shards("store-a"), self.shards("store-b")
-        whole = (a and all(s["role"] == "primary" and s["copies"] == 2 for s in a)
-                 and len(b) == len(a) and all(s["role"] == "backup" for s in b))
-        return len(a) if whole else 0
+        """Number of shards, when every one has all the copies it is to have, each known to itself; else 0."""
+        rows = self.replicas()
+        whole = all(self.leader(r) and self._whole(r, r[self.leader(r)]) for r in rows)
+        return len(rows) if whole else 0
+
+    def _whole(self, rows, leader):
+        backups = sum(s["role"] == "backup" and s["view_epoch"] == leader["view_epoch"]
+                      for s in rows.values())
+        return leader["copies"] == self.copies_wanted == backups + 1
 
     # --- breaking ------------------------------------------------------------------------
 
@@ -292,12 +358,18 @@ class Site:
 
     # --- as a whole ----------------------------------------------------------------------
 
+    def bring_up_store(self):
+        """etcd if there is to be one, the replicas, every view whole."""
+        if self.views:
+            self.start_etcd()
+        for name in self.stores:
+            self.start_store(name)
+        wait_for(self.caught_up, 30, "every shard of the store to have %d copies; see %s"
+                 % (self.copies_wanted, self.lab.logs))
+
     def bring_up(self, workers):
-        """Primary, backup in the view, steering, workers in steering's table."""
-        self.start_store("store-a")
-        self.start_store("store-b")
-        wait_for(self.caught_up, 15, "the store's backup to join; see "
-                 + self.instances["store-b"].process.log)
+        """The store, steering, workers in steering's table."""
+        self.bring_up_store()
         self.start_steering()
         for name in workers:
             self.start_worker(name)
@@ -306,12 +378,12 @@ class Site:
 
     def shut_down(self):
         """SIGTERM to every program, workers first; {name: exit status} of those that were not 0."""
-        order = {"worker": 0, "steering": 1, "store": 2}
+        order = {"worker": 0, "steering": 1, "store": 2, "etcd": 3}
         wrong = {}
         for name, i in sorted(self.instances.items(), key=lambda item: (order[item[1].kind], item[0])):
             if i.running():
                 status = self.stop(name)
-                if status != 0:
+                if status != 0 and i.kind != "etcd":  # etcd ends by its own signal
                     wrong[name] = status
         return wrong
 

@@ -28,6 +28,9 @@ class NetError(Exception):
     """Something outside is wrong; the text is for a person."""
 
 
+PACKAGES = {"etcd": "etcd-server", "nft": "nftables"}  # where another name than the tool's
+
+
 def require_root_and_tools(tools):
     """Exits with a sentence unless we are root and every tool is there."""
     if os.geteuid() != 0:
@@ -35,7 +38,8 @@ def require_root_and_tools(tools):
     os.environ["PATH"] = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
     missing = [t for t in tools if not shutil.which(t)]
     if missing:
-        sys.exit("these programs are missing: %s; ./setup.sh installs them" % " ".join(missing))
+        sys.exit("these programs are missing: %s; ./setup.sh installs them" % ", ".join(
+            "%s (Debian package %s)" % (t, PACKAGES[t]) if t in PACKAGES else t for t in missing))
     _provide("/proc/self/ns/net", "/proc", b"proc")
     _provide("/sys/devices/system/cpu", "/sys", b"sysfs")
 

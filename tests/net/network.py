@@ -7,9 +7,9 @@
   c4 10.1.4.10-41 ──┘   10.0.0.0/24   └───────────────┘    198.51.100.0/24     └── s2 192.0.2.74
                                         w1  w2  w3 (memif)                         lines, echo, iperf3
                                          │   │   │
-            management network ──────────┴───┴───┴───────────── 10.255.0.0/24 ── store-a, store-b
+            management network ──────────┴───┴───┴────── 10.255.0.0/24 ── store-a, store-b, ..., etcd
 
-Each box is a namespace; every worker and every store replica has its own on the management network,
+Each box is a namespace; every worker, every store replica and etcd has its own on the management network,
 so that it can be cut off alone. The edges of steering have no kernel address: lethe-steer answers ARP
 for 10.0.0.1 and 198.51.100.1. The outside router sends the external addresses 203.0.113.0/28 there.
 """
@@ -22,7 +22,10 @@ INSIDE_PREFIX = "10.1.0.0/16"
 EXTERNAL_PREFIX = "203.0.113.0/28"
 EXTERNAL_ADDRESSES = ["203.0.113.%d" % i for i in range(1, 9)]
 SERVERS = {"s1": "192.0.2.10", "s2": "192.0.2.74"}
-STORES = {"store-a": "10.255.0.1", "store-b": "10.255.0.2"}
+STORES = {"store-a": "10.255.0.1", "store-b": "10.255.0.2", "store-c": "10.255.0.3",
+          "store-d": "10.255.0.4"}
+PAIR = ["store-a", "store-b"]    # a static pair: needs no etcd
+ETCD = "10.255.0.9"
 WORKERS_MAX = 8
 
 
@@ -30,13 +33,17 @@ def worker_address(name):
     return "10.255.0.%d" % (10 + int(name[1:]))
 
 
-def build(lab):
+def store_client_address(number):
+    return "10.255.0.%d" % (100 + number)
+
+
+def build(lab, stores=PAIR):
     """Makes every namespace and cable."""
     _client_side(lab)
     steer = lab.namespace("steer")
     lab.veth(lab.namespaces["client-router"], "inside", steer, "inside")
     _outside(lab, steer)
-    _management(lab)
+    build_management(lab, stores)
 
 
 def _client_side(lab):
@@ -69,11 +76,12 @@ def _outside(lab, steer):
         host.ip("addr add %s/26 dev eth0" % address, "route add default via %s" % gateway)
 
 
-def _management(lab):
+def build_management(lab, stores):
+    """The management network, store replicas on it."""
     bridge = lab.namespace("management")
     bridge.ip("link add br0 type bridge", "link set br0 up")
-    for name, address in STORES.items():
-        attach_to_management(lab, name, address)
+    for name in stores:
+        attach_to_management(lab, name, STORES[name])
 
 
 def attach_to_management(lab, name, address):

@@ -59,7 +59,7 @@ def play(args, act, **site_options):
     checks.say("seed %d, logs in %s" % (args.seed, os.path.join(os.path.abspath(args.run), "logs")))
     try:
         with Lab(args.run) as lab:
-            network.build(lab)
+            network.build(lab, site_options.get("stores", network.PAIR))
             if args.loaded:
                 for i in range(2):
                     lab.spawn("busy-%d" % i, ["sh", "-c", "while :; do :; done"])

@@ -35,7 +35,7 @@ class History:
         return s["ready"] == s["clients"]
 
     def served(self, writes=3):
-        """Every hash slot in use has acknowledged a write since the mark, and so many on average."""
+        """Every hash slot in use has acknowledged a write since the mark or point, and so many on average."""
         s = self.status()
         return s["slots_served"] == s["slots"] and s["writes"] >= writes * s["slots"]
 

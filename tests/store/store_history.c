@@ -6,7 +6,8 @@
  *
  * One client process per --in (by default one, here). It answers commands on standard
  * input, a JSON object a line:
- *   status       counts, since the start and since the last mark
+ *   status       counts since the start; writes since the last mark or point
+ *   point        writes are counted from here
  *   mark TEXT    a fault is about to happen
  *   gap          it is over: the longest time without an acknowledged write in a hash slot since the mark
  *   respawn I    client process I was killed: another one
@@ -40,7 +41,7 @@ struct history_run {
     pid_t pid[WORKERS_MAX]; /* 0: dead */
     uint32_t lives[WORKERS_MAX];
     uint64_t began_us;      /* every client had been ready; 0: not yet */
-    uint64_t mark_us;
+    uint64_t mark_us, point_us;
     struct hist_stall stalls[STALLS_MAX];
     uint32_t nstalls;
 };
@@ -159,7 +160,7 @@ static int on_status(struct history_run *h)
     json_t *o = json_object(), *pids = json_array(), *troubles = json_array();
     reap(h);
     add_counts(h, o);
-    struct record_gap g = record_gap(h->record, h->mark_us, record_now_us());
+    struct record_gap g = record_gap(h->record, h->point_us, record_now_us());
     add_gap(o, &g);
     for (int i = 0; i < h->nworkers; i++) {
         char text[200];
@@ -173,9 +174,12 @@ static int on_status(struct history_run *h)
     return say(o);
 }
 
-static int on_mark(struct history_run *h)
+static int on_point(struct history_run *h, bool mark)
 {
-    h->mark_us = record_now_us();
+    h->point_us = record_now_us();
+    if (!mark)
+        return say(json_pack("{s:b}", "ok", 1));
+    h->mark_us = h->point_us;
     if (!h->began_us)
         h->began_us = h->mark_us;
     return say(json_pack("{s:b}", "ok", 1));
@@ -265,7 +269,9 @@ static int serve(struct history_run *h)
         if (!strcmp(line, "status"))
             on_status(h);
         else if (!strncmp(line, "mark", 4))
-            on_mark(h);
+            on_point(h, true);
+        else if (!strcmp(line, "point"))
+            on_point(h, false);
         else if (!strcmp(line, "gap"))
             on_gap(h);
         else if (!strncmp(line, "respawn ", 8))

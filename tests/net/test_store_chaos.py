@@ -1,0 +1,157 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Faults of a real store in a seeded order, under load: nothing acknowledged is lost.
+
+Four replicas, two copies of each shard, a real etcd, clients in three namespaces. Each fault hits the primary or a
+backup of a shard, etcd, or a client: kill -9 and a new start, SIGSTOP and SIGCONT, and partitions: both ways (from
+everybody, or from the other replicas alone), deaf (nothing comes in), mute (nothing goes out). Between two faults every
+shard has all its copies again, so the last copy is never taken, but in the last step, which says so: there
+the store must refuse until somebody accepts the loss in so many words.
+"""
+import random
+import signal
+import time
+from collections import Counter
+
+import network
+import scene
+import store_scene
+from lethe_site import wait_for
+
+STORES = ["store-a", "store-b", "store-c", "store-d"]
+KINDS = ["kill -9", "SIGSTOP", "cut off", "deaf", "mute"]
+VICTIMS = ["primary", "backup", "etcd", "client"]
+FAILURE_TIMEOUT_MS = 200
+LEASE_MS = store_scene.LEASE_TIMEOUTS * FAILURE_TIMEOUT_MS
+WORDS = "I accept the loss of shard %d"
+
+
+def order(rng):
+    """(kind, victim, how long, which) for ever: every pair once in twenty, no two alike in a row."""
+    while True:
+        kinds, victims = rng.sample(KINDS, len(KINDS)), rng.sample(VICTIMS, len(VICTIMS))
+        for i in range(len(kinds) * len(victims)):
+            hold_s = rng.choice((0.5, 2, 5)) * FAILURE_TIMEOUT_MS / 1000
+            yield kinds[i % len(kinds)], victims[i % len(victims)], hold_s, rng.random()
+
+
+class Chaos:
+    def __init__(self, lab, site, clients, checks):
+        self.lab, self.site, self.clients, self.checks = lab, site, clients, checks
+        self.firewall = store_scene.Cut(lab)
+        self.done = Counter()
+        self.gaps = []
+
+    def choose(self, victim, which):
+        """The name of whom it hits, and for people, what that is."""
+        if victim == "etcd":
+            return "etcd", "etcd"
+        if victim == "client":
+            names = self.clients.names
+            return names[int(which * len(names))], "client"
+        shard = int(which * self.site.shard_count)
+        if victim == "primary":
+            return self.site.primary(shard), "primary of shard %d" % shard
+        name = wait_for(lambda: self.site.backups(shard), 10, "shard %d to have a backup" % shard)[0]
+        return name, "backup of shard %d" % shard
+
+    def process(self, name):
+        """(send a signal, start again) of whoever it is."""
+        if name in self.clients.names:
+            pid = self.clients.pid(name)
+            return lambda n: signal.pidfd_send_signal(os_pidfd(pid), n), lambda: self.clients.respawn(name)
+        instance = self.site.instances[name]
+        start = self.site.start_etcd if name == "etcd" else lambda: self.site.start_store(name)
+        return instance.process.signal, start
+
+    def hit(self, kind, name, hold_s, which):
+        """The fault, from its beginning to its end; sleeps are the fault itself."""
+        if kind == "kill -9":
+            if name in self.clients.names:
+                send, again = self.process(name)
+                send(signal.SIGKILL)
+            else:
+                self.site.kill(name)
+                again = self.process(name)[1]
+            time.sleep(hold_s)
+            again()
+        elif kind == "SIGSTOP":
+            send, _ = self.process(name)
+            send(signal.SIGSTOP)
+            try:
+                time.sleep(hold_s)
+            finally:
+                send(signal.SIGCONT)
+        else:
+            peers = None
+            if kind == "cut off" and name in STORES and which * 1000 % 2 < 1:
+                peers = [network.STORES[n] for n in STORES if n != name]
+            self.firewall.cut(name, kind != "mute", kind != "deaf", peers)
+            try:
+                time.sleep(hold_s)
+            finally:
+                self.firewall.heal(name)
+
+    def recovered(self):
+        return self.site.caught_up() and self.clients.history.served() and self.clients.history.ready()
+
+    def fault(self, kind, victim, hold_s, which):
+        name, what = self.choose(victim, which)
+        self.clients.history.ask("mark " + kind)
+        self.hit(kind, name, hold_s, which)
+        self.clients.history.ask("point")
+        wait_for(self.recovered, 30, "all copies and all clients after %s of %s (%s); see %s"
+                 % (kind, what, name, self.lab.logs))
+        gap = self.clients.history.ask("gap")
+        self.done[kind, victim] += 1
+        self.gaps.append((gap["gap_ms"], kind, victim))
+        self.checks.say("%-8s %-19s %-8s %4d ms   gap %5.0f ms, %d writes" % (
+            kind, what, name, hold_s * 1000, gap["gap_ms"], gap["writes"]))
+
+    def report(self):
+        self.checks.say("faults".ljust(10) + "".join(v.rjust(10) for v in VICTIMS))
+        for kind in KINDS:
+            self.checks.say(kind.ljust(10) + "".join(str(self.done[kind, v]).rjust(10) for v in VICTIMS))
+        for victim in VICTIMS:
+            gaps = sorted(g for g, _, v in self.gaps if v == victim)
+            if gaps:
+                self.checks.say("gaps, %-8s median %5.0f ms, longest %5.0f ms of %d" % (
+                    victim + ":", gaps[len(gaps) // 2], gaps[-1], len(gaps)))
+        missing = [v for v in VICTIMS if not any(self.done[k, v] for k in KINDS)]
+        missing += [k for k in KINDS if not any(self.done[k, v] for v in VICTIMS)]
+        self.checks.check("every kind of fault and of victim", not missing, "%d faults%s" % (
+            sum(self.done.values()), "; never: " + ", ".join(missing) if missing else ""))
+
+
+def os_pidfd(pid):
+    import os
+    return os.pidfd_open(pid)
+
+
+def act(args):
+    def play(lab, site, checks):
+        site.bring_up_store()
+        clients = store_scene.Clients(lab, site, slots=8, rate=args.rate, seed=args.seed, lease_ms=LEASE_MS,
+                                      retry_ms=FAILURE_TIMEOUT_MS)
+        chaos = Chaos(lab, site, clients, checks)
+        clients.history.ask("mark start")
+        wait_for(clients.history.served, 20, "the first writes; see " + clients.log)
+        until = time.monotonic() + args.seconds
+        for kind, victim, hold_s, which in order(random.Random(args.seed)):
+            if time.monotonic() > until:
+                break
+            chaos.fault(kind, victim, hold_s, which)
+        chaos.report()
+        same = site.wait_same_digest()
+        checks.check("all replicas have one content", True, ", ".join(
+            "shard %d: %s at %d" % (i, digest, position) for i, (position, digest) in enumerate(same)))
+        clients.finish(checks)
+        lose_everything(lab, site, checks)
+    return play
+
+
+if __name__ == "__main__":
+    arguments = scene.arguments(__doc__, seconds=(20, "how long faults go on"),
+                                rate=(1500, "operations a second, of each client process"))
+    store_scene.play(arguments, act(arguments), STORES, failure_timeout_ms=FAILURE_TIMEOUT_MS,
+                     store="  client_lease_ms: %d\n" % LEASE_MS)
