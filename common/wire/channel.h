@@ -8,7 +8,7 @@
  * Buffers: send copies (all of the frame or nothing). recv lends a frame until
  *   the next recv or close on that channel; frames are 8-byte aligned and have
  *   passed msg_validate: a peer that sends garbage closes the channel, and
- *   channel_why() says why.
+ *   `why` says why; tcp says it to the peer, too, in an ERROR.
  * Credits: send returns -EAGAIN when the peer has no room; the caller keeps
  *   the frame. That is the only back-pressure; there is no hidden queue.
  */

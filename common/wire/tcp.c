@@ -244,6 +244,18 @@ static bool read_more(struct tcp *t)
     return false;
 }
 
+/* Garbage: the peer is told what was wrong, as well as it can be, and the channel closed. */
+static void refuse(struct tcp *t, const char *why)
+{
+    struct msg_error m = {.code = EBADMSG};
+    snprintf(m.text, sizeof m.text, "what you sent is no valid message: %s", why);
+    msg_head_set(&m, MSG_ERROR, sizeof m, 0, 0);
+    msg_speak(&m, MSG_PROTO_MIN);
+    if (tcp_send(&t->c, &m, sizeof m) == 0)
+        tcp_flush(&t->c);
+    shut(t, "%s sent what is no valid message: %s", why);
+}
+
 static const void *tcp_recv(struct channel *c, uint32_t *bytes)
 {
     struct tcp *t = of(c);
@@ -260,7 +272,7 @@ static const void *tcp_recv(struct channel *c, uint32_t *bytes)
     const void *frame = t->rx + t->head;
     const char *why = n == UINT32_MAX ? "frame of a bad length" : msg_validate(frame, n);
     if (why) {
-        shut(t, "%s sent what is no valid message: %s", why);
+        refuse(t, why);
         return NULL;
     }
     t->lent = n;

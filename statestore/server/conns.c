@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-enum { PLACE_BITS = 10 };
+enum { PLACE_BITS = 12 };
 _Static_assert(1 << PLACE_BITS == CONNS_MAX, "a number's low bits are its place");
 _Static_assert((int)BACKLOG_FIRST_BYTES >= (int)MSG_BYTES_MAX, "any frame fits into the first backlog");
 

@@ -18,7 +18,7 @@
 #include "statestore/server/auth.h"
 
 enum {
-    CONNS_MAX = 1024,                      /* of one shard */
+    CONNS_MAX = 4096,                      /* of one shard */
     BACKLOG_FIRST_BYTES = 256 * 1024,      /* allocated at the first frame that finds no room */
     BACKLOG_PAUSE_BYTES = 256 * 1024,      /* above it, nothing more is read from a client */
     BACKLOG_MAX_BYTES = 16 * 1024 * 1024,  /* above it, the connection is closed */
@@ -40,7 +40,8 @@ struct conn {
     uint8_t kind;             /* enum conn_kind */
     uint8_t proto;            /* that both speak; 0: no HELLO yet */
     bool ready, dirty, doomed;
-    bool signalled;           /* an event came while it still had frames to be read */
+    bool signalled;           /* an event came while it still had frames to be read, or the
+                                 stream's end with them */
     bool quiet;               /* its closing is no news for the log */
     int fd;                   /* in the epoll set, -1: none, polled each turn */
     uint64_t opened_ms;

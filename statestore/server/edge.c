@@ -95,8 +95,7 @@ static void printable(char *to, const char *name, uint32_t len)
     to[i] = 0;
 }
 
-/* Whoever may knock may not fill the log. */
-static bool log_now(struct loop *l)
+bool loop_may_log(struct loop *l)
 {
     if (l->stranger_logged_ms && l->now_ms < l->stranger_logged_ms + STRANGER_LOG_MS)
         return false;
@@ -111,7 +110,7 @@ static void refuse_stranger(struct loop *l, struct conn *c, const struct msg_hel
     char name[80], tenant[sizeof m->tenant];
     l->mine.auth_failures++;
     c->quiet = true;
-    if (log_now(l)) {
+    if (loop_may_log(l)) {
         conn_name(c, name, sizeof name);
         printable(tenant, m->tenant, sizeof tenant);
         log_warn("authentication failed",
@@ -171,7 +170,7 @@ void edge_late(struct loop *l, struct conn *c)
     if (c->auth.state == AUTH_PEER_CHALLENGED)
         refuse_stranger(l, c, &c->auth.hello, "no PROOF in time");
     else
-        loop_doom(l, c, "no HELLO in time");
+        effects_refuse(l, c, ETIMEDOUT, "no HELLO in time");
 }
 
 /* The store's own answer to a TABLE_OPEN that the core never sees. */
@@ -183,7 +182,7 @@ static void refuse_table(struct loop *l, struct conn *c, const struct msg_table_
     snprintf(no.text, sizeof no.text, "%s", text);
     msg_head_set(&no, MSG_TABLE, sizeof no, l->number, 0);
     msg_speak(&no, c->proto);
-    if (log_now(l))
+    if (loop_may_log(l))
         log_warn("table refused", "shard=%u %s", l->number, no.text);
     answer(l, c, &no, sizeof no);
 }

@@ -78,11 +78,25 @@ void loop_watch(struct loop *l, struct conn *c)
     c->fd = fd;
 }
 
+/* One too many is told so; the log gets one line in a while. */
+static void refuse_surplus(struct loop *l, struct channel *channel)
+{
+    struct msg_error m = {.code = EUSERS};
+    snprintf(m.text, sizeof m.text, "shard %u has %d connections, as many as it takes; close some",
+             l->number, CONNS_MAX);
+    msg_head_set(&m, MSG_ERROR, sizeof m, l->number, 0);
+    msg_speak(&m, MSG_PROTO_MIN);
+    channel_send(channel, &m, sizeof m);
+    channel_close(channel);
+    if (loop_may_log(l))
+        log_warn("connection refused", "%s", m.text);
+}
+
 struct conn *loop_add(struct loop *l, struct channel *channel, enum conn_kind kind)
 {
     struct conn *c = conns_add(&l->conns, channel, kind, l->now_ms);
     if (!c) {
-        channel_close(channel);
+        refuse_surplus(l, channel);
         return NULL;
     }
     l->mine.accepted++;
@@ -257,9 +271,7 @@ static void accept_some(struct loop *l)
             l->accept_more = false;
             return;
         }
-        if (!loop_add(l, ch, CONN_NEW))
-            log_warn("connection refused", "shard=%u there are %d connections already", l->number,
-                     CONNS_MAX);
+        loop_add(l, ch, CONN_NEW);
     }
 }
 
@@ -291,9 +303,10 @@ int loop_adopt(struct loop *l, struct channel *channel)
     return rc;
 }
 
-static void signalled(struct loop *l, struct conn *c)
+static void signalled(struct loop *l, struct conn *c, uint32_t events)
 {
-    c->signalled = c->ready;
+    /* The end of the stream may come together with its last bytes, in one event. */
+    c->signalled |= c->ready || events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR);
     loop_make_ready(l, c);
 }
 
@@ -311,7 +324,7 @@ static bool wait_events(struct loop *l, int timeout_ms)
         else if (who == EVENT_WAKE)
             take_inbox(l);
         else if (l->conns.all[who].channel)
-            signalled(l, &l->conns.all[who]);
+            signalled(l, &l->conns.all[who], events[i].events);
     }
     if (l->accept_more)
         accept_some(l);
@@ -326,10 +339,11 @@ static void sweep(struct loop *l)
         return;
     l->sweep_ms = l->now_ms + SWEEP_MS;
     accept_some(l);
-    for (uint32_t i = 0; l->conns.used && i < CONNS_MAX; i++) {
+    for (uint32_t i = 0, left = l->conns.used; left && i < CONNS_MAX; i++) {
         struct conn *c = &l->conns.all[i];
         if (!c->channel)
             continue;
+        left--;
         if (c->kind == CONN_NEW && l->now_ms > c->opened_ms + l->config.hello_timeout_ms)
             edge_late(l, c);
         if (conn_backlog(c) && l->now_ms > c->blocked_ms + l->config.stall_ms) {

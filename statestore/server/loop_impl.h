@@ -119,6 +119,8 @@ void loop_make_dirty(struct loop *l, struct conn *c);
 
 /* One frame from a connection; steps the core if its sender may say that. */
 void edge_frame(struct loop *l, struct conn *c, const void *frame, uint32_t bytes);
+/* Whoever may knock may not fill the log: false for a while after it was true. */
+bool loop_may_log(struct loop *l);
 /* Not let in within hello_timeout_ms: closes it. */
 void edge_late(struct loop *l, struct conn *c);
 

@@ -9,10 +9,9 @@ static void count_connections(const struct loop *l, struct shard_snapshot *s)
 {
     s->connections = l->conns.used;
     s->clients_connected = s->replicas_connected = 0;
-    if (!l->conns.used)
-        return;
-    for (uint32_t i = 0; i < CONNS_MAX; i++) {
+    for (uint32_t i = 0, left = l->conns.used; left && i < CONNS_MAX; i++) {
         const struct conn *c = &l->conns.all[i];
+        left -= c->channel != NULL;
         s->clients_connected += c->channel && c->kind == CONN_CLIENT;
         s->replicas_connected += c->channel && c->kind == CONN_REPLICA;
     }

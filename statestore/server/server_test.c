@@ -289,6 +289,28 @@ static void test_half_open_connections_are_closed(void **state)
     store_stop(s);
 }
 
+/* What it said and that it ended come in one event. */
+static void test_who_ends_at_once_is_closed_at_once(void **state)
+{
+    struct store_config config = store_of(1);
+    struct store *s = start(&config);
+    struct msg_hello hello = {.magic = MSG_MAGIC, .proto_min = 1, .proto_max = 1, .role = ROLE_CLIENT};
+    struct msg_status status = {.nonce = 1};
+    uint8_t both[sizeof hello + sizeof status];
+    msg_head_set(&hello, MSG_HELLO, sizeof hello, 0, 0);
+    msg_head_set(&status, MSG_STATUS, sizeof status, 0, 0);
+    memcpy(both, &hello, sizeof hello);
+    memcpy(both + sizeof hello, &status, sizeof status);
+    for (int i = 0; i < 200; i++) {
+        int fd = raw_connect(store_port(s, 0));
+        raw_send(fd, both, sizeof both);
+        shutdown(fd, SHUT_WR);
+        raw_expect_closed(fd);
+    }
+    WAIT_FOR(snapshot_of(s, 0).connections == 0);
+    store_stop(s);
+}
+
 /* Asks for a lot and reads nothing. */
 static int open_glutton(struct store *s, uint64_t *client)
 {
@@ -404,6 +426,7 @@ int main(void)
         cmocka_unit_test(test_garbage_closes),
         cmocka_unit_test(test_a_wrong_hello_is_answered_with_a_sentence),
         cmocka_unit_test(test_half_open_connections_are_closed),
+        cmocka_unit_test(test_who_ends_at_once_is_closed_at_once),
         cmocka_unit_test(test_a_slow_reader_is_closed_and_hurts_nobody),
         cmocka_unit_test(test_a_busy_port_is_said_clearly),
         cmocka_unit_test(test_wrong_starts_are_refused_with_a_sentence),
