@@ -18,6 +18,7 @@ store           75   8  $bin/store_bench                 | --runs 1 --seconds 0.
 replication     20   3  $bin/replication_bench           | --runs 1 --writes 20000
 memory          20   3  $bin/memory_bench                | --runs 1 --entries 200000
 alloc           25   2  $bin/alloc_bench                 | --runs 1 --allocs 20000
+timers          90  20  $bin/timers_bench                | --live 100000 --limit 5
 store_failover 540  60  bench/store_failover.py          | --quick
 nat            120  15  $bin/nat_bench                   | --runs 1 --packets 200000
 "

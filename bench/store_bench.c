@@ -474,7 +474,8 @@ static double better_redis(const struct report *r, int batch)
 static int usage(const char *self, int code)
 {
     fprintf(code ? stderr : stdout,
-            "usage: %s [--runs N] [--seconds S] [--store PROGRAM] [--out DIR]\n"
+            "usage: %s [--runs N] [--seconds S] [--batch 1|16|64] [--only NAME] [--store PROGRAM]\n"
+            "          [--out DIR]\n"
             "Measures operations/s and CPU per operation of lethe-store, with and without a\n"
             "backup, beside redis-server. Writes DIR/store.json. Defaults: 5 runs of 0.5 s a\n"
             "point, build/release/statestore/lethe-store, build/bench.\n",
