@@ -105,7 +105,7 @@ void lethe_events_frame(struct session *s, const struct msg_events *m)
     struct consumer *k = table < 0 ? NULL : s->client->consumers[table];
     if (!k || s->state != SESSION_UP || m->client != s->id)
         return;
-    if (k->slots[m->slot].epoch != m->epoch || !k->slots[m->slot].done) {
+    if (k->slots[m->slot].epoch != m->epoch) {
         k->slots[m->slot].epoch = m->epoch;
         k->slots[m->slot].done = m->first - 1;
     }

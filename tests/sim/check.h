@@ -19,6 +19,8 @@
  *   check_pool      an index is not given out while live, nor in quarantine
  *   check_timers    a touched entry is not absent before its idle time-out,
  *                   and gone when it and every excuse have passed
+ *   check_events    what expired is told to a consumer, at least once, never
+ *                   before its deadline, and nothing else is
  *
  * All take the index (known versions) that check_index_build made.
  */
@@ -73,6 +75,7 @@ bool check_search(const struct index *x, struct verdict *v);
 bool check_counters(const struct index *x, struct verdict *v);
 bool check_pool(const struct index *x, struct verdict *v);
 bool check_timers(const struct index *x, struct verdict *v);
+bool check_events(const struct index *x, struct verdict *v);
 
 /* All of them, in this order; stops at the first that fails. */
 bool check_all(const struct history *h, struct verdict *v);

@@ -20,6 +20,7 @@ struct proof {
     uint64_t version, live_us; /* touched at live_us at the earliest */
     uint32_t op;
     uint64_t touched_us;       /* touched at the latest; by anybody */
+    uint32_t timeout_ms;       /* of this version */
 };
 
 struct moment {
@@ -58,13 +59,13 @@ static bool not_early(const struct index *x, const struct proof *p, const struct
     const struct hist_key *key = &x->h->keys[a->key];
     bool absent = (a->what == HIST_SEE && !a->version) ||
                   (a->what == HIST_WRITE && a->guard == 0);
-    uint64_t due_us = p->live_us + hist_least_us(x->h, key->timeout_ms);
+    uint64_t due_us = p->live_us + hist_least_us(x->h, p->timeout_ms);
     if (!absent || !p->version || op->completed_us + SLOP_US >= due_us ||
         excused(x, a->key, p->version, op))
         return true;
     return BAD(v, "timer-early", OPS(p->op, op->id),
-               "%s (idle time-out %u ms) was absent %.1f ms after version %" PRIu64
-               " was touched or written", key->name, key->timeout_ms,
+               "%s (time-out %u ms) was absent %.1f ms after version %" PRIu64
+               " was touched or written", key->name, p->timeout_ms,
                (double)(op->completed_us - p->live_us) / 1000.0, p->version);
 }
 
@@ -84,19 +85,19 @@ static bool not_late(const struct index *x, const struct proof *p, const struct 
 {
     const struct hist_key *key = &x->h->keys[a->key];
     if (a->what != HIST_SEE || !a->version || key->grouped || !p->touched_us ||
-        op->invoked_us <= p->touched_us)
+        op->invoked_us <= p->touched_us || a->version != p->version)
         return true;
     const struct known *k = known_find(x, a->key, a->version);
     if (k && (k->writer == NO_OP || k->wrote_after_us > p->touched_us))
         return true; /* a write whose end nobody told */
-    uint64_t g_ms = key->timeout_ms / 8 > 100 ? key->timeout_ms / 8 : 100;
-    uint64_t most_us = hist_most_us(x->h, key->timeout_ms + g_ms + LATE_SLACK_MS) +
+    uint64_t g_ms = p->timeout_ms / 8 > 100 ? p->timeout_ms / 8 : 100;
+    uint64_t most_us = hist_most_us(x->h, p->timeout_ms + g_ms + LATE_SLACK_MS) +
                        stalled_us(x->h, p->touched_us, op->invoked_us);
     if (op->invoked_us - p->touched_us <= most_us)
         return true;
     return BAD(v, "timer-late", OPS(p->op, op->id),
-               "%s (idle time-out %u ms) was still there %.1f ms after the last touch", key->name,
-               key->timeout_ms, (double)(op->invoked_us - p->touched_us) / 1000.0);
+               "%s (time-out %u ms) was still there %.1f ms after the last touch", key->name,
+               p->timeout_ms, (double)(op->invoked_us - p->touched_us) / 1000.0);
 }
 
 static void touched(struct proof *p, uint64_t until_us)
@@ -106,9 +107,11 @@ static void touched(struct proof *p, uint64_t until_us)
 }
 
 /* At invocation: an op that may touch does so until it completes. */
-static void may_touch(struct proof *p, const struct hist_op *op, const struct hist_act *a)
+static void may_touch(const struct index *x, struct proof *p, const struct hist_op *op,
+                      const struct hist_act *a)
 {
-    if (a->touch || a->maybe || a->what == HIST_WRITE)
+    bool touch = (a->touch || a->maybe) && !x->h->keys[a->key].absolute;
+    if (touch || a->what == HIST_WRITE)
         touched(p, op->completed_us == HIST_NEVER || op->outcome == HIST_UNKNOWN
                        ? op->invoked_us + UNKNOWN_LIVES_US
                        : op->completed_us);
@@ -118,7 +121,9 @@ static void may_touch(struct proof *p, const struct hist_op *op, const struct hi
 static void learn(const struct index *x, struct proof *p, const struct hist_op *op,
                   const struct hist_act *a)
 {
-    bool moved = a->what == HIST_WRITE || (a->what == HIST_SEE && a->touch && !a->maybe);
+    const struct hist_key *key = &x->h->keys[a->key];
+    bool moved = a->what == HIST_WRITE ||
+                 (a->what == HIST_SEE && a->touch && !a->maybe && !key->absolute);
     if ((a->what != HIST_SEE && a->what != HIST_WRITE) || a->version < p->version || !a->version)
         return;
     if (a->version > p->version) {
@@ -126,6 +131,11 @@ static void learn(const struct index *x, struct proof *p, const struct hist_op *
         p->version = a->version;
         p->live_us = k ? k->wrote_after_us : 0;
         p->op = op->id;
+        p->timeout_ms = key->timeout_ms;
+        if (k && k->writer != NO_OP) {
+            uint32_t ms = hist_acts(x->h, &x->h->ops[k->writer])[k->writer_act].timeout_ms;
+            p->timeout_ms = ms ? ms : p->timeout_ms;
+        }
     }
     if (moved && (a->what == HIST_SEE || a->guard == 0) && op->invoked_us > p->live_us) {
         p->live_us = op->invoked_us;
@@ -149,7 +159,7 @@ static bool sweep(const struct index *x, const struct moment *m, uint32_t n, str
                 (!not_early(x, p, op, a, v) || !not_late(x, p, op, a, v)))
                 return false;
             if (m[i].kind == 0)
-                may_touch(p, op, a);
+                may_touch(x, p, op, a);
             else
                 learn(x, p, op, a);
         }

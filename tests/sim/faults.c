@@ -286,12 +286,9 @@ void faults_heal(struct world *w)
     w->drop_per_mille = 0;
     w->slow_per_mille = 0;
     w->views_back_us = 0;
-    for (int a = 0; a < PROCS; a++) {
-        if (w->procs[a].paused_until_us > w->now_us)
-            w->procs[a].paused_until_us = w->now_us;
+    for (int a = 0; a < PROCS; a++)
         for (int b = 0; b < PROCS; b++)
-            w->blocked[a][b] = false;
-    }
+            w->blocked[a][b] = false; /* pauses end by themselves */
     for (int i = 0; i < NODES; i++)
         if (!w->procs[i].alive)
             node_start(w, i);

@@ -26,6 +26,7 @@ void hist_clear(struct history *h)
     free(h->acts);
     free(h->keys);
     free(h->stalls);
+    free(h->events);
     memset(h, 0, sizeof *h);
 }
 
@@ -40,6 +41,12 @@ void hist_add_stall(struct history *h, uint64_t from_us, uint64_t to_us, bool pr
 {
     h->stalls = grown(h->stalls, &h->room_stalls, h->nstalls + 1, sizeof *h->stalls);
     h->stalls[h->nstalls++] = (struct hist_stall){from_us, to_us, promotion};
+}
+
+void hist_add_event(struct history *h, const struct hist_event *event)
+{
+    h->events = grown(h->events, &h->room_events, h->nevents + 1, sizeof *h->events);
+    h->events[h->nevents++] = *event;
 }
 
 uint32_t hist_invoke(struct history *h, uint32_t client, uint8_t slot, uint64_t now_us)

@@ -49,6 +49,7 @@ struct hist_act {
     uint16_t key;
     uint64_t guard, version, token;
     int64_t delta, value; /* counters: added; and as it was afterwards */
+    uint32_t timeout_ms;  /* a write: of the entry; 0: the key's */
     bool has_value;
 };
 
@@ -68,6 +69,8 @@ struct hist_key {
     bool counter, pool;
     bool summed;          /* a counter only additions change */
     bool grouped;         /* others' touches may move its deadline too */
+    bool events;          /* each expiry is told to a consumer */
+    bool absolute;        /* only the write that made it sets its deadline */
     uint32_t timeout_ms;  /* idle time-out; 0: none */
     uint32_t quarantine_ms;
 };
@@ -80,19 +83,30 @@ struct hist_stall {
     bool promotion;
 };
 
+/* An event was shown to a consumer: this version of the key expired. */
+struct hist_event {
+    uint64_t version, token, at_us;
+    uint32_t client;
+    uint16_t key;
+};
+
 struct history {
     struct hist_op *ops;
     struct hist_act *acts;
     struct hist_key *keys;
     struct hist_stall *stalls;
-    uint32_t nops, nacts, nkeys, nstalls;
+    struct hist_event *events;
+    uint32_t nops, nacts, nkeys, nstalls, nevents;
+    bool all_told;        /* the end waited for events: none is under way */
     int32_t fast, slow;   /* clocks gain, or lose, at most that many in 1024 */
-    uint32_t room_ops, room_acts, room_keys, room_stalls;
+    uint32_t room_ops, room_acts, room_keys, room_stalls, room_events;
 };
 
 void hist_clear(struct history *h); /* frees */
 uint16_t hist_add_key(struct history *h, const struct hist_key *key);
 void hist_add_stall(struct history *h, uint64_t from_us, uint64_t to_us, bool promotion);
+
+void hist_add_event(struct history *h, const struct hist_event *event);
 
 /* Begins an operation; its acts follow by hist_act. Pointers into the history
  * are good until the next addition. */

@@ -6,6 +6,8 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,22 +19,46 @@ enum { COUNTS_MATTER_FROM = 100, BUG_SEEDS_MAX = 400, REPLAY_EVERY = 25 };
 
 struct options {
     uint64_t first, seeds;
-    bool one, trace, all_bugs, json;
+    bool one, trace, all_bugs, next, json;
+    uint32_t part, parts;       /* of the planted bugs, from 1 */
     enum shard_bug bug;
     const char *seeds_file;
     double minutes;
 };
 
-static const char *const bug_texts[SHARD_BUG_END] = {
-#define X(name, text) text,
+/* Bugs that the core has, and that are not in the list of those to be found. */
+#ifndef SHARD_BUGS_VIEWS_NEXT
+#define SHARD_BUGS_VIEWS_NEXT(X)
+#endif
+#ifndef SHARD_BUGS_MOVES_NEXT
+#define SHARD_BUGS_MOVES_NEXT(X)
+#endif
+#ifndef SHARD_BUGS_TABLES_NEXT
+#define SHARD_BUGS_TABLES_NEXT(X)
+#endif
+#define SIM_BUGS_NEXT(X)                                                                           \
+    SHARD_BUGS_VIEWS_NEXT(X) SHARD_BUGS_MOVES_NEXT(X) SHARD_BUGS_TABLES_NEXT(X)
+static const struct {
+    enum shard_bug bug;
+    bool next;
+    const char *name, *text;
+} bugs[] = {
+#define X(name, text) {name, false, #name, text},
     SHARD_BUGS(X)
 #undef X
-};
-static const char *const bug_names[SHARD_BUG_END] = {
-#define X(name, text) #name,
-    SHARD_BUGS(X)
+#define X(name, text) {name, true, #name, text},
+    SIM_BUGS_NEXT(X)
 #undef X
 };
+enum { BUGS = sizeof bugs / sizeof *bugs };
+
+static int planted(void)
+{
+    int i = 0;
+    while (bugs[i].bug != shard_bug)
+        i++;
+    return i;
+}
 
 static const char usage[] =
     "usage: sim [--seeds N] [--first S] [--file FILE]    run N seeds from S, and those of FILE\n"
@@ -47,6 +73,8 @@ static const char usage[] =
     "  --trace        print every event: simulated time, who, what\n"
     "  --bug NAME     one of the names below, or a part of it\n"
     "  --all-bugs     seeds until each is found; exit 1 if one survives\n"
+    "  --next         those, too, that the core has and that need not be found yet\n"
+    "  --part I/N     with --all-bugs: the I-th of N equal parts of them\n"
     "  --minutes M    stop after M minutes of real time (default: no limit; --all-bugs: 5)\n"
     "  -o json        the result as JSON\n"
     "  -h, --help     this\n"
@@ -56,8 +84,8 @@ static const char usage[] =
 static void print_usage(FILE *out)
 {
     fputs(usage, out);
-    for (int i = 1; i < SHARD_BUG_END; i++)
-        fprintf(out, "  %-28s %s\n", bug_names[i], bug_texts[i]);
+    for (int i = 1; i < BUGS; i++)
+        fprintf(out, "  %-28s %s\n", bugs[i].name, bugs[i].text);
 }
 
 static double seconds_now(void)
@@ -113,13 +141,32 @@ static void print_failure(FILE *out, const struct world *w)
         hist_print_op(out, &w->history, w->verdict.ops[i]);
     fprintf(out, "  replay: sim --seed %" PRIu64 " --trace", w->seed);
     if (shard_bug)
-        fprintf(out, " --bug %s", bug_names[shard_bug]);
+        fprintf(out, " --bug %s", bugs[planted()].name);
     fprintf(out, "\n");
+}
+
+/* An assertion of the store's is a verdict, too. What the world held is lost. */
+static sigjmp_buf aborted;
+
+static void on_abort(int sig)
+{
+    (void)sig;
+    siglongjmp(aborted, 1);
 }
 
 static bool run_one(struct world *w, uint64_t seed, const struct options *o, struct counts *total)
 {
-    bool good = run_seed(w, seed, o->trace);
+    bool good;
+    if (sigsetjmp(aborted, 1)) {
+        struct history empty = {0};
+        w->history = empty;
+        memset(w->replicas, 0, sizeof w->replicas);
+        memset(w->peers, 0, sizeof w->peers);
+        verdict_say(&w->verdict, "assertion", NULL, 0, "the store's code aborted at %.3f ms",
+                    (double)w->now_us / 1000.0);
+        return false;
+    }
+    good = run_seed(w, seed, o->trace);
     counts_add(total, &w->counts);
     return good;
 }
@@ -142,7 +189,7 @@ static void check_replay(struct world *w, const struct options *o)
     run_seed(w, w->seed, o->trace);
     if (w->fingerprint != fingerprint || memcmp(&counts, &w->counts, sizeof counts))
         run_fail(w, "replay", "the seed did not replay: %" PRIu64 " events, then %" PRIu64,
-                 counts.events, w->counts.events);
+                 counts.steps, w->counts.steps);
 }
 
 static void tally_seed(struct tally *t, struct world *w, uint64_t seed, const struct options *o)
@@ -229,12 +276,12 @@ static uint64_t hunt(struct world *w, const struct options *o, double until, jso
         if (!good) {
             double seconds = seconds_now() - began;
             json_array_append_new(
-                rows, json_pack("{s:s, s:I, s:I, s:s, s:s, s:f}", "bug", bug_names[shard_bug],
+                rows, json_pack("{s:s, s:I, s:I, s:s, s:s, s:f}", "bug", bugs[planted()].name,
                                 "seeds", (json_int_t)(i + 1), "seed", (json_int_t)w->seed, "check",
                                 w->verdict.check, "text", w->verdict.text, "seconds", seconds));
             if (!o->json)
                 printf("found     %-28s %4" PRIu64 " seeds %6.1f s  %s: %s\n",
-                       bug_names[shard_bug], i + 1, seconds, w->verdict.check, w->verdict.text);
+                       bugs[planted()].name, i + 1, seconds, w->verdict.check, w->verdict.text);
             fflush(stdout);
             run_clear(w);
             return i + 1;
@@ -242,7 +289,7 @@ static uint64_t hunt(struct world *w, const struct options *o, double until, jso
         run_clear(w);
     }
     if (!o->json)
-        printf("SURVIVED  %-28s %s\n", bug_names[shard_bug], bug_texts[shard_bug]);
+        printf("SURVIVED  %-28s %s\n", bugs[planted()].name, bugs[planted()].text);
     return 0;
 }
 
@@ -251,21 +298,26 @@ static int run_all_bugs(struct world *w, const struct options *o)
     double began = seconds_now();
     double until = began + (o->minutes > 0 ? o->minutes : 5) * 60;
     json_t *rows = json_array();
-    int survivors = 0;
-    for (int bug = 1; bug < SHARD_BUG_END; bug++) {
-        shard_bug = (enum shard_bug)bug;
+    int survivors = 0, nbugs = 0;
+    for (int i = 1, nth = 0; i < BUGS; i++) {
+        if (bugs[i].next && !o->next)
+            continue;
+        if (o->parts && (uint32_t)nth++ % o->parts != o->part - 1)
+            continue;
+        shard_bug = bugs[i].bug;
         survivors += !hunt(w, o, until, rows);
+        nbugs++;
     }
     shard_bug = BUG_NONE;
     double seconds = seconds_now() - began;
     if (o->json) {
-        json_t *out = json_pack("{s:i, s:i, s:f, s:O}", "bugs", SHARD_BUG_END - 1, "survivors",
+        json_t *out = json_pack("{s:i, s:i, s:f, s:O}", "bugs", nbugs, "survivors",
                                 survivors, "seconds", seconds, "found", rows);
         json_dumpf(out, stdout, JSON_INDENT(2));
         printf("\n");
         json_decref(out);
     } else {
-        printf("%d planted bugs, %d survived, %.1f s\n", SHARD_BUG_END - 1, survivors, seconds);
+        printf("%d planted bugs, %d survived, %.1f s\n", nbugs, survivors, seconds);
     }
     json_decref(rows);
     return survivors ? 1 : 0;
@@ -275,9 +327,9 @@ static int run_all_bugs(struct world *w, const struct options *o)
 
 static enum shard_bug bug_named(const char *text)
 {
-    for (int i = 0; i < SHARD_BUG_END; i++)
-        if (strcasestr(bug_names[i], text) || strcasestr(bug_texts[i], text))
-            return (enum shard_bug)i;
+    for (int i = 0; i < BUGS; i++)
+        if (strcasestr(bugs[i].name, text) || strcasestr(bugs[i].text, text))
+            return bugs[i].bug;
     fprintf(stderr, "sim: no planted bug is called %s\n", text);
     print_usage(stderr);
     exit(2);
@@ -301,6 +353,7 @@ static void parse(int argc, char **argv, struct options *o)
         {"seed", required_argument, NULL, 's'},  {"trace", no_argument, NULL, 't'},
         {"bug", required_argument, NULL, 'b'},   {"all-bugs", no_argument, NULL, 'a'},
         {"minutes", required_argument, NULL, 'm'}, {"file", required_argument, NULL, 'F'},
+        {"next", no_argument, NULL, 'N'},        {"part", required_argument, NULL, 'p'},
         {"help", no_argument, NULL, 'h'},        {0},
     };
     for (int c; (c = getopt_long(argc, argv, "o:h", longs, NULL)) != -1;) {
@@ -313,6 +366,14 @@ static void parse(int argc, char **argv, struct options *o)
         case 'a': o->all_bugs = true; break;
         case 'm': o->minutes = atof(optarg); break;
         case 'F': o->seeds_file = optarg; break;
+        case 'N': o->next = true; break;
+        case 'p':
+            if (sscanf(optarg, "%u/%u", &o->part, &o->parts) != 2 || !o->part ||
+                o->part > o->parts) {
+                fprintf(stderr, "sim: --part is %s, write 1/2 or 2/2\n", optarg);
+                exit(2);
+            }
+            break;
         case 'o': o->json = !strcmp(optarg, "json"); break;
         case 'h': print_usage(stdout); exit(0);
         default: print_usage(stderr); exit(2);
@@ -332,6 +393,7 @@ int main(int argc, char **argv)
         return 1;
     parse(argc, argv, &o);
     setvbuf(stdout, NULL, o.trace ? _IOFBF : _IOLBF, 1 << 16);
+    signal(SIGABRT, on_abort);
     shard_bug = o.bug;
     int rc = o.all_bugs ? run_all_bugs(w, &o) : run_many(w, &o);
     free(w);

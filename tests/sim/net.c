@@ -2,7 +2,7 @@
 /*
  * The network. A connection carries frames between two processes. What sets a
  * connection up (HELLO .. TABLE, ERROR) arrives in order and unharmed, as a
- * channel promises; a loss of those is a connection reset. Everything else
+ * channel promises, and so do EVENTS; a loss of those is a connection reset. Everything else
  * carries sequences or positions and is re-sent by its owner, so the network
  * drops it, sends it twice and lets it overtake, each message by chance.
  * Across a partition the former waits and the latter is lost.
@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "interim.h"
+#include "world.h"
 
 enum { NO_SHARD = 0xffff, DUPLICATE_PER_MILLE = 15, NO_ROOM_PER_MILLE = 3, INBOX_MAX = 256 };
 
@@ -37,7 +37,7 @@ const char *net_type_name(uint8_t type)
 
 static bool in_order(uint8_t type)
 {
-    return type <= MSG_TABLE;
+    return type <= MSG_TABLE || type == MSG_EVENTS;
 }
 
 static void describe(char *to, size_t room, const struct msg_head *h)
@@ -67,6 +67,16 @@ static void describe(char *to, size_t room, const struct msg_head *h)
         snprintf(to, room, " %s is %d %.60s", t->name, t->id, t->text);
     if (h->type == MSG_CLIENT)
         snprintf(to, room, " id %" PRIu64, ((const struct msg_client *)(const void *)h)->client);
+    if (h->type == MSG_EVENTS) {
+        const struct msg_events *e = (const void *)h;
+        snprintf(to, room, " table %u slot %u consumer %" PRIu64 " epoch %" PRIu64 ": %" PRIu64
+                 "+%u", e->table, e->slot, e->client, e->epoch, e->first, e->count);
+    }
+    if (h->type == MSG_EVENTS_ACK) {
+        const struct msg_events_ack *e = (const void *)h;
+        snprintf(to, room, " table %u slot %u epoch %" PRIu64 " cursor %" PRIu64, e->table,
+                 e->slot, e->epoch, e->cursor);
+    }
     if (h->type == MSG_CHUNK)
         snprintf(to, room, " snapshot %" PRIu64 " slot %u at %" PRIu64, c->snapshot,
                  c->slot_or_base, c->position);
@@ -136,8 +146,7 @@ static void deliver(struct world *w, const struct event *e)
         return;
     }
     struct sim_channel *c = end->channel;
-    if (interim_goes_elsewhere(p->frame))
-        net_reset(w, (uint32_t)e->a);
+    workload_overhears(w, (const struct msg_head *)p->frame);
     if (c->count == INBOX_MAX)
         return; /* the network may lose anything it may reorder */
     c->inbox[(c->first + c->count++) % INBOX_MAX] = parcel_of(p->frame, (uint32_t)p->bytes);
@@ -175,14 +184,32 @@ static void schedule(struct world *w, uint32_t number, int from, const void *fra
              parcel_of(frame, bytes));
 }
 
+static void send_again(struct world *w, const struct event *e);
+
+/* Across a partition it waits, and what is behind it, too. True: it does. */
+static bool waits(struct world *w, uint32_t number, int from, const void *frame, uint32_t bytes,
+                  bool again)
+{
+    struct conn *c = conn_of(w, number);
+    bool cut = w->blocked[c->end[from].proc][c->end[!from].proc];
+    if (!cut && (again || c->waits_us[from] <= w->now_us))
+        return false;
+    uint64_t at_us = w->now_us + 10000;
+    if (at_us <= c->waits_us[from])
+        at_us = c->waits_us[from] + 1;
+    c->waits_us[from] = at_us;
+    sched_at(w, at_us, NOBODY, send_again, number, (uint64_t)from, parcel_of(frame, bytes));
+    return true;
+}
+
 /* e->a: connection, e->b: sending end: what waited for a partition to heal */
 static void send_again(struct world *w, const struct event *e)
 {
-    struct parcel *p = e->ptr;
+    const struct parcel *p = e->ptr;
     struct conn *c = conn_of(w, (uint32_t)e->a);
-    if (c->end[e->b].open)
-        net_send(w, (uint32_t)e->a, c->end[e->b].proc, e->b ? c->shard : c->dialler, p->frame,
-                 (uint32_t)p->bytes);
+    if (c->end[e->b].open &&
+        !waits(w, (uint32_t)e->a, (int)e->b, p->frame, (uint32_t)p->bytes, true))
+        schedule(w, (uint32_t)e->a, (int)e->b, p->frame, (uint32_t)p->bytes);
 }
 
 int net_send(struct world *w, uint32_t number, int proc, uint16_t shard, const void *frame,
@@ -198,10 +225,7 @@ int net_send(struct world *w, uint32_t number, int proc, uint16_t shard, const v
                  net_type_name(h->type), msg_validate(frame, bytes));
     bool cut = w->blocked[proc][c->end[!from].proc];
     if (in_order(h->type)) {
-        if (cut)
-            sched_at(w, w->now_us + 10000, NOBODY, send_again, number, (uint64_t)from,
-                     parcel_of(frame, bytes));
-        else
+        if (!waits(w, number, from, frame, bytes, false))
             schedule(w, number, from, frame, bytes);
         return 0;
     }

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "interim.h"
+#include "world.h"
 
 enum { LOOK_US = 20000, WELCOME_US = 150000, SILENCE_US = 10 * FAILURE_TIMEOUT_MS * 1000,
        READ_US = 150000 };
@@ -186,5 +186,5 @@ void node_crash(struct world *w, int node)
     node_stop(w, node);
     w->procs[node].alive = false;
     w->procs[node].life++;
-    interim_died(w, node);
+    views_look_for_loss(w);
 }

@@ -22,7 +22,8 @@ static struct channel *dial(void *ctx, uint16_t shard, char *err, uint32_t err_l
         snprintf(err, err_len, "no route to shard %u just now", shard);
         return NULL;
     }
-    return net_dial_channel(w, p->proc, views_primary(w, shard), shard);
+    int to = p->next_node[shard]++ % NODES; /* wherever the primary is, the client finds it */
+    return net_dial_channel(w, p->proc, to, shard);
 }
 
 static void wake(struct world *w, const struct event *e)
@@ -106,6 +107,7 @@ void peer_start(struct world *w, int number)
     for (int i = 0; i < PENDING_MAX; i++)
         p->pending[i] = (struct pending){.world = w, .peer = p};
     struct lethe_config config = {.shards = SHARDS, .window = PENDING_MAX, .retry_ms = RETRY_MS,
+                                  .silence_ms = SILENCE_MS,
                                   .dial = dial, .dial_ctx = p};
     p->lethe = lethe_client_create(&config, err, sizeof err);
     if (!p->lethe)

@@ -178,6 +178,8 @@ static void raw_step(struct replica *r, const struct shard_event *ev)
     const struct shard_out out = {r, effect_send, effect_close, effect_propose, effect_note};
     shard_step(r->shard, ev, replica_now_ms(r), &out);
     shard_status_get(r->shard, &r->st);
+    if (r->st.role == SHARD_LOST && !r->world->lost)
+        run_fail(r->world, "lost", "%s says LOST while a member of the view lives", r->name);
     if (r->st.role == SHARD_PRIMARY)
         views_note_primary(r->world, r);
     if (proposal_due(&r->proposal, replica_now_ms(r)))
@@ -280,8 +282,11 @@ void replica_frame(struct replica *r, uint32_t conn, const void *frame, uint32_t
         r->world->counts.held_back++;
         return;
     }
+    uint64_t before = r->st.position;
     replica_step(r, &(struct shard_event){.kind = SHARD_EV_FRAME, .conn = conn, .frame = frame,
                                           .frame_bytes = bytes});
+    if (h->type == MSG_TAIL && r->st.position > before)
+        r->world->counts.tails += r->st.position - before;
 }
 
 /* --- life ------------------------------------------------------------------------------ */

@@ -18,6 +18,7 @@ enum {
     REST_MAX_US = 20000000,   /* by then all is answered and joined, or it never will */
     REST_STEP_US = 20000,
     EXPIRE_US = 3600000,      /* longest time-out + g + slack */
+    TELL_US = 1500000,        /* events sent again and again */
 };
 
 void run_fail(struct world *w, const char *check, const char *format, ...)
@@ -108,8 +109,10 @@ static void live(struct world *w)
         return;
     workload_observe_end(w);
     sched_run(w, w->now_us + EXPIRE_US);
-    if (come_to_rest(w))
-        workload_all_expired(w);
+    if (!come_to_rest(w))
+        return;
+    sched_run(w, w->now_us + TELL_US);
+    w->history.all_told = workload_all_expired(w);
 }
 
 bool run_seed(struct world *w, uint64_t seed, bool trace_on)
@@ -139,6 +142,8 @@ void run_clear(struct world *w)
     sched_clear(w);
     net_clear(w);
     hist_clear(&w->history);
+    free(w->consumers);
+    w->consumers = NULL;
     free(w->sent_seqs);
     w->sent_seqs = NULL;
 }

@@ -80,7 +80,7 @@ void sched_run(struct world *w, uint64_t until_us)
             push(w, e);
             continue;
         }
-        w->counts.events++;
+        w->counts.steps++;
         w->fingerprint = (w->fingerprint ^ w->now_us ^ e.a << 40) * 0x9e3779b97f4a7c15ull;
         w->fingerprint ^= w->fingerprint >> 29;
         if (!p || (p->life == e.life && p->alive))

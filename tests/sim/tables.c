@@ -27,6 +27,9 @@ const struct table_schema sim_schemas[SIM_TABLES] = {
                 .reactions = {{.kind = REACT_FREE, .off = 0, .len = 12, .table = "ports"},
                               {.kind = REACT_SUB, .off = 0, .len = 4, .table = "caps"}}},
     [T_SESSIONS] = {HASH("sessions", DURABLE_SYNC, 12, 8, 800)},
+    [T_TIMERS] = {HASH("timers", DURABLE_SYNC, 8, 8, DELAY_MAX_MS),
+                  .flags = TABLE_EVENTS | TABLE_ABSOLUTE, .max_entries = EVENTS_MAX},
+    [T_ENDS] = {HASH("ends", DURABLE_SYNC, 8, 16, 400), .flags = TABLE_EVENTS},
 };
 
 const uint8_t sim_slots[SIM_SLOTS] = {0, 1, 255};
@@ -42,6 +45,7 @@ uint32_t sim_slot_number(uint8_t hash_slot)
 const uint8_t sim_per_slot[SIM_TABLES] = {
     [T_FLOWS] = 4, [T_IDLE] = 3, [T_ALIVE] = 2, [T_CALM] = 2, [T_SUMS] = 2, [T_HITS] = 1,
     [T_CAPS] = 1, [T_PORTS] = 0, [T_MAPS] = 4, [T_SESSIONS] = 4 * SESSIONS_PER_MAP,
+    [T_TIMERS] = 4, [T_ENDS] = 3,
 };
 
 /* A partition key of slot s: the smallest number that hashes there. */
@@ -138,6 +142,8 @@ static void declare(struct world *w, uint16_t number)
         .grouped = table == T_SESSIONS || table == T_MAPS,
         .vanishes = s->timeout_ms || table == T_MAPS || table == T_PORTS || table == T_CAPS,
         .timeout_ms = s->timeout_ms,
+        .events = s->flags & TABLE_EVENTS,
+        .absolute = s->flags & TABLE_ABSOLUTE,
         .quarantine_ms = s->quarantine_ms,
     };
     if (table == T_PORTS) {

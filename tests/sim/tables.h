@@ -19,6 +19,8 @@ enum sim_table {
     T_PORTS,     /* pool with quarantine */
     T_MAPS,      /* parents, own an index and a count */
     T_SESSIONS,  /* their children, idle time-out */
+    T_TIMERS,    /* absolute time-outs of their own, with events */
+    T_ENDS,      /* idle time-out, with events */
     SIM_TABLES
 };
 enum {
@@ -28,8 +30,11 @@ enum {
     CAP_LIMIT = 3,
     IDLE_MAX = 5,                   /* of six in the first shard: inserts may find the table full */
     SESSIONS_PER_MAP = 3,
+    EVENTS_MAX = 24,                /* of timers and their events: inserts may find it full */
     QUARANTINE_MS = 300,
     LONGEST_TIMEOUT_MS = 1500,
+    DELAY_MIN_MS = 30,              /* of timers */
+    DELAY_MAX_MS = 1200,
 };
 
 /* The hash slots: the first, its neighbour, the last. Everywhere here `slot`

@@ -161,6 +161,21 @@ static void count_change(struct world *w, int shard, const struct shard_view *ol
                          lives(w, shard, &old->members[0]);
 }
 
+void views_look_for_loss(struct world *w)
+{
+    for (int shard = 0; shard < SHARDS && !w->over; shard++) {
+        const struct shard_view *v = views_of(w, shard);
+        bool any = false;
+        for (uint32_t i = 0; i < v->nmembers; i++)
+            any |= lives(w, shard, &v->members[i]);
+        if (any)
+            continue;
+        trace(w, PROC_VIEWS, "no member of shard %d lives: it is lost", shard);
+        w->counts.lost++;
+        w->lost = w->over = true;
+    }
+}
+
 /* e->a: node, e->b: shard */
 static void watched(struct world *w, const struct event *e)
 {
@@ -193,6 +208,7 @@ static void adopt(struct world *w, int shard, const struct shard_view *want)
     say_view(w, shard, "view is now", want);
     count_change(w, shard, &old, want);
     tell_watchers(w, shard);
+    views_look_for_loss(w);
     faults_provoke(w);
     for (uint32_t i = 0; i < want->nmembers; i++)
         if (lives(w, shard, &want->members[i]))

@@ -299,6 +299,45 @@ static bool ask_sum(struct build *b, uint32_t slot)
     return submit(b);
 }
 
+static bool ask_timer(struct build *b, uint32_t slot)
+{
+    uint16_t key = pick_key(b->w, T_TIMERS, slot);
+    uint64_t version = b->p->version[key];
+    if (version && rng_chance(&b->w->rng, 350)) {
+        ask_delete(b, key, version);
+        return submit(b);
+    }
+    if (rng_chance(&b->w->rng, 250)) {
+        ask_get(b, key, rng_chance(&b->w->rng, 500) ? TXN_TOUCH : 0);
+        return submit(b);
+    }
+    uint8_t bytes[TXN_KEY_MAX], value[TXN_VALUE_MAX];
+    uint32_t ms = (uint32_t)rng_between(&b->w->rng, DELAY_MIN_MS, DELAY_MAX_MS);
+    struct hist_act act = {.what = HIST_WRITE, .guard = 0, .token = next_token(b),
+                           .timeout_ms = ms};
+    value_of(b, T_TIMERS, value);
+    sim_key_bytes(key, bytes);
+    asked(b, lethe_txn_timer(b->txn, b->p->tables[T_TIMERS], bytes, value, ms), TXN_INSERT,
+          T_TIMERS, key, act);
+    return submit(b);
+}
+
+static bool ask_end(struct build *b, uint32_t slot)
+{
+    uint16_t key = pick_key(b->w, T_ENDS, slot);
+    uint64_t version = b->p->version[key];
+    uint32_t way = rng_below(&b->w->rng, 100);
+    if (!version || way < 40)
+        ask_insert(b, key, HIST_NO_KEY);
+    else if (way < 55)
+        ask_delete(b, key, version);
+    else if (way < 65)
+        ask_cas(b, key, version);
+    else
+        ask_get(b, key, way < 90 ? TXN_TOUCH : 0);
+    return submit(b);
+}
+
 /* The keeper goes round its entries, touching; it creates what it never had or
  * lost, and whether it was right to miss it the timer check decides. */
 static bool ask_keep(struct build *b, uint32_t slot)
@@ -318,14 +357,15 @@ bool workload_ask(struct world *w, struct peer *p)
         uint32_t weight;
         bool (*ask)(struct build *b, uint32_t slot);
     } kinds[] = {{26, ask_read}, {24, ask_write}, {6, ask_pair}, {4, ask_scan},
-                 {16, ask_session}, {5, ask_session_end}, {14, ask_port}, {10, ask_sum}};
+                 {16, ask_session}, {5, ask_session_end}, {14, ask_port}, {10, ask_sum},
+                 {9, ask_timer}, {9, ask_end}};
     struct build b;
     uint32_t slot = p->keeper ? p->kept % SIM_SLOTS : rng_below(&w->rng, SIM_SLOTS);
     if (!begin(&b, w, p, slot))
         return false;
     if (p->keeper)
         return ask_keep(&b, slot);
-    uint32_t n = rng_below(&w->rng, 105);
+    uint32_t n = rng_below(&w->rng, 123);
     for (unsigned i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         if (n < kinds[i].weight)
             return kinds[i].ask(&b, slot);
@@ -334,11 +374,16 @@ bool workload_ask(struct world *w, struct peer *p)
     return ask_read(&b, slot);
 }
 
+static bool told(void *user, const struct lethe_event *event);
+
 void workload_open_tables(struct peer *p)
 {
     for (int t = 0; t < SIM_TABLES; t++) {
         p->tables[t] = lethe_table_open(p->lethe, &sim_schemas[t]);
         if (p->tables[t] < 0)
+            abort();
+        bool events = sim_schemas[t].flags & TABLE_EVENTS;
+        if (events && !p->keeper && lethe_events(p->lethe, p->tables[t], told, p))
             abort();
     }
 }
@@ -522,13 +567,46 @@ static void answered(void *user, const struct txn_result_head *r)
     }
 }
 
-/* --- the end --------------------------------------------------------------------------- */
+/* --- events ---------------------------------------------------------------------------- */
 
-struct ending {
-    struct world *w;
-    bool present[KEYS_MAX];
-    bool bad;
-};
+enum { NOT_NOW_PER_MILLE = 80 };
+
+static bool told_before(const struct history *h, const struct hist_event *e)
+{
+    for (uint32_t i = h->nevents; i > 0; i--)
+        if (h->events[i - 1].key == e->key && h->events[i - 1].version == e->version)
+            return true;
+    return false;
+}
+
+static bool told(void *user, const struct lethe_event *event)
+{
+    struct peer *p = user;
+    struct world *w = p->pending[0].world;
+    enum sim_table t = T_TIMERS;
+    while (p->tables[t] != event->table)
+        t++;
+    struct hist_event e = {.version = event->version, .at_us = w->now_us,
+                           .client = p->hist_client,
+                           .key = sim_key_find(t, event->key, event->key_len)};
+    if (!w->stopped && rng_chance(&w->rng, NOT_NOW_PER_MILLE))
+        return false;
+    if (e.key == HIST_NO_KEY || event->value_len != sim_schemas[t].value_size ||
+        w->history.keys[e.key].slot != event->slot) {
+        run_fail(w, "event", "an event of table %s names a key that nobody wrote",
+                 sim_schemas[t].name);
+        return true;
+    }
+    memcpy(&e.token, event->value, sizeof e.token);
+    bool again = told_before(&w->history, &e);
+    w->counts.events += !again;
+    w->counts.events_again += again;
+    if (w->trace)
+        trace(w, p->proc, "is told that %s version %" PRIu64 " expired%s",
+              w->history.keys[e.key].name, e.version, again ? ", again" : "");
+    hist_add_event(&w->history, &e);
+    return true;
+}
 
 static enum sim_table table_named(const char *name)
 {
@@ -537,6 +615,46 @@ static enum sim_table table_named(const char *name)
         t++;
     return (enum sim_table)t;
 }
+
+static void one_consumer(struct world *w, const struct msg_events *m)
+{
+    int t = w->table_of[m->head.shard][m->table] - 1;
+    struct consumer_seen new = {(uint8_t)t, m->slot, m->epoch, m->client};
+    for (uint32_t i = w->nconsumers; i > 0; i--) {
+        const struct consumer_seen *c = &w->consumers[i - 1];
+        if (c->table != new.table || c->slot != new.slot || c->epoch != new.epoch)
+            continue;
+        if (c->client != new.client)
+            run_fail(w, "consumers", "clients %" PRIu64 " and %" PRIu64
+                     " both get events of %s, slot %u, under consumer epoch %" PRIu64, c->client,
+                     new.client, sim_schemas[t].name, new.slot, new.epoch);
+        return;
+    }
+    if (w->nconsumers == w->consumers_room) {
+        w->consumers_room = w->consumers_room ? 2 * w->consumers_room : 256;
+        w->consumers = realloc(w->consumers, w->consumers_room * sizeof *w->consumers);
+        if (!w->consumers)
+            abort();
+    }
+    w->consumers[w->nconsumers++] = new;
+}
+
+void workload_overhears(struct world *w, const struct msg_head *h)
+{
+    const struct msg_table *m = (const struct msg_table *)h;
+    if (h->type == MSG_TABLE && m->id >= 0)
+        w->table_of[h->shard][m->id] = (int16_t)(table_named(m->name) + 1);
+    if (h->type == MSG_EVENTS)
+        one_consumer(w, (const struct msg_events *)h);
+}
+
+/* --- the end --------------------------------------------------------------------------- */
+
+struct ending {
+    struct world *w;
+    bool present[KEYS_MAX];
+    bool bad;
+};
 
 static void observe(struct ending *end, uint16_t key, struct hist_act a)
 {
@@ -583,7 +701,8 @@ static void must_be_gone(void *ctx, const struct shard_entry *e)
 {
     struct ending *end = ctx;
     enum sim_table t = table_named(e->table);
-    bool mortal = t == T_IDLE || t == T_ALIVE || t == T_CALM || t == T_MAPS || t == T_SESSIONS;
+    bool mortal = t == T_IDLE || t == T_ALIVE || t == T_CALM || t == T_MAPS || t == T_SESSIONS ||
+                  t == T_TIMERS || t == T_ENDS;
     if (mortal)
         run_fail(end->w, "timer-late",
                  "an entry of %s in slot %u (version %" PRIu64 ", %u children) outlived every "

@@ -10,7 +10,6 @@
  *   node.c     a store process: life, links to primaries, the view provider
  *   replica.c  one shard's core in it: events in, effects out
  *   equal.c    replicas at one position are equal
- *   interim.c  what the core does not do by itself
  *   peer.c     a client process around client/lethe.h
  *   workload.c what clients ask, and the history of it
  *   faults.c   what goes wrong, and when
@@ -44,9 +43,10 @@ enum {
     FAILURE_TIMEOUT_MS = 100,
     CLIENT_LEASE_MS = 2500,
     RETRY_MS = 25,
+    SILENCE_MS = 4 * RETRY_MS,
     LOG_BYTES = 10 * 1024,            /* fills up while a backup is silent */
     CLOCK_UNIT = 1024,
-    DRIFT_MAX = CLOCK_UNIT / 16,      /* of a clock, either way */
+    DRIFT_MAX = CLOCK_UNIT / 17,      /* of a clock, either way: one gains an eighth on another */
 };
 
 /* What a run counts. Each must be non-zero over a whole invocation. */
@@ -57,6 +57,8 @@ enum {
     X(fail_overs, "fail-overs completed")                                                          \
     X(joins, "joins completed under writes")                                                       \
     X(backup_drops, "backup drops")                                                                \
+    X(deposed, "live primaries deposed")                                                           \
+    X(tails, "log entries fetched from a member with a longer tail")                               \
     X(late_timers, "timers fired after a promotion")                                               \
     X(crashes, "crashes")                                                                          \
     X(pauses, "pauses")                                                                            \
@@ -70,6 +72,8 @@ enum {
     X(unknown_swaps, "compare-and-swaps of unknown outcome")                                       \
     X(outages, "outages of the view service")                                                      \
     X(expiries, "expiries")                                                                        \
+    X(events, "events delivered")                                                                  \
+    X(events_again, "events redelivered")                                                          \
     X(touches, "touches replicated")                                                               \
     X(allocations, "allocations")                                                                  \
     X(frees, "frees")                                                                              \
@@ -83,11 +87,10 @@ enum {
     X(stale_clients, "client leases lost")
 /* Counted too, but zero is no failure. */
 #define SIM_NOTES(X)                                                                               \
-    X(deposed, "live primaries deposed")                                                           \
     X(lost, "histories that ended with the shard lost")                                            \
     X(unknown, "operations whose outcome stayed unknown")                                          \
     X(drift_compares, "digests compared at equal positions")                                       \
-    X(events, "events")
+    X(steps, "steps of the simulation")
 
 struct counts {
 #define X(name, text) uint64_t name;
@@ -130,6 +133,7 @@ struct conn {
     bool refused;                /* nobody was there */
     uint64_t ordered_us[2];      /* nothing from end i arrives before */
     uint64_t loose_us[2];        /* the latest arrival so far */
+    uint64_t waits_us[2];        /* what is in order and waits for a partition's end goes then */
 };
 
 /* Client frames that the shard did not take yet. */
@@ -239,6 +243,12 @@ struct world {
     struct history history;
     struct verdict verdict;
     struct counts counts;
+    struct consumer_seen {       /* who was sent events of a slot, under which epoch */
+        uint8_t table, slot;
+        uint64_t epoch, client;
+    } *consumers;
+    uint32_t nconsumers, consumers_room;
+    int16_t table_of[SHARDS][TABLES_MAX]; /* by the shard's number: enum sim_table + 1 */
     uint64_t *sent_seqs;         /* hash set: (client id, sequence) seen by the store */
 };
 
@@ -288,6 +298,8 @@ static inline const struct shard_view *views_of(const struct world *w, int shard
     return &w->keys[shard].view;
 }
 bool views_has(const struct world *w, const struct replica *r);
+/* No member of a view lives: the history ends. */
+void views_look_for_loss(struct world *w);
 /* Notes where a primary's log stands: what async writes a fail-over may lose. */
 void views_note_primary(struct world *w, struct replica *r);
 void views_note_fail_over(struct world *w, struct replica *r);
@@ -345,6 +357,8 @@ uint32_t peers_pending(const struct world *w);
 void workload_keys(struct world *w);            /* declares every key in the history */
 void workload_open_tables(struct peer *p);
 bool workload_ask(struct world *w, struct peer *p); /* one txn; false: no room */
+/* What a client hears from a store: two consumers never hold one epoch. */
+void workload_overhears(struct world *w, const struct msg_head *h);
 /* The state as the last observation of the history. */
 void workload_observe_end(struct world *w);
 /* After every time-out has passed: what must be gone is gone. */
