@@ -92,7 +92,7 @@ static void set_deadline(struct shard *s, struct table *t, uint8_t slot, uint32_
     m->timeout_ms = e->timeout_ms;
     m->children = e->children;
     record_at(t, slot, rec)->deadline_ms = local_deadline(s, t, e->deadline_ms, e->timeout_ms);
-    if (is_serving(s) && e->deadline_ms && !e->children)
+    if (is_serving(s) && e->deadline_ms && !e->children && shard_owns(s, slot))
         wheel_arm(s, t, slot, rec);
     record_digest_update(s, t, slot, rec);
 }
@@ -261,7 +261,8 @@ static int apply_effect(struct shard *s, uint16_t slot, struct effect *e, bool o
         return keep_result(s, (uint8_t)slot, e->version, e->deadline_ms, 0, effect_value(e),
                            e->value_len);
     case EFFECT_RELEASE: case EFFECT_INCOMING: case EFFECT_ACCEPT: case EFFECT_GONE:
-    case EFFECT_OWNER: case EFFECT_LEND: case EFFECT_BORROW: case EFFECT_LOAN_DONE:
+    case EFFECT_OWNER: apply_owner(s, (uint8_t)slot, e); return 0;
+    case EFFECT_LEND: case EFFECT_BORROW: case EFFECT_LOAN_DONE:
     case EFFECT_CODE_END: break;
     }
     return -EINVAL;
@@ -319,12 +320,23 @@ static bool fits(const struct shard *s, uint16_t slot, const struct effect *e)
     case EFFECT_CURSOR: return fits_event(s, slot, e);
     case EFFECT_CELLS: return fits_cells(s, slot, e);
     case EFFECT_RESULT: return slot < LETHE_SLOTS && e->value_len >= sizeof(struct txn_result_head);
+    case EFFECT_OWNER:
+        if (e->parent_table > OWNER_INCOMING)
+            return false;
+        /* fall through */
+    case EFFECT_RELEASE: case EFFECT_INCOMING: case EFFECT_ACCEPT: case EFFECT_GONE:
+        return slot < LETHE_SLOTS && e->timeout_ms < LETHE_SLOTS;
     case EFFECT_SLOT: return slot < LETHE_SLOTS;
     case EFFECT_TABLE:
         return slot == SLOT_BASE && e->value_len == sizeof(struct table_schema) &&
                !schema_validate((const void *)effect_value(e));
     default: return slot == SLOT_BASE;
     }
+}
+
+bool effect_fits(const struct shard *s, uint8_t slot, const struct effect *e)
+{
+    return fits(s, slot, e);
 }
 
 /* Checks effects against the tables there are, and reserves their memory. */
@@ -370,9 +382,16 @@ static void rests_end(struct shard *s, uint8_t slot, uint64_t time_ms)
     }
 }
 
+/* A part of a move: every effect may rest on those before it, as in a snapshot. */
+static bool is_move_part(const struct shard *s, const struct entry *e)
+{
+    return e->slot < LETHE_SLOTS && s->slot[e->slot].owner == OWNER_INCOMING;
+}
+
 static int apply_slot_part(struct shard *s, const struct entry *e, bool own)
 {
-    int err = own ? 0 : prepare(s, e->slot, entry_first(e), e->effects_bytes);
+    bool part = is_move_part(s, e);
+    int err = own || part ? 0 : prepare(s, e->slot, entry_first(e), e->effects_bytes);
     if (err)
         return err;
     if (e->slot < LETHE_SLOTS) {
@@ -384,6 +403,8 @@ static int apply_slot_part(struct shard *s, const struct entry *e, bool own)
         s->base_position = e->position;
     }
     struct effect *f = entry_first(e);
+    if (part)
+        return apply_snapshot(s, e->slot, f, e->effects_bytes);
     for (uint32_t i = 0; i < e->effects && !err; i++, f = effect_next(f))
         err = apply_effect(s, e->slot, f, own);
     if (err || own || !e->result_bytes || SHARD_BUG(BUG_RESULTS_NOT_REPLICATED))

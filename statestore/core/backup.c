@@ -202,9 +202,7 @@ void on_snap_begin(struct shard *s, const struct msg_snap_begin *m)
                           .heard_ms = s->now_ms, .asked_ms = s->now_ms};
     if (m->head.view_epoch > s->view.epoch)
         s->view = (struct shard_view){.epoch = m->head.view_epoch};
-    for (uint32_t slot = 0; slot < LETHE_SLOTS; slot++)
-        j->left += shard_owns(s, slot);
-    j->left++;
+    j->left = SLOT_BASE + 1;
     s->role = SHARD_JOINING;
     s->time_ms = m->shard_time_ms;
     log_reset(s, m->position);

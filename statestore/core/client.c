@@ -282,15 +282,14 @@ void clients_clear(struct shard *s)
 
 void slot_discard(struct shard *s, uint8_t slot)
 {
-    s->digest -= slot_entries_digest(s, slot) + slot_digest(slot, s->slot[slot].seq);
+    s->digest -= slot_digest(slot, s->slot[slot].seq) + owner_digest(s, slot);
     while (s->slot[slot].results) {
         struct kept *k = s->slot[slot].results;
         struct client *c = client_find(s, k->client);
         ring_clear(s, c, ring_at(c, k->seq));
     }
-    for (uint32_t i = 0; i < s->tables; i++)
-        part_clear(s->table[i], slot);
-    s->slot[slot] = (struct slot){0};
+    slot_clear(s, slot);
+    s->slot[slot] = (struct slot){0}; /* who owns it comes first in the snapshot */
 }
 
 /* --- leases ---------------------------------------------------------------------------- */

@@ -8,7 +8,7 @@
  *   records (key, value, version, replicated deadline, time-out, children,
  *   parent), resting pool indexes, slot sequences, clients' watermarks, kept
  *   results, tables, the counter of client ids, event logs,
- *   cells of sketches
+ *   cells of sketches, who owns the slots
  */
 #include "internal.h"
 
@@ -96,7 +96,7 @@ uint64_t shard_digest_slow(const struct shard *s)
         sum += table_digest(s->table[i]);
     for (uint32_t slot = 0; slot < LETHE_SLOTS; slot++) {
         sum += slot_entries_digest(s, (uint8_t)slot);
-        sum += slot_digest(slot, s->slot[slot].seq);
+        sum += slot_digest(slot, s->slot[slot].seq) + owner_digest(s, (uint8_t)slot);
         for (const struct kept *k = s->slot[slot].results; k; k = k->slot_next)
             sum += kept_digest(k);
     }

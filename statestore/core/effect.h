@@ -39,10 +39,11 @@ enum effect_code {
     EFFECT_CLIENT_COUNTER,    /* version = last id given out */
     /* Ownership (move.c). children = slot epoch or loan, timeout_ms = the other shard. */
     EFFECT_RELEASE,           /* the slot goes to shard timeout_ms under epoch children */
-    EFFECT_INCOMING,          /* what came of it so far is void: a transfer begins */
-    EFFECT_ACCEPT,            /* the slot is ours under epoch children */
-    EFFECT_GONE,              /* the destination has it: discard */
-    EFFECT_OWNER,             /* snapshot: who owns the slot */
+    EFFECT_INCOMING,          /* what came of it so far is void: attempt `version` begins */
+    EFFECT_ACCEPT,            /* the slot is ours under epoch children; version = version_base */
+    EFFECT_GONE,              /* shard timeout_ms has it: discard; version 1: we refused it */
+    EFFECT_OWNER,             /* snapshot: struct slot's owner = parent_table, epoch, other,
+                                 version_base = version, attempt = deadline_ms */
     EFFECT_LEND,              /* pool indexes (value: u32 each) go to slot parent_table */
     EFFECT_BORROW,            /* pool indexes of another slot are this one's */
     EFFECT_LOAN_DONE,         /* the other shard has them */

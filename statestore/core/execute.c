@@ -413,7 +413,8 @@ static int op_scan(struct shard *s, int i, const struct txn_op *op, struct found
                      f->t->schema.value_size + 7) & ~7u;
     uint8_t *value = x->result + x->used + sizeof(struct txn_result);
     uint32_t room = TXN_RESULT_MAX - x->used - (uint32_t)sizeof(struct txn_result), used = 0;
-    uint64_t whose = s->version_floor >> VERSION_EPOCH_SHIFT << 32;
+    uint64_t whose = mix64(s->version_floor ^ s->slot[x->slot].epoch ^
+                           (uint64_t)s->config.shard << 32) >> 32 << 32;
     uint64_t rec = (op->arg0 ^ whose) >> 32 ? 0 : (uint32_t)op->arg0;
     struct txn_result head = {0};
     for (; rec < p->high && used + size <= room; rec++) {

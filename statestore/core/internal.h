@@ -22,6 +22,8 @@
  *   consumer.c  primary's side of them: who is given which, pushing
  *   sketch.c    count-min sketches
  *   limit.c     memory limits of tables and tenants
+ *   move.c      who owns a hash slot; the source's side of a move
+ *   accept.c    the destination's side
  *   digest.c    the slow digest, shard_each
  *
  * Everything runs on the shard's thread, inside shard_step.
@@ -71,6 +73,8 @@ enum {
     CHUNK_WINDOW = SHARD_BOUND(16, 48),                /* parts unacknowledged */
     APPEND_BODY_BYTES = SHARD_BOUND(128 * 1024, 2000),
     APPEND_WINDOW_BYTES = SHARD_BOUND(2 * 1024 * 1024, 5000),
+    MOVE_BODY_BYTES = SHARD_BOUND(48 * 1024, 1000),    /* of a part: it becomes one log entry */
+    MOVE_WINDOW = SHARD_BOUND(16, 6),                  /* parts unacknowledged */
     CLIENT_KEPT_BYTES = SHARD_BOUND(4 * 1024 * 1024, 4096), /* results kept for one client */
 };
 
@@ -277,11 +281,60 @@ struct limit { uint64_t refused, noted_ms; };
 
 /* --- the shard ------------------------------------------------------------------------------ */
 
+/* What this shard's log says of a hash slot. `epoch` is the newest slot epoch it
+ * knows of, `other` the shard it is about; see move.c. */
+enum owner_state {
+    OWNER_NONE = 0,           /* never had it */
+    OWNER_HERE,               /* ours under `epoch` */
+    OWNER_SENDING,            /* released: goes to `other` under `epoch`; content is frozen */
+    OWNER_GONE,               /* `other` has it under `epoch`, or had it */
+    OWNER_REFUSED,            /* we did not take epoch - 1; `other` has it back under `epoch` */
+    OWNER_INCOMING,           /* comes from `other`, to be ours under `epoch` */
+};
 struct slot {
     uint64_t seq;
     uint64_t volatile_seq;    /* newest version given to a write that was not logged */
     uint64_t last_position;   /* what a reply about this slot waits for */
     struct kept *results;     /* replicated ones */
+    uint8_t owner;            /* enum owner_state */
+    uint16_t other;
+    uint32_t epoch;
+    uint32_t version_base;    /* added to the view's epoch in versions: see slot_next_version */
+    uint64_t attempt;         /* of the transfer that comes in */
+    uint64_t owner_position;  /* local: what a word about the owner waits for */
+};
+
+struct move_part { uint32_t offset, bytes; uint64_t sent_ms; /* + 1; 0: not yet */ };
+struct incoming {             /* a transfer that comes in */
+    bool used;
+    bool answer;              /* its end is logged: tell it when that is committed */
+    struct move_id id;
+    uint64_t attempt;
+    uint32_t conn, next;      /* next: part wanted */
+    uint64_t time_offset;     /* our shard time less the source's */
+    uint64_t heard_ms;
+    uint8_t table[TABLES_MAX];/* the source's numbers to ours; TABLES_MAX: not told */
+    char text[104];           /* why it was refused */
+};
+enum { INCOMING_MAX = 8 };
+struct moves {                /* a primary's; nothing of it is replicated */
+    bool live;                /* something of it may be set */
+    bool queued[LETHE_SLOTS]; /* ordered, not yet released */
+    uint16_t queued_to[LETHE_SLOTS];
+    uint32_t nqueued;
+    uint32_t conn;            /* to the primary of shard conn_to; 0: none */
+    uint16_t conn_to;
+    uint64_t attempt;         /* 0: nothing is being sent */
+    uint32_t attempts;
+    uint8_t slot;             /* being sent */
+    bool begun;               /* the destination answered BEGIN */
+    uint8_t *body;
+    uint32_t body_room;
+    struct move_part *parts;
+    uint32_t nparts, parts_room, acked;
+    uint64_t told_ms;         /* BEGIN or END; 0: not yet */
+    uint64_t progress_ms;
+    struct incoming in[INCOMING_MAX];
 };
 
 struct shard {
@@ -299,6 +352,7 @@ struct shard {
     struct table *table[TABLES_MAX];
     uint32_t tables;
     struct slot slot[LETHE_SLOTS];
+    uint32_t sending;         /* slots released and not gone yet */
     uint64_t base_position;   /* last position of the shard's own entries */
     uint64_t version_floor;   /* promoted: versions begin above what async txns may have lost */
     uint64_t memory_bytes;
@@ -330,6 +384,8 @@ struct shard {
 
     struct consumers consumers;
 
+    struct moves moves;
+
     struct peer peer[PEERS_MAX];
     bool proposing;
     struct shard_view want;
@@ -354,7 +410,10 @@ struct shard {
 
 /* shard.c */
 void shard_note(struct shard *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
-bool shard_owns(const struct shard *s, uint32_t slot);
+static inline bool shard_owns(const struct shard *s, uint32_t slot)
+{
+    return s->slot[slot].owner == OWNER_HERE;
+}
 uint64_t shard_random(struct shard *s);
 /* Forgets all replicated state; the log, too. */
 void state_discard(struct shard *s);
@@ -410,6 +469,10 @@ void plan_abandon(struct shard *s);
 enum txn_status plan_commit(struct shard *s, const struct client *client, uint64_t seq,
                             const void *result, uint32_t result_bytes);
 
+/* Arms all of a slot: it is ours now. */
+void timers_arm_slot(struct shard *s, uint8_t slot);
+void timers_disarm_slot(struct shard *s, uint8_t slot);
+
 /* apply.c */
 enum {
     APPLY_SLOT = 1,           /* what it does to its slot, or to the base */
@@ -424,6 +487,8 @@ void apply_volatile(struct shard *s, const struct entry *e);
 /* Such tables are empty at a new primary. */
 void volatile_discard(struct shard *s);
 int apply_snapshot(struct shard *s, uint16_t slot, const void *effects, uint32_t bytes);
+/* Whether an effect of a move's part fits its table, but for who holds its index. */
+bool effect_fits(const struct shard *s, uint8_t slot, const struct effect *e);
 void record_digest_update(struct shard *s, struct table *t, uint8_t slot, uint32_t rec);
 /* Of all tables' entries in one slot, from scratch. */
 uint64_t slot_entries_digest(const struct shard *s, uint8_t slot);
@@ -434,6 +499,9 @@ uint64_t client_digest(uint64_t id, uint64_t ack);
 uint64_t table_digest(const struct table *t);
 uint64_t kept_digest(const struct kept *k);
 struct table *table_by_name(const struct shard *s, const char *name);
+/* Opens it here. 0, or -errno and *why: -EAGAIN may pass by itself. */
+int table_open(struct shard *s, const struct table_schema *schema, const char **why, char *text,
+               uint32_t room);
 int table_add(struct shard *s, uint8_t id, const struct table_schema *schema);
 
 /* log.c */
@@ -448,7 +516,8 @@ struct entry *log_entry(const struct shard *s, uint64_t position);
 /* An entry of the shard itself with one effect. False: log full. */
 bool log_base(struct shard *s, const struct effect *effect, const void *value,
               const struct client *client);
-/* The same for a hash slot; no reply waits for it. What it needs is reserved. */
+/* The same for a hash slot. What it needs is reserved. Replies of the slot wait for
+ * it if it is about the owner. */
 bool log_slot(struct shard *s, uint8_t slot, const struct effect *effect);
 void commit_to(struct shard *s, uint64_t position);
 /* Recomputes commit from what the members acknowledged. */
@@ -597,6 +666,38 @@ void peer_send_view(struct shard *s, struct peer *p);
 /* client.c, for a slot whose snapshot begins anew */
 void slot_discard(struct shard *s, uint8_t slot);
 
+/* move.c */
+/* Who owns what before any move: the static map, under slot epoch 0. */
+void owners_reset(struct shard *s);
+uint16_t static_owner(const struct shard *s, uint8_t slot);
+uint64_t owner_digest(const struct shard *s, uint8_t slot);
+/* EFFECT_RELEASE .. EFFECT_OWNER */
+void apply_owner(struct shard *s, uint8_t slot, const struct effect *e);
+/* The slot's content; kept results stay. */
+void slot_clear(struct shard *s, uint8_t slot);
+/* For a txn that may not run in the slot it names: TXN_MOVED, and where to, or
+ * TXN_BUSY. *position: what the reply waits for. */
+enum txn_status slot_elsewhere(const struct shard *s, const struct txn_head *t,
+                               struct txn_moved *to, uint64_t *position);
+void on_order(struct shard *s, const struct shard_order *o);
+void on_map_get(struct shard *s, uint32_t conn);
+/* A frame on the connection that the driver made; false: none of ours. */
+bool from_destination(struct shard *s, uint32_t conn, const struct msg_head *h);
+void moves_conn_closed(struct shard *s, uint32_t conn);
+/* At the end of a step. */
+void moves_run(struct shard *s);
+void moves_reset(struct shard *s);
+uint64_t moves_next_ms(const struct shard *s);
+
+/* accept.c */
+/* Logs that the slot is ours. False: log full. */
+bool slot_accept(struct shard *s, uint8_t slot, uint32_t epoch, uint16_t from);
+void on_move_begin(struct shard *s, struct conn *c, const struct msg_move_begin *m);
+void on_move_part(struct shard *s, struct conn *c, const struct msg_move_part *m);
+void on_move_end(struct shard *s, struct conn *c, const struct msg_move_end *m);
+/* Tells what was accepted or refused and is committed by now. */
+void accepts_run(struct shard *s);
+
 /* join.c */
 void on_join(struct shard *s, struct conn *c, const struct msg_join *m);
 void on_chunk_ack(struct shard *s, struct conn *c, const struct msg_chunk_ack *m);
@@ -606,8 +707,13 @@ void join_stop(struct peer *p);
 uint64_t join_append_limit(const struct shard *s, const struct peer *p);
 
 /* snapshot.c: appends a slot's state to a growing buffer. */
-struct bytes { uint8_t *data; uint32_t used, room; };
+struct bytes {
+    uint8_t *data;
+    uint32_t used, room;
+    bool moves;               /* for another shard: the deadlines known here alone, no results */
+};
 bool snapshot_slot(const struct shard *s, uint16_t slot, struct bytes *b);
+bool snapshot_tables(const struct shard *s, struct bytes *b);
 
 /* backup.c */
 /* NULL, or why the state is of no use any more. */

@@ -127,7 +127,8 @@ bool log_slot(struct shard *s, uint8_t slot, const struct effect *effect)
         return false;
     *e = (struct entry){.bytes = (uint32_t)sizeof *e + bytes, .slot = slot, .effects = 1,
                         .position = s->position + 1, .slot_seq = slot_next_version(s, slot),
-                        .time_ms = s->time_ms, .effects_bytes = bytes};
+                        .time_ms = s->time_ms, .effects_bytes = bytes,
+                        .sync = effect->code <= EFFECT_OWNER};
     effect_write(e + 1, effect, NULL, NULL, NULL);
     log_push(s, e);
     apply_entry(s, e, APPLY_OWN | APPLY_SLOT);

@@ -17,9 +17,10 @@
 
 uint64_t slot_next_version(const struct shard *s, uint8_t slot)
 {
-    const struct slot *at = &s->slot[slot];
-    uint64_t next = (at->seq > at->volatile_seq ? at->seq : at->volatile_seq) + 1;
-    return next < s->version_floor ? s->version_floor : next;
+    const struct slot *o = &s->slot[slot];
+    uint64_t floor = s->version_floor + ((uint64_t)o->version_base << VERSION_EPOCH_SHIFT);
+    uint64_t next = (o->seq > o->volatile_seq ? o->seq : o->volatile_seq) + 1;
+    return next < floor ? floor : next;
 }
 
 void plan_begin(struct shard *s, uint8_t slot, uint8_t *result)

@@ -95,15 +95,45 @@ static bool keeps_too_much(const struct client *c, const struct txn_head *t)
     return c->kept_bytes > CLIENT_KEPT_BYTES && t->seq > c->seen_ack + CLIENT_KEPT_FREE;
 }
 
+/* Its slot is not here, or not under the epoch that it is bound to. */
+static void send_elsewhere(struct shard *s, uint32_t conn, struct client *c,
+                           const struct txn_head *t)
+{
+    struct { struct txn_result_head h; struct txn_moved to; } r = {
+        .h = {.seq = t->seq, .bytes = sizeof r, .status = TXN_MOVED}};
+    const struct conn *from = conn_find(s, conn);
+    uint64_t position;
+    enum txn_status status = slot_elsewhere(s, t, &r.to, &position);
+    if (status == TXN_MOVED && from && from->proto < 2)
+        status = TXN_NOT_PRIMARY; /* it knows no MOVED */
+    if (status != TXN_MOVED) {
+        refuse(s, conn, c->id, t->seq, status);
+    } else if (position <= s->commit) { /* for good: no lease is needed */
+        memcpy(results_room(s, conn, c->id), &r, sizeof r);
+        results_push(s, sizeof r);
+    } else {
+        struct kept *k = kept_new(s, c->id, t->seq, t->slot, &r, sizeof r);
+        struct reply *reply = k ? reply_new(s, conn, REPLY_RESULT) : NULL;
+        if (reply) {
+            reply->kept = k;
+            reply->appended = true;
+            reply_wait(s, reply, position);
+        } else if (k) {
+            kept_put(s, k);
+        }
+    }
+}
+
 static void on_txn(struct shard *s, uint32_t conn, struct client *c, const struct txn_head *t)
 {
     struct kept *k = client_result(c, t->seq);
-    if (!shard_owns(s, t->slot))
-        refuse(s, conn, c->id, t->seq, TXN_BAD_REQUEST);
-    else if (k)
+    const struct slot *o = &s->slot[t->slot];
+    if (k)
         answer_again(s, conn, k);
     else if (t->seq <= c->seen_ack)
         refuse(s, conn, c->id, t->seq, TXN_FORGOTTEN);
+    else if (o->owner != OWNER_HERE || o->epoch != t->slot_epoch)
+        send_elsewhere(s, conn, c, t);
     else if (t->seq > c->ack + MSG_CLIENT_WINDOW || s->replies >= REPLIES_MAX ||
              keeps_too_much(c, t))
         refuse(s, conn, c->id, t->seq, TXN_BUSY);
@@ -283,8 +313,8 @@ static const char *reactions_wrong(const struct shard *s, const struct table_sch
     return NULL;
 }
 
-static int open_table(struct shard *s, const struct table_schema *schema, const char **why,
-                      char *text, uint32_t room)
+int table_open(struct shard *s, const struct table_schema *schema, const char **why,
+               char *text, uint32_t room)
 {
     struct effect e = {.code = EFFECT_TABLE, .table = (uint8_t)s->tables,
                        .value_len = sizeof *schema};
@@ -318,7 +348,7 @@ void on_table_open(struct shard *s, struct conn *c, const struct msg_table_open 
         if (client)
             client_renew(s, client);
         t = table_by_name(s, m->schema.name);
-        if (!t && !(err = open_table(s, &m->schema, &why, differs, sizeof differs)))
+        if (!t && !(err = table_open(s, &m->schema, &why, differs, sizeof differs)))
             t = table_by_name(s, m->schema.name);
         else if (t && schema_compare(&t->schema, &m->schema, differs, sizeof differs))
             t = NULL, err = -EEXIST;

@@ -40,7 +40,14 @@ struct rig_message {
 
 struct rig_result { uint64_t client; struct txn_result_head *result; };
 
+struct rig_end { struct rig *rig; int shard; };
+
 struct rig {
+    uint16_t number;          /* of the shard that is replicated here */
+    struct rig_end ends[RIG_SHARDS];
+    /* Takes frames of connections that are neither a link's nor a client's. */
+    bool (*other)(struct rig *r, int shard, uint32_t conn, const void *frame, uint32_t bytes);
+    void *other_ctx;
     struct shard *shard[RIG_SHARDS];
     bool paused[RIG_SHARDS];
     bool cut[RIG_SHARDS];     /* replication with it is cut off */
@@ -58,6 +65,7 @@ struct rig {
     struct msg_table table;   /* the last MSG_TABLE */
     bool table_came, client_came;
     struct shard_status status;
+    struct msg_map map;       /* the last MSG_MAP */
     uint32_t closed;          /* connections closed by a shard */
     uint64_t client, seq, ack;
     int primary;
@@ -78,8 +86,6 @@ static inline uint64_t rig_random(struct rig *r)
     return r->random;
 }
 
-struct rig_end { struct rig *rig; int shard; };
-static struct rig_end rig_ends[RIG_SHARDS];
 
 static inline void rig_push(struct rig *r, int to, uint32_t conn, const void *frame,
                             uint32_t bytes, bool faulty)
@@ -99,6 +105,8 @@ static inline void rig_client_frame(struct rig *r, const void *frame)
     } else if (h->type == MSG_TABLE) {
         r->table = *(const struct msg_table *)frame;
         r->table_came = true;
+    } else if (h->type == MSG_MAP) {
+        r->map = *(const struct msg_map *)frame;
     } else if (h->type == MSG_STATUS_IS) {
         r->status = ((const struct msg_status_is *)frame)->status;
     } else if (h->type == MSG_RESULTS) {
@@ -129,7 +137,8 @@ static inline void rig_send(void *ctx, uint32_t conn, const void *frame, uint32_
         }
     if (r->see)
         r->see(r, conn, frame);
-    rig_client_frame(r, frame);
+    if (!r->other || !r->other(r, e->shard, conn, frame, bytes))
+        rig_client_frame(r, frame);
 }
 
 static inline void rig_close(void *ctx, uint32_t conn, const char *why)
@@ -160,7 +169,7 @@ static inline void rig_note(void *ctx, const char *text)
 
 static inline void rig_event(struct rig *r, int shard, struct shard_event ev)
 {
-    struct shard_out out = {&rig_ends[shard], rig_send, rig_close, rig_propose, rig_note};
+    struct shard_out out = {&r->ends[shard], rig_send, rig_close, rig_propose, rig_note};
     if (r->shard[shard])
         shard_step(r->shard[shard], &ev, r->now, &out);
 }
@@ -187,17 +196,19 @@ static inline struct msg_node rig_node(int shard)
 static inline void rig_boot(struct rig *r, int shard, struct shard_config c)
 {
     c.shards = c.shards ? c.shards : 1;
+    c.shard = r->number;
     c.self = rig_node(shard);
     c.self.incarnation += r->now;
     c.seed = r->random + (uint64_t)shard;
     c.failure_timeout_ms = RIG_FAILURE_MS;
     r->shard[shard] = shard_create(&c);
-    rig_ends[shard] = (struct rig_end){r, shard};
+    r->ends[shard] = (struct rig_end){r, shard};
 }
 
 static inline struct rig *rig_new(uint64_t seed, int shards, struct shard_config config)
 {
     struct rig *r = calloc(1, sizeof *r);
+    r->number = config.shard;
     r->random = seed * 0x9e3779b97f4a7c15ull + 1;
     r->now = 1000;
     r->queue = calloc(RIG_QUEUE_MAX, sizeof *r->queue);
@@ -304,7 +315,7 @@ static inline void rig_hello(struct rig *r, int shard, uint32_t conn, uint8_t ro
 {
     struct msg_hello h = {.magic = MSG_MAGIC, .proto_min = MSG_PROTO_MIN,
                           .proto_max = MSG_PROTO_MAX, .role = role, .self = self};
-    msg_head_set(&h, MSG_HELLO, sizeof h, 0, 0);
+    msg_head_set(&h, MSG_HELLO, sizeof h, r->number, 0);
     rig_frame(r, shard, conn, &h, sizeof h);
 }
 
@@ -376,7 +387,7 @@ static inline void rig_client_connect(struct rig *r, uint32_t conn)
 static inline uint64_t rig_client_open(struct rig *r, uint32_t conn, uint64_t nonce)
 {
     struct msg_client_open m = {.nonce = nonce};
-    msg_head_set(&m, MSG_CLIENT_OPEN, sizeof m, 0, 0);
+    msg_head_set(&m, MSG_CLIENT_OPEN, sizeof m, r->number, 0);
     r->client_came = false;
     rig_frame(r, r->primary, conn, &m, sizeof m);
     for (int i = 0; i < 2000 && !r->client_came; i++)
@@ -388,7 +399,7 @@ static inline uint64_t rig_client_open(struct rig *r, uint32_t conn, uint64_t no
 static inline int rig_table(struct rig *r, const struct table_schema *schema)
 {
     struct msg_table_open m = {.client = r->client, .schema = *schema};
-    msg_head_set(&m, MSG_TABLE_OPEN, sizeof m, 0, 0);
+    msg_head_set(&m, MSG_TABLE_OPEN, sizeof m, r->number, 0);
     r->table_came = false;
     rig_frame(r, r->primary, RIG_CLIENT, &m, sizeof m);
     for (int i = 0; i < 2000 && !r->table_came; i++)
@@ -423,7 +434,7 @@ static inline void rig_batch(struct rig *r, uint32_t conn, uint64_t client, uint
     *m = (struct msg_batch){.client = client, .ack = ack, .ntxn = ntxn};
     if (bytes)
         memcpy(m + 1, txns, bytes);
-    msg_head_set(m, MSG_BATCH, (uint32_t)sizeof *m + bytes, 0, 0);
+    msg_head_set(m, MSG_BATCH, (uint32_t)sizeof *m + bytes, r->number, 0);
     rig_frame(r, r->primary, conn, m, (uint32_t)sizeof *m + bytes);
 }
 

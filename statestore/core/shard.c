@@ -22,11 +22,6 @@ void shard_note(struct shard *s, const char *format, ...)
         s->out->note(s->out->ctx, text);
 }
 
-bool shard_owns(const struct shard *s, uint32_t slot)
-{
-    return slot * s->config.shards / LETHE_SLOTS == s->config.shard;
-}
-
 /* xorshift128+ (Vigna). */
 uint64_t shard_random(struct shard *s)
 {
@@ -59,6 +54,7 @@ struct shard *shard_create(const struct shard_config *config)
         shard_destroy(s);
         return NULL;
     }
+    owners_reset(s);
     wheel_reset(s);
     return s;
 }
@@ -72,7 +68,9 @@ void state_discard(struct shard *s)
     s->tables = 0;
     clients_clear(s);
     memset(s->slot, 0, sizeof s->slot);
+    owners_reset(s);
     s->client_counter = s->base_position = s->digest = 0;
+    s->sending = 0;
     s->mark_position = s->mark_digest = 0;
     s->has_state = s->drifted = false;
     log_reset(s, 0);
@@ -95,6 +93,7 @@ void shard_destroy(struct shard *s)
     if (s->log.at)
         state_discard(s);
     conns_destroy(s);
+    moves_reset(s);
     for (int i = 0; i < PEERS_MAX; i++)
         join_stop(&s->peer[i]);
     free_slabs(s->kept_slabs);
@@ -111,16 +110,6 @@ void shard_join_through(struct shard *s, uint32_t conn)
     s->joining.conn = conn;
     s->joining.attached = false;
     s->joining.asked_ms = 0;
-}
-
-/* Nothing is moved yet: no slot ever leaves its shard. */
-int shard_wants_mover(const struct shard *s)
-{
-    return -1;
-}
-
-void shard_move_through(struct shard *s, uint32_t conn)
-{
 }
 
 /* --- frames ------------------------------------------------------------------------ */
@@ -146,7 +135,7 @@ static void on_hello(struct shard *s, uint32_t conn, const struct msg_hello *m)
         conn_refuse(s, conn, EPROTO, "no common protocol version; upgrade the older side");
         return;
     }
-    if (m->role < ROLE_CLIENT || m->role > ROLE_ADMIN || m->auth) {
+    if (m->role < ROLE_CLIENT || m->role > ROLE_MOVER || m->auth) {
         conn_refuse(s, conn, EPROTO, "unknown role or authentication method");
         return;
     }
@@ -193,9 +182,9 @@ static bool from_client(struct shard *s, struct conn *c, const struct msg_head *
     case MSG_CLIENT_OPEN: on_client_open(s, c, (const void *)h); return true;
     case MSG_TABLE_OPEN: on_table_open(s, c, (const void *)h); return true;
     case MSG_BATCH: on_batch(s, c->id, (const void *)h); return true;
-    case MSG_MAP_GET: return true;
     case MSG_CONSUME: on_consume(s, c, (const void *)h); return true;
     case MSG_EVENTS_ACK: on_events_ack(s, (const void *)h); return true;
+    case MSG_MAP_GET: on_map_get(s, c->id); return true;
     default: return false;
     }
 }
@@ -211,10 +200,33 @@ static bool from_backup(struct shard *s, struct conn *c, const struct msg_head *
     }
 }
 
+static bool from_source(struct shard *s, struct conn *c, const struct msg_head *h)
+{
+    switch ((enum msg_type)h->type) {
+    case MSG_MOVE_BEGIN: on_move_begin(s, c, (const void *)h); return true;
+    case MSG_MOVE_PART: on_move_part(s, c, (const void *)h); return true;
+    case MSG_MOVE_END: on_move_end(s, c, (const void *)h); return true;
+    default: return false;
+    }
+}
+
+static bool from_conn(struct shard *s, struct conn *c, const struct msg_head *h)
+{
+    switch ((enum msg_role)c->role) {
+    case ROLE_CLIENT: return from_client(s, c, h);
+    case ROLE_REPLICA: return from_backup(s, c, h);
+    case ROLE_MOVER: return from_source(s, c, h);
+    case ROLE_ADMIN: break;
+    }
+    return false;
+}
+
 static void on_frame(struct shard *s, uint32_t conn, const void *frame)
 {
     const struct msg_head *h = frame;
     struct conn *c = conn_find(s, conn);
+    if (from_destination(s, conn, h))
+        return;
     if (h->shard != s->config.shard) {
         conn_refuse(s, conn, EPROTO, "that shard is not served on this connection");
         return;
@@ -231,8 +243,7 @@ static void on_frame(struct shard *s, uint32_t conn, const void *frame)
     }
     if (h->type == MSG_STATUS)
         on_status(s, conn, frame);
-    else if (c->role == ROLE_CLIENT ? !from_client(s, c, h)
-                                    : c->role != ROLE_REPLICA || !from_backup(s, c, h))
+    else if (!from_conn(s, c, h))
         conn_refuse(s, conn, EPROTO, "a frame that this role may not send");
 }
 
@@ -241,6 +252,7 @@ static void on_closed(struct shard *s, uint32_t conn)
     conn_close(s, conn);
     peers_conn_closed(s, conn);
     consumers_conn_closed(s, conn);
+    moves_conn_closed(s, conn);
     if (s->joining.conn == conn)
         shard_join_through(s, 0);
 }
@@ -271,6 +283,8 @@ void shard_step(struct shard *s, const struct shard_event *ev, uint64_t now_ms,
     case SHARD_EV_ORDER:
         if (ev->order->kind == SHARD_ORDER_HAND_OVER)
             hand_over(s);
+        else
+            on_order(s, ev->order);
         break;
     case SHARD_EV_TICK: break;
     }
@@ -283,8 +297,10 @@ void shard_step(struct shard *s, const struct shard_event *ev, uint64_t now_ms,
         lease_release(s);
         replies_flush(s);
         consumers_run(s);
+        moves_run(s);
         peers_flush(s);
     } else {
+        moves_run(s);
         replies_flush(s);
         backup_tick(s);
     }
@@ -294,7 +310,7 @@ void shard_step(struct shard *s, const struct shard_event *ev, uint64_t now_ms,
 uint64_t shard_next_ms(const struct shard *s)
 {
     uint64_t due[] = {timers_next_ms(s), clients_next_ms(s), peers_next_ms(s), backup_next_ms(s),
-                      consumers_next_ms(s), collect_next_ms(s)};
+                      consumers_next_ms(s), collect_next_ms(s), moves_next_ms(s)};
     uint64_t least = UINT64_MAX;
     for (size_t i = 0; i < sizeof due / sizeof *due; i++)
         if (due[i] < least)

@@ -219,6 +219,10 @@ uint64_t shard_digest_slow(const struct shard *s);
     X(BUG_OLD_INCARNATION_ACKS, "acknowledgement of an earlier incarnation counted")              \
     X(BUG_READS_WHILE_PROPOSING, "reads not suspended while a proposal is open")
 #define SHARD_BUGS_MOVES(X)
+#define SHARD_BUGS_MOVES_NEXT(X)                                                                  \
+    X(BUG_DOUBLE_OWNER, "double owner after a fail-over in the middle of a move")                 \
+    X(BUG_FLIP_BEFORE_TAIL, "map flips before all of the slot has come")                          \
+    X(BUG_INDEX_FREED_TWICE, "index freed twice")
 #define SHARD_BUGS_TABLES(X) X(BUG_TXN_HALF_APPLIED, "txn half applied")
 /* Those that the simulator's workload does not meet yet. */
 #define SHARD_BUGS_TABLES_NEXT(X)                                                                 \
@@ -232,7 +236,7 @@ enum shard_bug {
 #undef X
     SHARD_BUG_END,
 #define X(name, text) name,
-    SHARD_BUGS_VIEWS_NEXT(X) SHARD_BUGS_TABLES_NEXT(X)
+    SHARD_BUGS_VIEWS_NEXT(X) SHARD_BUGS_TABLES_NEXT(X) SHARD_BUGS_MOVES_NEXT(X)
 #undef X
 };
 #ifdef LETHE_PLANTED_BUGS

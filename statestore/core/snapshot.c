@@ -40,7 +40,8 @@ static bool put_record(const struct shard *s, struct bytes *b, const struct tabl
     const uint8_t *parent_key = NULL;
     struct effect e = {.code = EFFECT_PUT, .table = t->id, .key_len = t->schema.key_size,
                        .value_len = (uint16_t)t->schema.value_size, .rec = REC_NONE,
-                       .version = r->version, .deadline_ms = m->replicated_ms,
+                       .version = r->version,
+                       .deadline_ms = b->moves ? r->deadline_ms : m->replicated_ms,
                        .timeout_ms = m->timeout_ms, .children = m->children};
     if (m->parent_rec != REC_NONE) {
         const struct table *pt = s->table[m->parent_table];
@@ -129,15 +130,30 @@ static bool put_results(struct bytes *b, const struct kept *k)
     return true;
 }
 
-static bool snapshot_base(const struct shard *s, struct bytes *b)
+static bool put_owner(const struct shard *s, struct bytes *b, uint8_t slot)
 {
-    struct effect counter = {.code = EFFECT_CLIENT_COUNTER, .version = s->client_counter};
-    bool ok = put(b, &counter, NULL, NULL, NULL);
+    const struct slot *o = &s->slot[slot];
+    struct effect e = {.code = EFFECT_OWNER, .parent_table = o->owner, .children = o->epoch,
+                       .timeout_ms = o->other, .version = o->version_base,
+                       .deadline_ms = o->attempt};
+    return put(b, &e, NULL, NULL, NULL);
+}
+
+bool snapshot_tables(const struct shard *s, struct bytes *b)
+{
+    bool ok = true;
     for (uint32_t i = 0; i < s->tables && ok; i++) {
         struct effect e = {.code = EFFECT_TABLE, .table = s->table[i]->id,
                            .value_len = sizeof(struct table_schema)};
         ok = put(b, &e, NULL, NULL, &s->table[i]->schema);
     }
+    return ok;
+}
+
+static bool snapshot_base(const struct shard *s, struct bytes *b)
+{
+    struct effect counter = {.code = EFFECT_CLIENT_COUNTER, .version = s->client_counter};
+    bool ok = put(b, &counter, NULL, NULL, NULL) && snapshot_tables(s, b);
     for (uint32_t i = 0; i < s->client_room && ok; i++) {
         struct effect e = {.code = EFFECT_CLIENT, .version = s->client[i].id,
                            .deadline_ms = s->client[i].ack};
@@ -151,12 +167,12 @@ bool snapshot_slot(const struct shard *s, uint16_t slot, struct bytes *b)
     if (slot == SLOT_BASE)
         return snapshot_base(s, b);
     struct effect seq = {.code = EFFECT_SLOT, .version = s->slot[slot].seq};
-    bool ok = put(b, &seq, NULL, NULL, NULL);
+    bool ok = put(b, &seq, NULL, NULL, NULL) && (b->moves || put_owner(s, b, (uint8_t)slot));
     for (int children = 0; children < 2; children++)
         for (uint32_t i = 0; i < s->tables && ok; i++)
             ok = is_volatile(s->table[i]) || ((children || (put_rests(b, s->table[i], (uint8_t)slot) &&
                                put_events(b, s->table[i], (uint8_t)slot) &&
                                put_cells(b, s->table[i], (uint8_t)slot))) &&
                  put_records(s, b, s->table[i], (uint8_t)slot, children));
-    return ok && put_results(b, s->slot[slot].results);
+    return ok && (b->moves || put_results(b, s->slot[slot].results));
 }

@@ -106,7 +106,7 @@ static bool fire(struct shard *s, rec_ref ref)
     struct record *r = record_at(t, slot, rec);
     struct meta *m = meta_at(t, slot, rec);
     link_out(s, m);
-    if (!r->deadline_ms || m->children)
+    if (!r->deadline_ms || m->children || !shard_owns(s, slot))
         return true;
     if (r->deadline_ms > s->time_ms) {
         link_in(s, ref, m, due_tick(r->deadline_ms));
@@ -192,6 +192,15 @@ static void arm_one(struct shard *s, struct table *t, uint8_t slot, uint32_t rec
         wheel_arm(s, t, slot, rec);
 }
 
+void timers_disarm_slot(struct shard *s, uint8_t slot)
+{
+    for (uint32_t i = 0; i < s->tables; i++)
+        for (uint32_t rec = 0; rec < s->table[i]->part[slot].high; rec++)
+            if (record_at(s->table[i], slot, rec)->state != RECORD_FREE &&
+                meta_at(s->table[i], slot, rec)->armed)
+                link_out(s, meta_at(s->table[i], slot, rec));
+}
+
 static void arm_some(struct shard *s)
 {
     for (int budget = 65536; budget && s->arm_table < s->tables; budget--) {
@@ -205,6 +214,20 @@ static void arm_some(struct shard *s)
             s->arm_slot = 0, s->arm_table++;
     }
     s->arming = s->arm_table < s->tables;
+}
+
+/* Its deadlines are exact: whatever slack they need they have. */
+void timers_arm_slot(struct shard *s, uint8_t slot)
+{
+    while (s->arming)
+        arm_some(s);
+    for (uint32_t i = 0; i < s->tables; i++)
+        for (uint32_t rec = 0; rec < s->table[i]->part[slot].high; rec++) {
+            const struct record *r = record_at(s->table[i], slot, rec);
+            const struct meta *m = meta_at(s->table[i], slot, rec);
+            if (r->state != RECORD_FREE && !m->armed && r->deadline_ms && !m->children)
+                wheel_arm(s, s->table[i], slot, rec);
+        }
 }
 
 /* --- running ------------------------------------------------------------------------------ */
