@@ -440,6 +440,7 @@ static bool turn(struct loop *l, int timeout_ms)
         worked = wait_events(l, timeout_ms);
     if (l->woken) {
         l->woken = false;
+        l->changed = true; /* the standing may be another */
         loop_take_views(l);
         orders_take(l);
     }

@@ -39,6 +39,7 @@ void publish(struct loop *l)
     shard_mark_get(l->shard, &s->mark_position, &s->mark_digest);
     s->standing = v->ops->standing(v, l->number, s->trouble, sizeof s->trouble);
     tell_holds(l, &s->status);
+    s->primary_node = l->config.primary_node ? l->config.primary_node : l->view.members[0].node;
     if (s->standing == VIEWS_LOST)
         s->status.role = SHARD_LOST;
     s->peer_since_ms = 0;

@@ -19,6 +19,7 @@ struct shard_snapshot {
     uint32_t standing;        /* enum views_standing */
     uint32_t connections, clients_connected, replicas_connected;
     uint64_t frames_in, frames_out, accepted, closed, slow_readers, auth_failures;
+    uint32_t primary_node, zero; /* as far as this replica knows, 0: none */
     uint64_t peer_since_ms;   /* backup: for how long the primary is away; 0: connected */
     char trouble[192];        /* "" or a sentence */
 };

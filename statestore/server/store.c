@@ -15,6 +15,7 @@
 
 #include "common/log/log.h"
 #include "common/wire/address.h"
+#include "statestore/server/views_etcd.h"
 #include "statestore/server/views_memory.h"
 
 enum { INPROC_RING_BYTES = 1024 * 1024, HELLO_TIMEOUT_MS = 5000, STALL_MS = 10000, MAP_TIMEOUT_MS = 1000 };
@@ -195,7 +196,7 @@ static int create_views(struct store *s, char *err, uint32_t err_len)
     if (c->memory)
         s->views = views_memory_join(c->memory, &site);
     else if (c->netcd)
-        return snprintf(err, err_len, "store.etcd: this build keeps no views in etcd"), -ENOTSUP;
+        return views_etcd_create(&s->views, &site, c->etcd, c->netcd, c->etcd_prefix, err, err_len);
     else
         s->views = views_static_create(&pair);
     if (s->views)
@@ -344,7 +345,17 @@ uint16_t store_port(const struct store *s, uint16_t shard)
     return s->ports[shard];
 }
 
-struct views *store_views(struct store *s)
+uint32_t store_nodes(const struct store *s)
+{
+    return s->config.nnodes;
+}
+
+const char *store_node_name(const struct store *s, uint32_t node)
+{
+    return node >= 1 && node <= s->config.nnodes ? s->names[node - 1] : "nobody";
+}
+
+struct views *store_views(const struct store *s)
 {
     return s->views;
 }

@@ -67,7 +67,10 @@ uint16_t store_shards(const struct store *s);
 /* 0 if it does not listen. */
 uint16_t store_port(const struct store *s, uint16_t shard);
 /* By any thread; see views.h and loop.h. */
-struct views *store_views(struct store *s);
+struct views *store_views(const struct store *s);
+/* Nodes are numbered from 1. */
+uint32_t store_nodes(const struct store *s);
+const char *store_node_name(const struct store *s, uint32_t node);
 int store_order(struct store *s, uint16_t shard, const struct shard_order *order);
 int store_map(struct store *s, uint16_t shard, struct msg_map *out);
 void store_snapshot(const struct store *s, uint16_t shard, struct shard_snapshot *out);

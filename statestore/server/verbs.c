@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The control socket's answers (verbs.h). Numbers that may pass 2^53, the
  * digests, are hexadecimal strings. */
-#include "statestore/server/verbs.h"
+#include "statestore/server/verbs_impl.h"
 
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -50,6 +49,26 @@ static void set_status(json_t *o, const struct shard_status *st)
     set_hex(o, "digest", st->digest);
 }
 
+/* What each node's replica of the shard is known to hold. */
+static json_t *nodes_object(const struct store *s, uint16_t shard)
+{
+    struct views *v = store_views(s);
+    struct views_node n;
+    json_t *all = json_array();
+    for (uint32_t i = 1; i <= store_nodes(s); i++) {
+        if (!v->ops->node(v, i, shard, &n))
+            continue;
+        char incarnation[24];
+        snprintf(incarnation, sizeof incarnation, "%" PRIu64, n.incarnation);
+        json_array_append_new(all, json_pack("{s:s, s:b, s:s, s:I, s:I}", "name",
+                                             store_node_name(s, i), "registered", n.alive,
+                                             "incarnation", incarnation, "holds_epoch",
+                                             (json_int_t)n.epoch, "holds_position",
+                                             (json_int_t)n.position));
+    }
+    return all;
+}
+
 static json_t *shard_object(const struct store *s, uint16_t shard)
 {
     struct shard_snapshot snap;
@@ -67,8 +86,22 @@ static json_t *shard_object(const struct store *s, uint16_t shard)
     set_number(o, "slow_readers", snap.slow_readers);
     set_number(o, "auth_failures", snap.auth_failures);
     set_number(o, "primary_unreachable_ms", snap.peer_since_ms);
+    json_object_set_new(o, "primary", json_string(store_node_name(s, snap.primary_node)));
+    json_object_set_new(o, "nodes", nodes_object(s, shard));
     json_object_set_new(o, "trouble", json_string(snap.trouble));
     return o;
+}
+
+/* The view service. */
+static json_t *views_object(const struct store *s)
+{
+    struct views *v = store_views(s);
+    struct views_service sv;
+    v->ops->service(v, &sv);
+    return json_pack("{s:s, s:I, s:I, s:I, s:i, s:I, s:s}", "kind", sv.kind, "away_ms",
+                     (json_int_t)sv.away_ms, "requests", (json_int_t)sv.requests, "failures",
+                     (json_int_t)sv.failures, "proposals", (int)sv.proposals, "proposal_ms",
+                     (json_int_t)sv.proposal_ms, "trouble", sv.trouble);
 }
 
 static json_t *shards(const struct store *s)
@@ -107,16 +140,30 @@ static void write_reply(json_t *o, char *reply, uint32_t room)
     json_decref(o);
 }
 
+static void answer_order(struct store *s, int argc, char **argv, json_t **o)
+{
+    json_t *answer = verbs_order(s, argc, argv);
+    if (answer) {
+        json_decref(*o);
+        *o = answer;
+    } else {
+        json_object_set_new(*o, "error",
+                            json_string("unknown request; try: stats, digest, map, move, lend, "
+                                        "hand-over, rebalance, accept-loss"));
+    }
+}
+
 void verbs_handle(void *ctx, int argc, char **argv, char *reply, uint32_t room)
 {
     const struct verbs *v = ctx;
     bool stats = argc == 1 && !strcmp(argv[0], "stats");
     json_t *o = stats ? metrics_json(v->metrics) : json_object();
-    if (stats)
+    if (stats) {
+        json_object_set_new(o, "views", views_object(v->store));
         json_object_set_new(o, "shards", shards(v->store));
-    else if (argc == 1 && !strcmp(argv[0], "digest"))
+    } else if (argc == 1 && !strcmp(argv[0], "digest"))
         json_object_set_new(o, "shards", digests(v->store));
     else
-        json_object_set_new(o, "error", json_string("unknown request; try: stats, digest"));
+        answer_order(v->store, argc, argv, &o);
     write_reply(o, reply, room);
 }

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * For tests: a real etcd of our own on free ports in a folder of its own, which may be
+ * killed, stopped and started again, and which is asked without the code under test's
+ * logic. One per process; gone when the test's process ends.
+ */
+#ifndef STATESTORE_SERVER_ETCD_TEST_SUPPORT_H
+#define STATESTORE_SERVER_ETCD_TEST_SUPPORT_H
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+#include "common/wire/address.h"
+#include "statestore/server/etcd.h"
+#include "statestore/server/harness.h"
+
+struct real_etcd {
+    char dir[64], client[48], peer[48], log[80];
+    pid_t pid;                /* 0: not running */
+    struct etcd *ask;         /* for the test's own questions */
+    struct etcd_config config;
+    const char *endpoint;
+    json_t *answer;
+    bool answered;
+};
+
+static inline uint16_t free_port(void)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof a;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &len), 0);
+    close(fd);
+    return ntohs(a.sin_port);
+}
+
+static inline void etcd_exec(const struct real_etcd *e)
+{
+    char client[64], peer[64], cluster[80];
+    int log = open(e->log, O_WRONLY | O_CREAT | O_APPEND, 0600);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    dup2(log, 1);
+    dup2(log, 2);
+    snprintf(client, sizeof client, "http://%s", e->client);
+    snprintf(peer, sizeof peer, "http://%s", e->peer);
+    snprintf(cluster, sizeof cluster, "default=http://%s", e->peer);
+    execlp("etcd", "etcd", "--data-dir", e->dir, "--listen-client-urls", client,
+           "--advertise-client-urls", client, "--listen-peer-urls", peer,
+           "--initial-advertise-peer-urls", peer, "--initial-cluster", cluster,
+           "--unsafe-no-fsync", (char *)NULL);
+    _exit(127);
+}
+
+static inline bool etcd_listens(struct real_etcd *e)
+{
+    char host[ADDRESS_HOST_MAX], err[200];
+    uint16_t port;
+    int status;
+    CHECK(waitpid(e->pid, &status, WNOHANG) == 0,
+          "etcd ended with status %d: is the package etcd-server installed? its log: %s",
+          WEXITSTATUS(status), e->log);
+    assert_int_equal(address_split(e->client, host, &port, err, sizeof err), 0);
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port),
+                            .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool up = !connect(fd, (struct sockaddr *)&a, sizeof a);
+    close(fd);
+    return up;
+}
+
+static inline void etcd_run(struct real_etcd *e)
+{
+    e->pid = fork();
+    assert_true(e->pid >= 0);
+    if (!e->pid)
+        etcd_exec(e);
+    WAIT_FOR(etcd_listens(e));
+}
+
+static inline void etcd_kill(struct real_etcd *e)
+{
+    if (!e->pid)
+        return;
+    kill(e->pid, SIGKILL);
+    waitpid(e->pid, NULL, 0);
+    e->pid = 0;
+}
+
+static inline void etcd_on_answer(void *ctx, uint32_t tag, const json_t *answer, const char *why)
+{
+    struct real_etcd *e = ctx;
+    e->answer = answer ? json_deep_copy(answer) : NULL;
+    e->answered = true;
+}
+
+static inline void etcd_on_watch(void *ctx, const json_t *message, const char *why)
+{
+}
+
+static inline void etcd_begin(struct real_etcd *e)
+{
+    char err[200];
+    *e = (struct real_etcd){0};
+    snprintf(e->dir, sizeof e->dir, "/tmp/lethe-etcd-XXXXXX");
+    assert_non_null(mkdtemp(e->dir));
+    snprintf(e->log, sizeof e->log, "%s.log", e->dir);
+    snprintf(e->client, sizeof e->client, "127.0.0.1:%u", free_port());
+    snprintf(e->peer, sizeof e->peer, "127.0.0.1:%u", free_port());
+    e->endpoint = e->client;
+    e->config = (struct etcd_config){.endpoints = &e->endpoint, .nendpoints = 1,
+                                     .timeout_ms = 5000, .ctx = e, .answered = etcd_on_answer,
+                                     .watched = etcd_on_watch};
+    CHECK(!etcd_create(&e->ask, &e->config, err, sizeof err), "%s", err);
+    etcd_run(e);
+}
+
+static inline void etcd_end(struct real_etcd *e)
+{
+    char command[200];
+    etcd_kill(e);
+    etcd_destroy(e->ask);
+    snprintf(command, sizeof command, "rm -rf '%s' '%s'", e->dir, e->log);
+    assert_int_equal(system(command), 0);
+}
+
+/* The answer, to be released; fails the test if there is none. */
+static inline json_t *etcd_ask(struct real_etcd *e, const char *path, json_t *body)
+{
+    json_t *kept = json_deep_copy(body);
+    json_decref(body);
+    e->answer = NULL;
+    uint64_t give_up = now_us() + PATIENCE_US;
+    while (!e->answer) {
+        CHECK(now_us() < give_up, "etcd does not answer %s", path);
+        e->answered = false;
+        etcd_post(e->ask, path, json_deep_copy(kept), 1);
+        while (!e->answered)
+            etcd_poll(e->ask, 10);
+    }
+    json_decref(kept);
+    return e->answer;
+}
+
+static inline void etcd_put(struct real_etcd *e, const char *key, const char *value)
+{
+    json_decref(etcd_ask(e, "kv/put", json_pack("{s:o, s:o}", "key", etcd_text(key), "value",
+                                               etcd_text(value))));
+}
+
+static inline void etcd_delete(struct real_etcd *e, const char *key)
+{
+    json_decref(etcd_ask(e, "kv/deleterange", json_pack("{s:o}", "key", etcd_text(key))));
+}
+
+/* The key's content, "" if it is not there; its version (changes since it was made). */
+static inline int64_t etcd_get(struct real_etcd *e, const char *key, char *to, uint32_t room)
+{
+    int64_t version = 0;
+    json_t *a = etcd_ask(e, "kv/range", json_pack("{s:o}", "key", etcd_text(key)));
+    const json_t *kv = json_array_get(json_object_get(a, "kvs"), 0);
+    to[0] = 0;
+    if (kv) {
+        assert_true(etcd_number(kv, "version", &version));
+        assert_true(etcd_bytes(json_object_get(kv, "value"), to, room) >= 0);
+    }
+    json_decref(a);
+    return version;
+}
+
+#endif
