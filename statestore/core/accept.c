@@ -207,6 +207,7 @@ static uint64_t our_time(const struct incoming *in, uint64_t source_ms)
 }
 
 /* Rewrites an effect for this shard; false: it has no business in a move. */
+/* Who holds a pool's index is seen when what was borrowed has been applied. */
 static bool translate(const struct shard *s, const struct incoming *in, struct effect *e)
 {
     e->rec = REC_NONE;

@@ -51,14 +51,15 @@ static void take_index(struct table *t, uint8_t slot, const uint8_t *key, uint32
 {
     uint32_t index;
     memcpy(&index, key, sizeof index);
-    pool_take(t->part[slot].pool, pool_dense(index), rec);
+    pool_take(t->part[slot].pool, pool_number(t->part[slot].pool, slot, index), rec);
 }
 
 static bool index_is_free(const struct table *t, uint8_t slot, const uint8_t *key)
 {
     uint32_t index;
     memcpy(&index, key, sizeof index);
-    return t->part[slot].pool->pos[pool_dense(index)] != REC_NONE;
+    uint32_t dense = pool_number(t->part[slot].pool, slot, index);
+    return dense != REC_NONE && t->part[slot].pool->pos[dense] != REC_NONE;
 }
 
 /* REC_NONE: its parent is not here, or its index is not free here. */
@@ -146,7 +147,7 @@ static void rest(struct shard *s, struct table *t, uint8_t slot, const struct ef
 {
     uint32_t index;
     memcpy(&index, effect_key(e), sizeof index);
-    pool_rest(t->part[slot].pool, pool_dense(index), e->deadline_ms);
+    pool_rest(t->part[slot].pool, pool_number(t->part[slot].pool, slot, index), e->deadline_ms);
     s->digest += rest_digest(t->id, index, e->deadline_ms);
 }
 
@@ -171,9 +172,9 @@ static void apply_rest(struct shard *s, struct table *t, uint8_t slot, const str
 {
     uint32_t index;
     memcpy(&index, effect_key(e), sizeof index);
-    if (t->part[slot].pool->pos[pool_dense(index)] == REC_NONE)
+    if (!index_is_free(t, slot, effect_key(e)))
         return;
-    pool_take(t->part[slot].pool, pool_dense(index), REC_NONE);
+    take_index(t, slot, effect_key(e), REC_NONE);
     rest(s, t, slot, e);
 }
 
@@ -262,7 +263,9 @@ static int apply_effect(struct shard *s, uint16_t slot, struct effect *e, bool o
                            e->value_len);
     case EFFECT_RELEASE: case EFFECT_INCOMING: case EFFECT_ACCEPT: case EFFECT_GONE:
     case EFFECT_OWNER: apply_owner(s, (uint8_t)slot, e); return 0;
-    case EFFECT_LEND: case EFFECT_BORROW: case EFFECT_LOAN_DONE:
+    case EFFECT_LEND:
+    case EFFECT_BORROW: return apply_lend(s, t, (uint8_t)slot, e);
+    case EFFECT_LOAN_DONE:
     case EFFECT_CODE_END: break;
     }
     return -EINVAL;
@@ -278,7 +281,7 @@ static bool fits_table(const struct shard *s, uint16_t slot, const struct effect
         return false;
     if (t->schema.kind == TABLE_POOL) {
         memcpy(&index, effect_key(e), sizeof index);
-        if (index >= t->schema.max_entries || slot_of_index(index) != slot)
+        if (index >= t->schema.max_entries)
             return false;
     }
     if ((e->code == EFFECT_PUT || e->code == EFFECT_ADD) && e->value_len != t->schema.value_size)
@@ -307,6 +310,21 @@ static bool fits_cells(const struct shard *s, uint16_t slot, const struct effect
            (uint64_t)e->children + e->value_len / 8 <= t->schema.max_entries;
 }
 
+static bool fits_lend(const struct shard *s, uint16_t slot, const struct effect *e)
+{
+    const struct table *t = s->table[e->table];
+    uint32_t index;
+    if (!t || t->schema.kind != TABLE_POOL || slot >= LETHE_SLOTS || e->children >= LETHE_SLOTS ||
+        e->key_len || e->parent_key_len || !e->value_len || e->value_len % sizeof index)
+        return false;
+    for (uint32_t at = 0; at < e->value_len; at += sizeof index) {
+        memcpy(&index, effect_value(e) + at, sizeof index);
+        if (index >= t->schema.max_entries)
+            return false;
+    }
+    return true;
+}
+
 static bool fits(const struct shard *s, uint16_t slot, const struct effect *e)
 {
     switch ((enum effect_code)e->code) {
@@ -320,6 +338,8 @@ static bool fits(const struct shard *s, uint16_t slot, const struct effect *e)
     case EFFECT_CURSOR: return fits_event(s, slot, e);
     case EFFECT_CELLS: return fits_cells(s, slot, e);
     case EFFECT_RESULT: return slot < LETHE_SLOTS && e->value_len >= sizeof(struct txn_result_head);
+    case EFFECT_LEND:
+    case EFFECT_BORROW: return fits_lend(s, slot, e);
     case EFFECT_OWNER:
         if (e->parent_table > OWNER_INCOMING)
             return false;
@@ -339,13 +359,24 @@ bool effect_fits(const struct shard *s, uint8_t slot, const struct effect *e)
     return fits(s, slot, e);
 }
 
+/* A pool's record is of an index that the slot has. */
+static bool holds_index(const struct shard *s, uint16_t slot, const struct effect *e)
+{
+    const struct table *t = s->table[e->table];
+    uint32_t index;
+    if (!e->key_len || !t || t->schema.kind != TABLE_POOL)
+        return true;
+    memcpy(&index, effect_key(e), sizeof index);
+    return pool_holds(t, (uint8_t)slot, index);
+}
+
 /* Checks effects against the tables there are, and reserves their memory. */
 static int prepare(struct shard *s, uint16_t slot, const struct effect *e, uint32_t bytes)
 {
     uint32_t more[TABLES_MAX] = {0}, events[TABLES_MAX] = {0};
     const uint8_t *end = (const uint8_t *)e + bytes;
     for (; (const uint8_t *)e < end; e = effect_next(e)) {
-        if (!fits(s, slot, e))
+        if (!fits(s, slot, e) || !holds_index(s, slot, e))
             return -EINVAL;
         if (is_not_ours(s, e))
             continue;
@@ -374,10 +405,10 @@ static void rests_end(struct shard *s, uint8_t slot, uint64_t time_ms)
             continue;
         pool_mature(p, time_ms);
         for (; p->logged < p->ready; p->logged++) {
-            const struct resting *r = &p->rest[p->logged % p->count];
+            const struct resting *r = &p->rest[p->logged % p->room];
             if (r->release_ms > time_ms)
                 break;
-            s->digest -= rest_digest((uint8_t)i, pool_index(slot, r->dense), r->release_ms);
+            s->digest -= rest_digest((uint8_t)i, pool_index_of(p, slot, r->dense), r->release_ms);
         }
     }
 }
@@ -413,8 +444,30 @@ static int apply_slot_part(struct shard *s, const struct entry *e, bool own)
                        e->result_bytes);
 }
 
+/* Two effects: LEND of the other slot, BORROW of this one; either may be done already
+ * at a joiner. */
+static int apply_lend_entry(struct shard *s, const struct entry *e, unsigned what)
+{
+    const struct effect *lend = entry_first(e), *borrow = effect_next(lend);
+    uint8_t slots[] = {(uint8_t)(e->also - 1), (uint8_t)e->slot};
+    int err = 0;
+    if (e->effects != 2 || lend->code != EFFECT_LEND || borrow->code != EFFECT_BORROW ||
+        !effect_fits(s, slots[0], lend) || !effect_fits(s, slots[1], borrow))
+        return -EINVAL;
+    for (int i = 0; i < 2 && !err; i++) {
+        if (!(what & (i ? APPLY_SLOT : APPLY_ALSO)))
+            continue;
+        rests_end(s, slots[i], e->time_ms);
+        s->slot[slots[i]].last_position = e->position;
+        err = apply_lend(s, s->table[lend->table], slots[i], i ? borrow : lend);
+    }
+    return err;
+}
+
 int apply_entry(struct shard *s, const struct entry *e, unsigned what)
 {
+    if (e->also)
+        return apply_lend_entry(s, e, what);
     int err = what & APPLY_SLOT ? apply_slot_part(s, e, what & APPLY_OWN) : 0;
     if (err || !(what & APPLY_CLIENT) || !e->client)
         return err;

@@ -25,10 +25,12 @@ static unsigned what_to_apply(const struct shard *s, const struct entry *e)
     const struct joining *j = &s->joining;
     unsigned what = 0;
     if (s->role != SHARD_JOINING)
-        return APPLY_SLOT | APPLY_CLIENT;
+        return APPLY_SLOT | APPLY_ALSO | APPLY_CLIENT;
     if (j->arrived[e->slot] &&
         (e->position > j->position[e->slot] || SHARD_BUG(BUG_SNAPSHOT_OVERLAP)))
         what |= APPLY_SLOT;
+    if (e->also && j->arrived[e->also - 1] && e->position > j->position[e->also - 1])
+        what |= APPLY_ALSO;
     if (j->arrived[SLOT_BASE] && e->position > j->position[SLOT_BASE])
         what |= APPLY_CLIENT;
     return what;

@@ -8,7 +8,7 @@
  *   records (key, value, version, replicated deadline, time-out, children,
  *   parent), resting pool indexes, slot sequences, clients' watermarks, kept
  *   results, tables, the counter of client ids, event logs,
- *   cells of sketches, who owns the slots
+ *   cells of sketches, who owns the slots, pool indexes lent
  */
 #include "internal.h"
 
@@ -57,15 +57,15 @@ static uint64_t pool_digest(const struct table *t, uint8_t slot)
     const struct pool_part *p = t->part[slot].pool;
     uint64_t sum = 0;
     for (uint64_t i = p ? p->logged : 0; p && i < p->end; i++) {
-        const struct resting *r = &p->rest[i % p->count];
-        sum += rest_digest(t->id, pool_index(slot, r->dense), r->release_ms);
+        const struct resting *r = &p->rest[i % p->room];
+        sum += rest_digest(t->id, pool_index_of(p, slot, r->dense), r->release_ms);
     }
     return sum;
 }
 
 static uint64_t part_digest(const struct table *t, uint8_t slot)
 {
-    uint64_t sum = pool_digest(t, slot) + events_digest(t, slot);
+    uint64_t sum = pool_digest(t, slot) + lends_digest(t, slot) + events_digest(t, slot);
     if (is_volatile(t))
         return 0;
     if (t->schema.kind == TABLE_SKETCH)

@@ -44,8 +44,9 @@ enum effect_code {
     EFFECT_GONE,              /* shard timeout_ms has it: discard; version 1: we refused it */
     EFFECT_OWNER,             /* snapshot: struct slot's owner = parent_table, epoch, other,
                                  version_base = version, attempt = deadline_ms */
-    EFFECT_LEND,              /* pool indexes (value: u32 each) go to slot parent_table */
-    EFFECT_BORROW,            /* pool indexes of another slot are this one's */
+    EFFECT_LEND,              /* pool indexes (value: u32 each) go to slot children; in the log:
+                                 of the entry's `also` slot */
+    EFFECT_BORROW,            /* pool indexes that slot children had are this one's */
     EFFECT_LOAN_DONE,         /* the other shard has them */
     /* Events (event.c). */
     EFFECT_EVENT,             /* an expiry's event: version of the entry, key, value */
@@ -75,7 +76,8 @@ struct entry {                /* 72 bytes */
     uint64_t time_ms;         /* shard time */
     uint64_t client, seq, ack;/* client 0: not a client's */
     uint32_t effects_bytes, result_bytes;
-    uint32_t sync, zero;      /* 1: replies of this slot wait for it */
+    uint32_t sync;            /* 1: replies of this slot wait for it */
+    uint32_t also;            /* another slot it changes, + 1; 0: none */
 };
 
 static inline const uint8_t *effect_key(const struct effect *e)

@@ -127,7 +127,7 @@ static bool key_in_slot(const struct shard *s, const struct table *t, const uint
     if (t->schema.kind != TABLE_POOL)
         return slot_of(key + t->schema.part_off, t->schema.part_len) == s->x.slot;
     memcpy(&index, key, sizeof index);
-    return index < t->schema.max_entries && slot_of_index(index) == s->x.slot;
+    return index < t->schema.max_entries && pool_holds(t, s->x.slot, index);
 }
 
 static void look_up(struct shard *s, struct table *t, const uint8_t *key, struct found *f)
@@ -363,12 +363,16 @@ static int op_alloc(struct shard *s, int i, const struct txn_op *op, struct foun
     if (!p->reserved)
         pool_mature(p, s->time_ms);
     if (!pool_promise(p, shard_random(s), &dense)) {
-        result_add(s, i, RES_FAILED, 0, (struct txn_result){0});
-        s->count.exhausted++;
-        return fail(s, TXN_EXHAUSTED);
+        enum txn_status status = pool_borrow_some(s, f->t, x->slot);
+        if (status != TXN_OK) {
+            result_add(s, i, RES_FAILED, 0, (struct txn_result){0});
+            s->count.exhausted += status == TXN_EXHAUSTED;
+            return fail(s, status);
+        }
+        pool_promise(p, shard_random(s), &dense);
     }
     x->promised[x->npromised++] = p;
-    index = pool_index(x->slot, dense);
+    index = pool_index_of(p, x->slot, dense);
     struct work *w = plan_load(s, f->t, &index, 0, REC_NONE);
     if (!w)
         return fail(s, TXN_NO_MEMORY);
@@ -555,16 +559,16 @@ static void refuse(struct shard *s, uint64_t seq, enum txn_status status)
         memcpy(s->x.kept->result, s->x.result, s->x.kept->bytes = (uint16_t)s->x.used);
 }
 
-uint32_t txn_execute(struct shard *s, const struct txn_head *t, struct client *client,
-                     uint8_t *result)
+uint32_t txn_execute(struct shard *s, const struct txn_head *t, uint8_t slot,
+                     struct client *client, uint8_t *result)
 {
     struct exec *x = &s->x;
-    uint64_t position = s->position;
-    plan_begin(s, t->slot, result);
+    plan_begin(s, slot, result);
     run_ops(s, t);
     *(struct txn_result_head *)result = (struct txn_result_head){
         .seq = t->seq, .bytes = (uint16_t)x->used, .status = x->status, .nres = x->nres,
         .failed_op = x->failed_op};
+    uint64_t position = s->position; /* a slot that ran dry has borrowed before it */
     s->count.txns++;
     if (!keep(s, client, t->seq)) {
         refuse(s, t->seq, TXN_BUSY);

@@ -24,6 +24,7 @@
  *   limit.c     memory limits of tables and tenants
  *   move.c      who owns a hash slot; the source's side of a move
  *   accept.c    the destination's side
+ *   lend.c      pool indexes lent from slot to slot
  *   digest.c    the slow digest, shard_each
  *
  * Everything runs on the shard's thread, inside shard_step.
@@ -74,6 +75,8 @@ enum {
     APPEND_BODY_BYTES = SHARD_BOUND(128 * 1024, 2000),
     APPEND_WINDOW_BYTES = SHARD_BOUND(2 * 1024 * 1024, 5000),
     MOVE_BODY_BYTES = SHARD_BOUND(48 * 1024, 1000),    /* of a part: it becomes one log entry */
+    /* indexes at a time; the simulator's checkers hold an index to its own slot: 0 there */
+    LEND_MAX = SHARD_BOUND(32, 0),
     MOVE_WINDOW = SHARD_BOUND(16, 6),                  /* parts unacknowledged */
     CLIENT_KEPT_BYTES = SHARD_BOUND(4 * 1024 * 1024, 4096), /* results kept for one client */
 };
@@ -352,6 +355,7 @@ struct shard {
     struct table *table[TABLES_MAX];
     uint32_t tables;
     struct slot slot[LETHE_SLOTS];
+    uint32_t lent;            /* pool indexes that slots here lent to others */
     uint32_t sending;         /* slots released and not gone yet */
     uint64_t base_position;   /* last position of the shard's own entries */
     uint64_t version_floor;   /* promoted: versions begin above what async txns may have lost */
@@ -441,8 +445,8 @@ static inline uint64_t mix64(uint64_t x)
 
 /* execute.c: runs a validated txn and writes its result (TXN_RESULT_MAX of
  * room); returns the result's bytes. What it was like is in s->x. */
-uint32_t txn_execute(struct shard *s, const struct txn_head *t, struct client *client,
-                     uint8_t *result);
+uint32_t txn_execute(struct shard *s, const struct txn_head *t, uint8_t slot,
+                     struct client *client, uint8_t *result);
 /* A result that says only `status`; returns its bytes. */
 uint32_t txn_refuse(uint8_t *result, uint64_t seq, enum txn_status status);
 
@@ -477,6 +481,7 @@ void timers_disarm_slot(struct shard *s, uint8_t slot);
 enum {
     APPLY_SLOT = 1,           /* what it does to its slot, or to the base */
     APPLY_CLIENT = 2,         /* the client's watermark */
+    APPLY_ALSO = 8,           /* what it does to its other slot */
     APPLY_OWN = 4,            /* planned here: checked, reserved, records known */
 };
 /* 0, -ENOMEM, or -EINVAL (refers to something unknown). After an error a
@@ -688,6 +693,19 @@ void moves_conn_closed(struct shard *s, uint32_t conn);
 void moves_run(struct shard *s);
 void moves_reset(struct shard *s);
 uint64_t moves_next_ms(const struct shard *s);
+
+/* lend.c */
+/* EFFECT_LEND and EFFECT_BORROW of a slot; 0 or -EINVAL. */
+int apply_lend(struct shard *s, struct table *t, uint8_t slot, const struct effect *e);
+/* The digest of what a slot lent and borrowed. */
+uint64_t lends_digest(const struct table *t, uint8_t slot);
+/* Lets the slot borrow free indexes of another one here, in a log entry of its own.
+ * TXN_OK, TXN_EXHAUSTED (this shard has none), TXN_BUSY or TXN_NO_MEMORY. */
+enum txn_status pool_borrow_some(struct shard *s, struct table *t, uint8_t slot);
+/* Where a txn is to run: in the slot that has the pool index it names. TXN_OK and
+ * *slot; or TXN_MOVED or TXN_BUSY. */
+enum txn_status slot_for(const struct shard *s, const struct txn_head *t, uint8_t *slot,
+                         struct txn_moved *to);
 
 /* accept.c */
 /* Logs that the slot is ours. False: log full. */

@@ -108,8 +108,11 @@ void slot_clear(struct shard *s, uint8_t slot)
     if (s->role == SHARD_PRIMARY)
         timers_disarm_slot(s, slot);
     s->digest -= slot_entries_digest(s, slot);
-    for (uint32_t i = 0; i < s->tables; i++)
+    for (uint32_t i = 0; i < s->tables; i++) {
+        if (s->table[i]->schema.kind == TABLE_POOL && s->table[i]->part[slot].pool)
+            s->lent -= s->table[i]->part[slot].pool->lent;
         part_clear(s->table[i], slot);
+    }
 }
 
 void apply_owner(struct shard *s, uint8_t slot, const struct effect *e)

@@ -129,7 +129,7 @@ static bool react_free(struct shard *s, const struct work *w, const struct table
     uint32_t index;
     uint64_t version;
     memcpy(&index, w->value + r->off, sizeof index);
-    if (index >= pool->schema.max_entries || slot_of_index(index) != s->x.slot)
+    if (index >= pool->schema.max_entries || !pool_holds(pool, s->x.slot, index))
         return true;
     struct work *p = plan_find(s, pool->id, &index);
     if (!p) {
@@ -142,7 +142,7 @@ static bool react_free(struct shard *s, const struct work *w, const struct table
     version = p->version;
     if (r->len == sizeof index + sizeof version)
         memcpy(&version, w->value + r->off + sizeof index, sizeof version);
-    if (!p->exists || p->version != version)
+    if (!p->exists || (p->version != version && !SHARD_BUG(BUG_INDEX_FREED_TWICE)))
         return true;
     return plan_delete(s, p, depth);
 }

@@ -40,6 +40,8 @@ static uint64_t waits_for(const struct shard *s, const struct exec *x)
     uint64_t last = s->slot[x->slot].last_position;
     if (!x->sync)
         return 0;
+    if (x->status == TXN_EXHAUSTED) /* a word about every slot here */
+        return s->position;
     if (!x->logged && x->nres && (SHARD_BUG(BUG_READ_NOT_HELD) || SHARD_BUG(BUG_MISS_NOT_HELD))) {
         const struct txn_result *r = (const void *)(x->result + sizeof(struct txn_result_head));
         bool hit = r->res == RES_HIT;
@@ -58,7 +60,7 @@ static void hold(struct shard *s, uint32_t conn, uint64_t client, const struct t
     struct kept *k = x->kept;
     if (k)
         k->refs++;
-    else if (!(k = kept_new(s, client, t->seq, t->slot, x->result, bytes)))
+    else if (!(k = kept_new(s, client, t->seq, x->slot, x->result, bytes)))
         return;
     struct reply *r = reply_new(s, conn, REPLY_RESULT);
     if (!r) {
@@ -70,11 +72,12 @@ static void hold(struct shard *s, uint32_t conn, uint64_t client, const struct t
     reply_wait(s, r, position);
 }
 
-static void run(struct shard *s, uint32_t conn, struct client *c, const struct txn_head *t)
+static void run(struct shard *s, uint32_t conn, struct client *c, const struct txn_head *t,
+                uint8_t slot)
 {
     struct exec *x = &s->x;
     uint8_t *out = results_room(s, conn, c->id);
-    uint32_t bytes = txn_execute(s, t, c, out);
+    uint32_t bytes = txn_execute(s, t, slot, c, out);
     uint64_t position = waits_for(s, x);
     if (x->kept) {
         x->kept->position = position;
@@ -124,6 +127,52 @@ static void send_elsewhere(struct shard *s, uint32_t conn, struct client *c,
     }
 }
 
+/* Not to run here now; an entry without effects keeps that answer. */
+static void log_moved(struct shard *s, uint32_t conn, struct client *c, const struct txn_head *t,
+                      const struct txn_moved *to)
+{
+    struct { struct txn_result_head h; struct txn_moved to; } r = {
+        .h = {.seq = t->seq, .bytes = sizeof r, .status = TXN_MOVED}, .to = *to};
+    struct kept *k = client_reach(c, t->seq)
+                         ? kept_new(s, c->id, t->seq, t->slot, &r, sizeof r) : NULL;
+    struct entry *e = k ? log_next(s, (uint32_t)(sizeof *e + sizeof r)) : NULL;
+    if (!e) {
+        if (k)
+            kept_put(s, k);
+        refuse(s, conn, c->id, t->seq, TXN_BUSY);
+        return;
+    }
+    *e = (struct entry){.bytes = (uint32_t)(sizeof *e + sizeof r), .slot = t->slot,
+                        .position = s->position + 1, .slot_seq = s->slot[t->slot].seq,
+                        .time_ms = s->time_ms, .client = c->id, .seq = t->seq,
+                        .ack = c->seen_ack, .result_bytes = sizeof r, .sync = 1};
+    memcpy(e + 1, &r, sizeof r);
+    log_push(s, e);
+    apply_entry(s, e, APPLY_OWN | APPLY_SLOT | APPLY_CLIENT);
+    k->position = s->position;
+    client_keep(s, c, k, true);
+    commit_update(s);
+    answer_again(s, conn, k);
+    kept_put(s, k);
+}
+
+/* In the slot that has the pool index it names, if it names one. */
+static void run_where(struct shard *s, uint32_t conn, struct client *c, const struct txn_head *t)
+{
+    const struct conn *from = conn_find(s, conn);
+    struct txn_moved to;
+    uint8_t slot;
+    enum txn_status status = slot_for(s, t, &slot, &to);
+    if (status == TXN_OK)
+        run(s, conn, c, t, slot);
+    else if (status == TXN_BUSY)
+        refuse(s, conn, c->id, t->seq, TXN_BUSY);
+    else if (from && from->proto < 2)
+        refuse(s, conn, c->id, t->seq, TXN_NOT_PRIMARY);
+    else
+        log_moved(s, conn, c, t, &to);
+}
+
 static void on_txn(struct shard *s, uint32_t conn, struct client *c, const struct txn_head *t)
 {
     struct kept *k = client_result(c, t->seq);
@@ -138,7 +187,7 @@ static void on_txn(struct shard *s, uint32_t conn, struct client *c, const struc
              keeps_too_much(c, t))
         refuse(s, conn, c->id, t->seq, TXN_BUSY);
     else
-        run(s, conn, c, t);
+        run_where(s, conn, c, t);
 }
 
 static const struct txn_head *txn_after(const struct txn_head *t)

@@ -70,7 +70,7 @@ void state_discard(struct shard *s)
     memset(s->slot, 0, sizeof s->slot);
     owners_reset(s);
     s->client_counter = s->base_position = s->digest = 0;
-    s->sending = 0;
+    s->sending = s->lent = 0;
     s->mark_position = s->mark_digest = 0;
     s->has_state = s->drifted = false;
     log_reset(s, 0);

@@ -384,6 +384,118 @@ static void test_joiner_knows(void **state)
     pair_free(p);
 }
 
+enum { TAKEN = 900 };
+struct taken { uint32_t index; uint64_t version; };
+
+static void take(struct pair *p, uint8_t slot, struct taken *taken, uint32_t n)
+{
+    uint64_t value = 1;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct txn_result_head *x =
+            one(p, slot, "ports", (struct txn_op){.code = TXN_ALLOC}, NULL, 0, &value, 8);
+        assert_int_equal(x->status, TXN_OK);
+        taken[i] = (struct taken){txn_result_first(x)->index, txn_result_first(x)->version};
+        for (uint32_t k = 0; k < i; k++)
+            assert_int_not_equal(taken[k].index, taken[i].index);
+    }
+}
+
+/* As somebody asks who knows the index alone. */
+static enum txn_status get_index(struct pair *p, int at, uint8_t slot, uint32_t epoch,
+                                 uint32_t index)
+{
+    rig_begin(&t, slot);
+    rig_op(&t, (struct txn_op){.code = TXN_GET, .table = table_at(at, "ports")}, &index, 4, NULL,
+           0);
+    return ask(p, at, ++p->r[at]->seq, epoch);
+}
+
+/* Borrowed indexes are found by their first slot, at backups, at joiners, and when the
+ * slot that has them, or the one that lent them, lives with another shard. */
+static void test_lent_indexes(void **state)
+{
+    (void)state;
+    static struct taken taken[TAKEN];
+    struct pair *p = start(8);
+    uint32_t away = 0, epoch;
+    take(p, 5, taken, TAKEN); /* it has 252 */
+    pair_check(p);
+    for (int i = 0; i < TAKEN; i++) {
+        assert_int_equal(get_index(p, 0, slot_of_index(taken[i].index), 0, taken[i].index), TXN_OK);
+        const struct txn_result_head *x = rig_result(p->r[0], p->r[0]->seq);
+        assert_int_equal(txn_result_first(x)->res, RES_HIT);
+        away += slot_of_index(taken[i].index) != 5;
+    }
+    CHECK(away > TAKEN / 2, "only %u are borrowed", away);
+    pair_order(p, 0, 5, 5);
+    pair_settle(p);
+    pair_check(p);
+    assert_int_equal(live(p, 1, "ports", 5), TAKEN);
+    for (int i = 0; i < TAKEN; i += 9) {
+        uint8_t home = slot_of_index(taken[i].index);
+        if (home == 5)
+            continue;
+        assert_int_equal(get_index(p, 0, home, 0, taken[i].index), TXN_MOVED);
+        const struct txn_moved *to = txn_moved_of(rig_result(p->r[0], p->r[0]->seq));
+        assert_int_equal(to->slot, 5);
+        assert_int_equal(to->shard, 1);
+        assert_int_equal(to->slot_epoch, 1);
+        assert_int_equal(get_index(p, 1, 5, 1, taken[i].index), TXN_OK);
+        assert_int_equal(txn_result_first(rig_result(p->r[1], p->r[1]->seq))->res, RES_HIT);
+    }
+    /* The lenders follow; one comes back with what it lent. */
+    pair_order(p, 0, 0, 30);
+    pair_settle(p);
+    pair_order(p, 1, 5, 5);
+    pair_settle(p);
+    assert_int_equal(pair_owner(p, 5, &epoch), 0);
+    pair_check(p);
+    for (int i = 0; i < TAKEN; i++) {
+        uint8_t home = slot_of_index(taken[i].index);
+        const struct txn_result_head *x =
+            one(p, 5, "ports", (struct txn_op){.code = TXN_FREE, .arg0 = taken[i].version},
+                &taken[i].index, 4, NULL, 0);
+        assert_int_equal(x->status, TXN_OK);
+        assert_int_equal(home == 5 || home < 128, true);
+    }
+    pair_run(p, 60);
+    take(p, 5, taken, TAKEN);
+    pair_check(p);
+    rig_crash(p->r[0], 0);
+    rig_promote(p->r[0], 1);
+    rig_client_connect(p->r[0], RIG_CLIENT);
+    take(p, 5, taken, 20);
+    pair_check(p);
+    pair_free(p);
+}
+
+/* That an index is elsewhere is kept like a result: a delayed copy does not run when
+ * the index is back. */
+static void test_moved_index_is_final(void **state)
+{
+    (void)state;
+    static struct taken taken[400];
+    struct pair *p = start(9);
+    take(p, 5, taken, 400);
+    int i = 0;
+    while (slot_of_index(taken[i].index) == 5)
+        i++;
+    uint8_t home = slot_of_index(taken[i].index);
+    pair_order(p, 0, 5, 5);
+    pair_settle(p);
+    assert_int_equal(get_index(p, 0, home, 0, taken[i].index), TXN_MOVED);
+    uint64_t seq = p->r[0]->seq;
+    pair_order(p, 1, 5, 5);
+    pair_settle(p);
+    assert_int_equal(get_index(p, 0, home, 0, taken[i].index), TXN_OK);
+    assert_int_equal(ask(p, 0, seq, 0), TXN_MOVED);
+    rig_crash(p->r[0], 0);
+    rig_promote(p->r[0], 1);
+    rig_client_connect(p->r[0], RIG_CLIENT);
+    assert_int_equal(ask(p, 0, seq, 0), TXN_MOVED);
+    pair_free(p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -396,6 +508,8 @@ int main(void)
         cmocka_unit_test(test_deadlines_travel),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_joiner_knows),
+        cmocka_unit_test(test_lent_indexes),
+        cmocka_unit_test(test_moved_index_is_final),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

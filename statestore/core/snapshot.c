@@ -70,11 +70,31 @@ static bool put_rests(struct bytes *b, const struct table *t, uint8_t slot)
 {
     const struct pool_part *p = t->part[slot].pool;
     for (uint64_t i = p ? p->logged : 0; p && i < p->end; i++) {
-        const struct resting *r = &p->rest[i % p->count];
-        uint32_t index = pool_index(slot, r->dense);
+        const struct resting *r = &p->rest[i % p->room];
+        uint32_t index = pool_index_of(p, slot, r->dense);
         struct effect e = {.code = EFFECT_REST, .table = t->id, .key_len = sizeof index,
                            .deadline_ms = r->release_ms};
         if (!put(b, &e, &index, NULL, NULL))
+            return false;
+    }
+    return true;
+}
+
+/* Borrowed ones are known before they are lent on, used or resting. */
+static bool put_lends(struct bytes *b, const struct table *t, uint8_t slot)
+{
+    const struct pool_part *p = t->schema.kind == TABLE_POOL ? t->part[slot].pool : NULL;
+    for (uint32_t i = p ? p->home : 0; p && i < p->count; i++) {
+        struct effect e = {.code = EFFECT_BORROW, .table = t->id, .value_len = sizeof i,
+                           .children = p->borrowed[i - p->home].from};
+        if (e.children < LETHE_SLOTS && !put(b, &e, NULL, NULL, &p->borrowed[i - p->home].index))
+            return false;
+    }
+    for (uint32_t i = 0; p && p->lent && i < p->count; i++) {
+        uint32_t index = p->to[i] ? pool_index_of(p, slot, i) : 0;
+        struct effect e = {.code = EFFECT_LEND, .table = t->id, .value_len = sizeof i,
+                           .children = p->to[i] - 1u};
+        if (p->to[i] && !put(b, &e, NULL, NULL, &index))
             return false;
     }
     return true;
@@ -170,7 +190,8 @@ bool snapshot_slot(const struct shard *s, uint16_t slot, struct bytes *b)
     bool ok = put(b, &seq, NULL, NULL, NULL) && (b->moves || put_owner(s, b, (uint8_t)slot));
     for (int children = 0; children < 2; children++)
         for (uint32_t i = 0; i < s->tables && ok; i++)
-            ok = is_volatile(s->table[i]) || ((children || (put_rests(b, s->table[i], (uint8_t)slot) &&
+            ok = is_volatile(s->table[i]) || ((children || (put_lends(b, s->table[i], (uint8_t)slot) &&
+                               put_rests(b, s->table[i], (uint8_t)slot) &&
                                put_events(b, s->table[i], (uint8_t)slot) &&
                                put_cells(b, s->table[i], (uint8_t)slot))) &&
                  put_records(s, b, s->table[i], (uint8_t)slot, children));

@@ -119,7 +119,7 @@ uint64_t part_reserve_cost(const struct table *t, uint8_t slot, uint32_t more)
         room += (uint64_t)CHUNK_FIRST << c;
     }
     if (t->schema.kind == TABLE_POOL)
-        return cost + (p->pool ? 0 : pool_share(t->schema.max_entries, slot) * 28ull);
+        return cost + (p->pool ? 0 : pool_share(t->schema.max_entries, slot) * 30ull);
     return cost + index_reserve_cost(t, slot, more);
 }
 

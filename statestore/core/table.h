@@ -88,17 +88,26 @@ struct index {
 
 struct resting { uint64_t release_ms; uint32_t dense, zero; };
 
-/* One slot's share of a pool. `dense` numbers its indexes 0..count - 1. */
+/* One slot's share of a pool. `dense` numbers the indexes that it knows: its own
+ * 0..home - 1, then those it borrowed, below `count`. */
 struct pool_part {
     uint32_t count, free_count, reserved;
+    uint32_t home, room;      /* own indexes; numbers there is memory for */
     uint32_t *free;           /* dense numbers; the last `reserved` of them are promised */
     uint32_t *pos;            /* dense -> position in free, or REC_NONE */
     uint32_t *rec;            /* dense -> record, or REC_NONE */
-    struct resting *rest;     /* quarantine, a ring of `count` */
+    uint16_t *to;             /* dense -> slot it is lent to, + 1; 0: here */
+    struct resting *rest;     /* quarantine, a ring of `room` */
     /* Ring positions, ever growing: [logged, ready) are free again on this
      * replica but the log has not said so yet; [ready, end) still rest. */
     uint64_t logged, ready, end;
+    struct borrowed *borrowed; /* dense - home -> which; NULL: never borrowed */
+    uint32_t unused;          /* numbers given back: chained through borrowed.index */
+    uint32_t lent;            /* how many are */
+    uint32_t *map;            /* open addressing: index -> dense + 1; 0: empty */
+    uint32_t map_mask;
 };
+struct borrowed { uint32_t index, from; }; /* from: the slot that lent it; LETHE_SLOTS: unused */
 
 /* A pending event, as it is told: the message's event, then key, value, padding. */
 struct event {
@@ -253,6 +262,7 @@ static inline void record_prefetch(const struct table *t, uint8_t slot, uint32_t
 
 /* Number of indexes of a pool of `indexes` that belong to the slot. */
 uint32_t pool_share(uint32_t indexes, uint8_t slot);
+/* Of a slot's own index. */
 static inline uint32_t pool_dense(uint32_t index)
 {
     return index / POOL_BLOCK / LETHE_SLOTS * POOL_BLOCK + index % POOL_BLOCK;
@@ -278,6 +288,19 @@ void pool_unpromise(struct pool_part *p);
 void pool_take(struct pool_part *p, uint32_t dense, uint32_t rec);
 /* The index rests until release_ms. */
 void pool_rest(struct pool_part *p, uint32_t dense, uint64_t release_ms);
+
+/* Number of an index that the slot has, or has lent; REC_NONE: knows nothing of it. */
+uint32_t pool_number(const struct pool_part *p, uint8_t slot, uint32_t index);
+uint32_t pool_index_of(const struct pool_part *p, uint8_t slot, uint32_t dense);
+/* Whether the slot has it, not lent. */
+bool pool_holds(const struct table *t, uint8_t slot, uint32_t index);
+/* Room to borrow `more`. False: no memory. */
+bool pool_reserve(struct table *t, uint8_t slot, uint32_t more);
+/* A free index goes to slot `to`: home again if it was borrowed of it. False: it is
+ * not free here. */
+bool pool_lend(struct pool_part *p, uint8_t slot, uint32_t index, uint8_t to);
+/* It is ours, and free: lent before and back again, or borrowed. False: it is here. */
+bool pool_borrow(struct pool_part *p, uint8_t slot, uint32_t index, uint8_t from);
 
 /* --- event.c: the memory of events ------------------------------------------ */
 
