@@ -109,7 +109,7 @@ struct txn_patch {            /* 8 bytes */
     X(TXN_OK, "done")                                                                        \
     X(TXN_CONFLICT, "a guard failed; the result carries the current entry")                  \
     X(TXN_LIMIT, "a counter would pass its limit")                                           \
-    X(TXN_EXHAUSTED, "no free index left in this hash slot's part of the pool")              \
+    X(TXN_EXHAUSTED, "no free index left in this shard's part of the pool")                   \
     X(TXN_NO_MEMORY, "the table's entry limit or the shard's memory limit is reached")       \
     X(TXN_BUSY, "too many operations outstanding; try again")                                \
     X(TXN_BAD_REQUEST, "malformed, unknown table, or a key outside the named hash slot")     \
