@@ -4,6 +4,7 @@
  *
  *   shard.c     life, dispatch of events, status
  *   execute.c   a txn's ops, one by one, on the working set
+ *   read.c      the shortest way of a plain get
  *   plan.c      the working set: what a txn is about to change; its log entry
  *   apply.c     a log entry (or snapshot record) becomes state
  *   log.c       the ring of entries, commit, replies that wait for it
@@ -447,6 +448,10 @@ static inline uint64_t mix64(uint64_t x)
  * room); returns the result's bytes. What it was like is in s->x. */
 uint32_t txn_execute(struct shard *s, const struct txn_head *t, uint8_t slot,
                      struct client *client, uint8_t *result);
+/* read.c: answers a txn that is one plain get, whose key has this hash in this
+ * table, if it may be told now; false: nothing was done, let txn_execute do it. */
+bool read_now(struct shard *s, uint32_t conn, uint64_t client, const struct txn_head *t,
+              const struct table *table, uint64_t hash);
 /* A result that says only `status`; returns its bytes. */
 uint32_t txn_refuse(uint8_t *result, uint64_t seq, enum txn_status status);
 

@@ -173,7 +173,18 @@ static void run_where(struct shard *s, uint32_t conn, struct client *c, const st
         log_moved(s, conn, c, t, &to);
 }
 
-static void on_txn(struct shard *s, uint32_t conn, struct client *c, const struct txn_head *t)
+/* The first key of a txn. */
+struct hint {
+    const uint8_t *key;       /* NULL: none that can be looked up ahead */
+    struct table *t;
+    uint64_t hash;            /* not of a pool's */
+    uint32_t index;           /* a pool's */
+    uint8_t slot;
+    bool pool;
+};
+
+static void on_txn(struct shard *s, uint32_t conn, struct client *c, const struct txn_head *t,
+                   const struct hint *hint)
 {
     struct kept *k = client_result(c, t->seq);
     const struct slot *o = &s->slot[t->slot];
@@ -186,7 +197,7 @@ static void on_txn(struct shard *s, uint32_t conn, struct client *c, const struc
     else if (t->seq > c->ack + MSG_CLIENT_WINDOW || s->replies >= REPLIES_MAX ||
              keeps_too_much(c, t))
         refuse(s, conn, c->id, t->seq, TXN_BUSY);
-    else
+    else if (!hint->key || !read_now(s, conn, c->id, t, hint->t, hint->hash))
         run_where(s, conn, c, t);
 }
 
@@ -194,16 +205,6 @@ static const struct txn_head *txn_after(const struct txn_head *t)
 {
     return (const struct txn_head *)((const uint8_t *)t + t->bytes);
 }
-
-/* The first key of a txn. */
-struct hint {
-    const uint8_t *key;       /* NULL: none that can be looked up ahead */
-    struct table *t;
-    uint64_t hash;            /* not of a pool's */
-    uint32_t index;           /* a pool's */
-    uint8_t slot;
-    bool pool;
-};
 
 static struct hint hint_of(const struct shard *s, const struct txn_head *t)
 {
@@ -292,7 +293,7 @@ void on_batch(struct shard *s, uint32_t conn, const struct msg_batch *m)
             prefetch(s, t, hints, left < PREFETCH_MAX ? left : PREFETCH_MAX);
         s->hint_key = hints[at].key;
         s->hint_hash = hints[at].hash;
-        on_txn(s, conn, c, t);
+        on_txn(s, conn, c, t, &hints[at]);
     }
     s->hint_key = NULL;
 }
