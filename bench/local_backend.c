@@ -392,7 +392,7 @@ struct local_backend *local_backend_create(uint32_t capacity, const char *big)
 
 struct backend local_backend(struct local_backend *l)
 {
-    return (struct backend){l, table_open, submit, flush, poll_backend};
+    return (struct backend){l, table_open, submit, flush, poll_backend, NULL};
 }
 
 void local_backend_destroy(struct local_backend *l)

@@ -2,7 +2,7 @@
 /*
  * The network function API. docs/writing-an-nf.md builds an NF in 60 lines.
  *
- * An NF is data and three functions. It keeps NO state: everything it wants to
+ * An NF is data and three functions, or four. It keeps NO state: everything it wants to
  * remember of a flow it declares as a table of the state store, so that any
  * worker may handle any packet of any flow, and a worker may die at any moment.
  *
@@ -10,6 +10,7 @@
  *   lookup     packet -> the state it needs, as txns (get, or get-or-create);
  *              a new flow and an established packet both take one round trip
  *   process    packet + the entries -> verdict, and changes to the entries
+ *   expired    (optional) an entry's time is up
  *
  * The runtime (nf/runtime/) does the rest: bursts, batches, order within a
  * flow, retries on conflict, output commit: a packet leaves only after every
@@ -129,6 +130,18 @@ void nf_count(struct nf_call *c, int counter);
 /* Random bits for protocol fields; not for state. */
 uint32_t nf_random(struct nf_call *c);
 
+/* --- what expired sees -------------------------------------------------------- */
+
+/* An entry that expired from a table with TABLE_EVENTS. Lent for the call. */
+struct nf_event {
+    uint8_t table;           /* position in tables[] */
+    uint8_t slot, key_len;
+    uint16_t value_len;
+    const void *key, *value;
+    uint64_t version;        /* with the key it names the event */
+    uint64_t time_ms;        /* of the store's clock */
+};
+
 /* --- an NF -------------------------------------------------------------------- */
 
 struct nf_ops {
@@ -151,6 +164,13 @@ struct nf_ops {
      * called with no entries. */
     bool (*lookup)(const void *self, const struct packet *pkt, struct nf_plan *plan);
     enum nf_verdict (*process)(const void *self, struct packet *pkt, struct nf_call *call);
+
+    /* Datapath. An entry of one of its tables with TABLE_EVENTS expired, or a
+     * timer (TABLE_ABSOLUTE) is due. One worker of all is told; another one, or
+     * the same, once more, if that one dies or an acknowledgement is lost: at
+     * least once. Of the calls above only nf_count, nf_add and nf_random may be
+     * used; the adds are sent and not waited for. NULL: it does not care. */
+    void (*expired)(const void *self, const struct nf_event *event, struct nf_call *call);
 
     /* Two packets with equal flow keys are kept in order and may form a run.
      * NULL: the symmetric 5-tuple. */

@@ -2,7 +2,8 @@
 /*
  * monitor: counts packets and bytes of every flow, in both directions. It
  * reads nothing and waits for nothing: its counts are additions to an async
- * table, sent behind the packet. A flow idle for `idle_s` is forgotten.
+ * table, sent behind the packet. A flow idle for `idle_s` is forgotten; with
+ * `count_ended` one worker of all then counts it (flows_ended).
  *
  * Table monitor.flows: 5-tuple as seen from the inside -> struct counts.
  */
@@ -19,6 +20,7 @@ struct counts {
 
 struct config {
     unsigned idle_s, max_flows;
+    bool count_ended;
 };
 struct self {
     uint32_t idle_ms;
@@ -26,7 +28,12 @@ struct self {
 
 static const cyaml_schema_field_t fields[] = {
     CYAML_FIELD_UINT("idle_s", CYAML_FLAG_OPTIONAL, struct config, idle_s),
-    CYAML_FIELD_UINT("max_flows", CYAML_FLAG_OPTIONAL, struct config, max_flows), CYAML_FIELD_END};
+    CYAML_FIELD_UINT("max_flows", CYAML_FLAG_OPTIONAL, struct config, max_flows),
+    CYAML_FIELD_BOOL("count_ended", CYAML_FLAG_OPTIONAL, struct config, count_ended),
+    CYAML_FIELD_END};
+
+enum { FLOWS_ENDED };
+static const char *const counters[] = {"flows_ended", NULL};
 
 enum { IDLE_DEFAULT_S = 300, IDLE_MAX_S = 86400 };
 
@@ -48,6 +55,7 @@ static int init(void *self_, const void *config, struct table_schema *tables, in
                                       .version = 1,
                                       .key_size = sizeof(struct packet_tuple),
                                       .part_len = sizeof(struct packet_tuple),
+                                      .flags = c->count_ended ? TABLE_EVENTS : 0,
                                       .value_size = sizeof(struct counts),
                                       .timeout_ms = self->idle_ms,
                                       .max_entries = c->max_flows};
@@ -90,6 +98,11 @@ static enum nf_verdict process(const void *self, struct packet *pkt, struct nf_c
     return NF_PASS;
 }
 
+static void expired(const void *self, const struct nf_event *event, struct nf_call *call)
+{
+    nf_count(call, FLOWS_ENDED);
+}
+
 extern const struct nf_ops monitor_ops;
 const struct nf_ops monitor_ops = {
     .name = "monitor",
@@ -97,8 +110,10 @@ const struct nf_ops monitor_ops = {
     .takes_ipv6 = true,
     .config_size = sizeof(struct config),
     .config_fields = fields,
+    .counter_names = counters,
     .self_size = sizeof(struct self),
     .init = init,
     .lookup = lookup,
     .process = process,
+    .expired = expired,
 };

@@ -87,6 +87,32 @@ static void idle_flows_are_forgotten(void **state)
     rig_destroy(r);
 }
 
+/* As monitor.c has it. */
+struct config {
+    unsigned idle_s, max_flows;
+    bool count_ended;
+};
+
+static void ended_flows_are_counted_once(void **state)
+{
+    const struct nf_ops *const chain[] = {&monitor_ops};
+    const struct config config = {.idle_s = 60, .count_ended = true};
+    const void *const configs[] = {&config};
+    struct rig *r = rig_create(chain, configs, 1, 5);
+
+    for (uint16_t i = 0; i < 10; i++)
+        offer(r, SIDE_INSIDE, udp(HOST, (uint16_t)(1000 + i), REMOTE, 53, 1));
+    rig_advance(r, 50000);
+    offer(r, SIDE_INSIDE, udp(HOST, 1000, REMOTE, 53, 1)); /* this one lives on */
+    rig_advance(r, 40000);
+    assert_int_equal(look(r).n, 1);
+    assert_int_equal(rig_count(r, 0, 0), 9);
+    rig_advance(r, 60000);
+    assert_int_equal(look(r).n, 0);
+    assert_int_equal(rig_count(r, 0, 0), 10);
+    rig_destroy(r);
+}
+
 /* Inside of the NAT a flow is one, whichever way its packets go. */
 static void sees_one_flow_inside_of_a_nat(void **state)
 {
@@ -133,6 +159,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(counts_both_directions),
         cmocka_unit_test(idle_flows_are_forgotten),
+        cmocka_unit_test(ended_flows_are_counted_once),
         cmocka_unit_test(sees_one_flow_inside_of_a_nat),
         cmocka_unit_test(a_burst_loses_no_count),
     };

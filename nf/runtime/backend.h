@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The state behind an engine, as four functions: the store through liblethe
+ * The state behind an engine, as four functions, and a fifth for events: the store through liblethe
  * (backend_lethe), a shard stepped directly, or a local table in a test or a
  * bench. It takes txns as bytes (common/wire/txn.h) and answers each once.
  *
@@ -11,14 +11,19 @@
 #ifndef NF_RUNTIME_BACKEND_H
 #define NF_RUNTIME_BACKEND_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/wire/schema.h"
 #include "common/wire/txn.h"
 
 struct lethe_client;
+struct lethe_event;
 
 typedef void (*backend_done)(void *user, const struct txn_result_head *result);
+
+/* `event->table` is the backend's number. True: done; false: again later. */
+typedef bool (*backend_event)(void *user, const struct lethe_event *event);
 
 struct backend {
     void *ctx;
@@ -32,6 +37,9 @@ struct backend {
     void (*flush)(void *ctx);
     /* Delivers replies; their number. */
     int (*poll)(void *ctx, uint64_t now_us);
+    /* Calls the handler, from within poll, for each event of a table with
+     * TABLE_EVENTS, in order per hash slot. 0 or -errno. NULL: knows no events. */
+    int (*events)(void *ctx, int table, backend_event handler, void *user);
 };
 
 /* liblethe as a backend: the client is the caller's and outlives it. */

@@ -25,8 +25,17 @@ static int poll(void *ctx, uint64_t now_us)
     return lethe_poll(ctx, now_us);
 }
 
+static int events(void *ctx, int table, backend_event handler, void *user)
+{
+    return lethe_events(ctx, table, handler, user);
+}
+
 struct backend backend_lethe(struct lethe_client *client)
 {
-    return (struct backend){
-        .ctx = client, .table_open = table_open, .submit = submit, .flush = flush, .poll = poll};
+    return (struct backend){.ctx = client,
+                            .table_open = table_open,
+                            .submit = submit,
+                            .flush = flush,
+                            .poll = poll,
+                            .events = events};
 }

@@ -8,14 +8,23 @@
 
 #include "nf/runtime/internal.h"
 
-void call_open(struct engine *e, struct flow *f, int rounds)
+void call_open_empty(struct engine *e, const struct chain_nf *nf)
 {
     struct nf_call *c = &e->call;
     c->e = e;
-    c->nf = &e->chain[f->nf];
+    c->nf = nf;
+    c->nlookups = c->nentries = c->nupdates = 0;
+    c->written = c->deleted = c->counted = 0;
+    c->more_named = c->broken = false;
+    c->reason = -1;
+}
+
+void call_open(struct engine *e, struct flow *f, int rounds)
+{
+    struct nf_call *c = &e->call;
+    call_open_empty(e, &e->chain[f->nf]);
     c->nlookups = rounds ? f->round_first[rounds] : 0;
     c->status = f->status;
-    c->nentries = 0;
     for (int i = 0; i < f->nwork; i++) {
         const struct work *w = &f->work[i];
         if (w->hidden || w->e.lookup >= c->nlookups)
@@ -23,10 +32,6 @@ void call_open(struct engine *e, struct flow *f, int rounds)
         c->from[c->nentries] = (uint8_t)i;
         c->entries[c->nentries++] = w->e;
     }
-    c->written = c->deleted = c->counted = 0;
-    c->nupdates = 0;
-    c->more_named = c->broken = false;
-    c->reason = -1;
 }
 
 void call_close(struct engine *e)

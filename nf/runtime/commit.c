@@ -179,6 +179,18 @@ int commit_submit(struct engine *e, struct flow *f)
 
 /* --- adds ------------------------------------------------------------------------------ */
 
+static void add_op(struct txn_builder *b, const struct chain_nf *nf, const struct update *u)
+{
+    const struct table_schema *s = &nf->inst->tables[u->table];
+    struct txn_op op = {.code = TXN_ADD,
+                        .table = nf->table[u->table],
+                        .key_len = s->key_size,
+                        .value_len = (uint16_t)s->value_size};
+    int at = txn_add_op(b, &op, u->key, NULL, u->deltas);
+    assert(at >= 0); /* RUN_UPDATES of NF_VALUE_MAX fit a txn */
+    (void)at;
+}
+
 static void adds_done(void *user, const struct txn_result_head *r)
 {
     struct ticket *t = user;
@@ -196,6 +208,16 @@ static void adds_done(void *user, const struct txn_result_head *r)
         run_added(e, f);
 }
 
+int add_submit(struct engine *e, const struct chain_nf *nf, const struct update *u)
+{
+    struct txn_builder b;
+    txn_begin(&b, e->scratch_txn, sizeof e->scratch_txn, u->slot);
+    add_op(&b, nf, u);
+    int rc = run_submit(e, e->scratch_txn, txn_end(&b), adds_done, NULL, 0);
+    e->stats.adds += !rc;
+    return rc;
+}
+
 /* Builds the txn of every unsent add in the hash slot of the first; returns
  * its bytes, and whether a table of it is waited for. */
 static uint32_t adds_build(struct engine *e, struct flow *f, const struct update *first,
@@ -211,13 +233,7 @@ static uint32_t adds_build(struct engine *e, struct flow *f, const struct update
         if (u->kind != UPDATE_ADD || u->sent || u->slot != first->slot)
             continue;
         const struct table_schema *s = &nf->inst->tables[u->table];
-        struct txn_op op = {.code = TXN_ADD,
-                            .table = nf->table[u->table],
-                            .key_len = s->key_size,
-                            .value_len = (uint16_t)s->value_size};
-        int at = txn_add_op(&b, &op, u->key, NULL, u->deltas);
-        assert(at >= 0); /* RUN_UPDATES of NF_VALUE_MAX fit a txn */
-        (void)at;
+        add_op(&b, nf, u);
         *members |= 1u << i;
         *sync |= s->durability == DURABLE_SYNC;
     }

@@ -86,7 +86,7 @@ static void config_apply(struct engine *e, const struct engine_config *c)
     e->cfg = *c;
     e->nchain = c->nchain;
     for (int i = 0; i < c->nchain; i++)
-        e->chain[i].inst = c->chain[i];
+        e->chain[i].inst = c->chain[i], e->chain[i].e = e;
     e->npackets = c->packets_in_flight ? c->packets_in_flight : ENGINE_PACKETS_DEFAULT;
     e->timeout_us =
         1000ull * (c->store_timeout_ms ? c->store_timeout_ms : ENGINE_TIMEOUT_DEFAULT_MS);
@@ -115,6 +115,8 @@ int engine_create(const struct engine_config *config, struct engine **out, char 
         snprintf(err, err_len, "out of memory for %u packets in flight", e->npackets);
     if (!rc && (rc = reasons_create(e)))
         snprintf(err, err_len, "the chain's NFs have more than %d drop reasons", REASONS_MAX);
+    for (int i = 0; !rc && i < e->nchain; i++)
+        rc = events_listen(e, &e->chain[i], err, err_len);
     if (rc) {
         pools_destroy(e);
         free(e);

@@ -126,6 +126,7 @@ struct engine_stats {
     uint64_t runs, run_packets;      /* runs processed, packets in them */
     uint64_t lookups, commits, adds; /* txns */
     uint64_t conflicts, reruns, rounds;
+    uint64_t events;                 /* expiries shown to NFs, and done */
     uint64_t adds_refused;
     uint64_t late_replies;          /* found nothing */
     uint64_t no_room;               /* submissions that had to wait */

@@ -223,11 +223,43 @@ static void without_rounds_nothing_is_counted_twice(void **state)
     all_stop();
 }
 
+/* Each entry's time runs out once, and one worker of the two hears of it. */
+static void every_expiry_reaches_one_worker(void **state)
+{
+    enum { ENTRIES = 60 };
+    uint64_t heard = 0, deadline = now_us() + PATIENCE_S * 1000000ull;
+    all_start();
+    for (uint32_t i = 0; i < ENTRIES; i++) {
+        struct sent *s = &packets[i];
+        s->order = 't';
+        s->key = i;
+        uint32_t bytes = script_frame(s->frame, (uint16_t)i, "t", i);
+        struct engine_packet one = {s, s->frame, bytes, sizeof s->frame};
+        engine_rx(workers[i % WORKERS].engine, &one, 1, SIDE_INSIDE, now_us());
+        turn();
+    }
+    while (heard < ENTRIES) {
+        turn();
+        heard = 0;
+        for (int i = 0; i < WORKERS; i++)
+            heard += engine_nf_count(workers[i].engine, 0, 1);
+        CHECK(now_us() < deadline, "%" PRIu64 " of %d expiries in time", heard, ENTRIES);
+    }
+    for (uint32_t i = 0; i < ENTRIES; i++)
+        while (stored(T_COUNTERS, i) == 0)
+            CHECK(now_us() < deadline, "the add of expiry %u", i);
+    assert_int_equal(heard, ENTRIES); /* nothing was lost, so nothing came twice */
+    for (uint32_t i = 0; i < ENTRIES; i++)
+        assert_int_equal(stored(T_COUNTERS, i), 1);
+    all_stop();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_packet_is_counted_exactly_once),
         cmocka_unit_test(without_rounds_nothing_is_counted_twice),
+        cmocka_unit_test(every_expiry_reaches_one_worker),
     };
     log_init("engine_store_test", "", LOG_LEVEL_WARN);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,6 +11,7 @@
  *   plan.c    what an NF's lookup writes (nf_get, nf_insert, ...)
  *   call.c    what an NF's process sees (nf_entry, nf_entry_write, ...)
  *   entries.c results -> entries
+ *   event.c   expiries of the NFs' tables
  *
  * A flow in flight owns a FIFO of packets. The first `run_len` of them are the
  * run that is being looked up, processed or committed. When it is done, those
@@ -49,6 +50,7 @@ struct nf_plan {
 /* A place in the chain. */
 struct chain_nf {
     const struct nf_instance *inst;
+    struct engine *e;
     uint8_t table[NF_TABLES_MAX]; /* the backend's numbers */
     int reason_base, nreasons;
     uint64_t counts[COUNTERS_MAX];
@@ -270,6 +272,8 @@ void commit_list(struct flow *f);
 int commit_submit(struct engine *e, struct flow *f);
 /* Submits the run's unsent adds; 0 or -EAGAIN. */
 int adds_submit(struct engine *e, struct flow *f);
+/* Submits one add that nobody waits for; 0 or -EAGAIN. */
+int add_submit(struct engine *e, const struct chain_nf *nf, const struct update *u);
 /* Why a run whose txn was answered so must go: enum engine_drop + 1; 0: it need not. */
 int failure_of(uint8_t status, bool commit);
 
@@ -281,10 +285,17 @@ bool entries_add(const struct chain_nf *nf, struct flow *f, int number,
 /* After a packet: what it created looks to the next one as found by its get. */
 void entries_settle(struct flow *f);
 
+/* --- event.c ------------------------------------------------------------------------- */
+
+/* Listens for the events of its tables. 0, or -errno and a sentence. */
+int events_listen(struct engine *e, struct chain_nf *nf, char *err, uint32_t err_len);
+
 /* --- call.c -------------------------------------------------------------------------- */
 
 /* Shows the look-ups of the first `rounds` rounds. */
 void call_open(struct engine *e, struct flow *f, int rounds);
+/* Shows nothing: for `expired`. */
+void call_open_empty(struct engine *e, const struct chain_nf *nf);
 void call_close(struct engine *e);
 
 static inline bool flow_waits_for_none(const struct flow *f)

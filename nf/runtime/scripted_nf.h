@@ -11,6 +11,7 @@
  *   m ask for a second entry (key + 100), then count both up
  *   b break a bound of the API             l leak a pointer to the entry
  *   k count up the entry that the first 4 bytes of this one's value name
+ *   t as r, but the entry expires in a moment
  *   - look nothing up, pass
  */
 #ifndef NF_RUNTIME_SCRIPTED_NF_H
@@ -33,7 +34,7 @@ enum { T_ENTRIES, T_COUNTERS, SCRIPT_TABLES };
 enum { SCRIPT_ORDERS = 4, SCRIPT_KEY_AT = SCRIPT_ORDERS, SCRIPT_FRAME = 128 };
 
 static const char *const script_reasons[] = {"zero", "told_to", NULL};
-static const char *const script_counters[] = {"packets", NULL};
+static const char *const script_counters[] = {"packets", "expired", NULL};
 static struct nf_entry *leaked; /* by 'l' */
 static int script_calls;
 static int seen_get, seen_insert; /* by 's': enum nf_found; -1: skipped */
@@ -45,7 +46,8 @@ static int script_init(void *self, const void *config, struct table_schema *tabl
     struct script_self *s = self;
     s->at = c ? c->at : 0;
     tables[T_ENTRIES] = (struct table_schema){
-        .kind = TABLE_HASH, .version = 1, .key_size = 4, .part_len = 4, .value_size = 16};
+        .kind = TABLE_HASH, .version = 1, .key_size = 4, .part_len = 4, .flags = TABLE_EVENTS,
+        .value_size = 16};
     tables[T_COUNTERS] = (struct table_schema){.kind = TABLE_COUNTERS,
                                                .durability = DURABLE_ASYNC,
                                                .version = 1,
@@ -85,7 +87,7 @@ static bool script_lookup(const void *self, const struct packet *p, struct nf_pl
         return true;
     }
     int get = nf_get(plan, T_ENTRIES, &key, TXN_SKIP_IF_PRESENT);
-    nf_insert(plan, T_ENTRIES, &key, zero, 0);
+    nf_insert(plan, T_ENTRIES, &key, zero, script_order(self, p) == 't' ? 1 : 0);
     nf_skip_to_here(plan, get);
     return true;
 }
@@ -183,6 +185,18 @@ static enum nf_verdict script_process(const void *self, struct packet *p, struct
     }
 }
 
+/* Counts it, and adds 1 to the counter of its key; 'b' in the value breaks a bound. */
+static void script_expired(const void *self, const struct nf_event *event, struct nf_call *c)
+{
+    static const int64_t one = 1;
+    assert_int_equal(event->table, T_ENTRIES);
+    assert_int_equal(event->key_len, 4);
+    assert_int_equal(event->value_len, 16);
+    assert_int_equal(event->slot, slot_of(event->key, 4));
+    nf_count(c, 1);
+    nf_add(c, *(const char *)event->value == 'b' ? 77 : T_COUNTERS, event->slot, event->key, &one);
+}
+
 static const struct nf_ops script_nf = {
     .name = "script",
     .takes_ipv4 = true,
@@ -192,6 +206,7 @@ static const struct nf_ops script_nf = {
     .init = script_init,
     .lookup = script_lookup,
     .process = script_process,
+    .expired = script_expired,
 };
 
 /* A packet with these orders; its bytes. */

@@ -16,6 +16,7 @@
 
 #include "tests/check.h"
 
+#include "client/lethe.h"
 #include "nf/runtime/backend.h"
 
 enum { SCRIPTED_TABLES = 16, SCRIPTED_ENTRIES = 512, SCRIPTED_QUEUE = 2048 };
@@ -49,6 +50,8 @@ struct scripted_store {
     uint8_t next_status;         /* enum txn_status of the next txn executed, then OK again */
     uint8_t every_status;        /* of every txn */
     int submitted[TXN_CODE_END]; /* txns by the code of their first op */
+    backend_event listener[SCRIPTED_TABLES];
+    void *listener_user[SCRIPTED_TABLES];
     /* Called before a txn executes: another worker acts. */
     void (*before)(struct scripted_store *s, const struct txn_head *t);
 };
@@ -255,6 +258,26 @@ static inline int scripted_poll(void *ctx, uint64_t now_us)
     return n;
 }
 
+static inline int scripted_events(void *ctx, int table, backend_event handler, void *user)
+{
+    struct scripted_store *s = ctx;
+    s->listener[table] = handler;
+    s->listener_user[table] = user;
+    return 0;
+}
+
+/* The entry's time is up: what the listener says. */
+static inline bool scripted_expire(struct scripted_store *s, int table, uint32_t key,
+                                   const char *value)
+{
+    char bytes[TXN_VALUE_MAX] = "";
+    snprintf(bytes, sizeof bytes, "%s", value);
+    struct lethe_event e = {.table = table, .slot = slot_of(&key, 4), .key_len = 4,
+                            .value_len = (uint16_t)s->tables[table].value_size, .key = &key,
+                            .value = bytes, .version = ++s->version};
+    return s->listener[table](s->listener_user[table], &e);
+}
+
 static inline struct backend scripted_backend(struct scripted_store *s)
 {
     s->room = SCRIPTED_QUEUE;
@@ -263,7 +286,8 @@ static inline struct backend scripted_backend(struct scripted_store *s)
                             .table_open = scripted_table_open,
                             .submit = scripted_submit,
                             .flush = scripted_flush,
-                            .poll = scripted_poll};
+                            .poll = scripted_poll,
+                            .events = scripted_events};
 }
 
 #endif

@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "client/lethe.h"
+
 enum {
     SEQS = 4096,    /* txns outstanding per worker */
     CONN_FIRST = 1, /* of worker 0 */
@@ -34,6 +36,10 @@ struct worker { /* a client of the shard, and its engine */
     uint8_t inbox[INBOX] __attribute__((aligned(8)));
     uint32_t inbox_bytes;
     int32_t table_id; /* of the last TABLE frame */
+    struct {
+        backend_event handler;
+        void *user;
+    } listeners[TABLES_MAX];
     struct engine *engine;
 };
 
@@ -41,6 +47,7 @@ struct rig {
     struct shard *shard;
     uint64_t now_ms;
     int nchain, nout, next_worker;
+    bool listens; /* somebody wants events */
     struct nf_instance *nf[ENGINE_CHAIN_MAX];
     struct worker worker[RIG_WORKERS];
     struct rig_out out[RIG_OUT_MAX];
@@ -80,6 +87,7 @@ static void on_send(void *ctx, uint32_t conn, const void *frame, uint32_t bytes)
         break;
     }
     case MSG_RESULTS:
+    case MSG_EVENTS:
         REQUIRE(w->inbox_bytes + bytes <= INBOX, "inbox full");
         memcpy(w->inbox + w->inbox_bytes, frame, bytes);
         w->inbox_bytes += bytes;
@@ -186,6 +194,51 @@ static void deliver(struct worker *w, const struct txn_result_head *result)
     was.done(was.user, result);
 }
 
+static int results_in(struct worker *w, const struct msg_results *m)
+{
+    const uint8_t *result = (const uint8_t *)(m + 1);
+
+    for (uint32_t i = 0; i < m->nres; i++) {
+        const struct txn_result_head *h = (const struct txn_result_head *)result;
+        result += h->bytes;
+        deliver(w, h);
+    }
+    return (int)m->nres;
+}
+
+/* Shown until one is refused, acknowledged so far; the shard repeats the rest. */
+static void events_in(struct worker *w, const struct msg_events *m)
+{
+    const struct msg_event *e = (const struct msg_event *)(m + 1);
+    struct msg_events_ack ack = {.client = w->client, .epoch = m->epoch, .cursor = m->first - 1,
+                                 .table = m->table, .slot = m->slot};
+
+    for (uint16_t i = 0; i < m->count; i++) {
+        struct lethe_event event = {.table = m->table, .slot = m->slot, .key_len = e->key_len,
+                                    .value_len = e->value_len, .key = e + 1,
+                                    .value = (const uint8_t *)(e + 1) + e->key_len,
+                                    .version = e->version, .time_ms = e->time_ms};
+        if (!w->listeners[m->table].handler(w->listeners[m->table].user, &event))
+            break;
+        ack.cursor++;
+        e = (const struct msg_event *)((const uint8_t *)e + e->bytes);
+    }
+    if (ack.cursor >= m->first)
+        send_frame(w, &ack, MSG_EVENTS_ACK, sizeof ack);
+}
+
+static int events(void *ctx, int table, backend_event handler, void *user)
+{
+    struct worker *w = ctx;
+    struct msg_consume m = {.client = w->client, .table = (uint8_t)table, .want = 1};
+
+    w->listeners[table].handler = handler;
+    w->listeners[table].user = user;
+    w->rig->listens = true;
+    send_frame(w, &m, MSG_CONSUME, sizeof m);
+    return 0;
+}
+
 static int poll_store(void *ctx, uint64_t now_us)
 {
     struct worker *w = ctx;
@@ -193,14 +246,12 @@ static int poll_store(void *ctx, uint64_t now_us)
     int n = 0;
 
     for (uint32_t at = 0; at < bytes;) {
-        const struct msg_results *m = (const struct msg_results *)(w->inbox + at);
-        const uint8_t *result = (const uint8_t *)(m + 1);
-        for (uint32_t i = 0; i < m->nres; i++, n++) {
-            const struct txn_result_head *h = (const struct txn_result_head *)result;
-            result += h->bytes;
-            deliver(w, h);
-        }
-        at += m->head.bytes;
+        const struct msg_head *h = (const struct msg_head *)(w->inbox + at);
+        if (h->type == MSG_RESULTS)
+            n += results_in(w, (const struct msg_results *)h);
+        else
+            events_in(w, (const struct msg_events *)h);
+        at += h->bytes;
     }
     memmove(w->inbox, w->inbox + bytes, w->inbox_bytes - bytes);
     w->inbox_bytes -= bytes;
@@ -252,7 +303,7 @@ static void worker_start(struct rig *r, int i, uint64_t seed)
         .ctx = w,
         .emit = on_emit,
         .drop = on_drop,
-        .backend = {w, table_open, submit, flush, poll_store},
+        .backend = {w, table_open, submit, flush, poll_store, events},
     };
     char err[300];
 
@@ -386,6 +437,8 @@ void rig_advance(struct rig *r, uint64_t ms)
         r->now_ms += by;
         ms -= by;
         step(r, SHARD_EV_TICK, 0, NULL, 0, NULL);
+        if (r->listens) /* what is not acknowledged soon is sent again */
+            run(r);
     }
 }
 

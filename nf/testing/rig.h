@@ -52,7 +52,8 @@ struct rig_in {
     uint32_t len;
 };
 int rig_race(struct rig *r, const struct rig_in *in, int n, const struct rig_out **out);
-/* Moves the clock in small steps, timers firing on the way. */
+/* Moves the clock in small steps, timers firing on the way and the NFs hearing of
+ * what expired. */
 void rig_advance(struct rig *r, uint64_t ms);
 uint64_t rig_now_ms(const struct rig *r);
 

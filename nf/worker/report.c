@@ -199,6 +199,8 @@ static void rows_engine(struct worker *w)
          offsetof(struct engine_stats, conflicts)},
         {"lethe_worker_rounds_total", "further look-up rounds",
          offsetof(struct engine_stats, rounds)},
+        {"lethe_worker_events_total", "expiries that NFs were told of",
+         offsetof(struct engine_stats, events)},
         {"lethe_worker_late_replies_total", "answers after their packets had been dropped",
          offsetof(struct engine_stats, late_replies)},
         {"lethe_worker_untaken_total", "packets past an NF that does not take their IP version",

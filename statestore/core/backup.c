@@ -341,12 +341,11 @@ void backup_tick(struct shard *s)
     shard_send(s, j->conn, &m, MSG_JOIN, sizeof m);
 }
 
+/* Often enough that waiting is not taken for having been away. */
 static uint64_t suspicion_ms(const struct shard *s)
 {
-    uint64_t due = s->joining.heard_ms + s->config.failure_timeout_ms + 1;
-    if (s->role != SHARD_BACKUP || s->proposing)
-        return UINT64_MAX;
-    return due > s->now_ms ? due : s->now_ms + 1;
+    bool watches = s->role == SHARD_BACKUP && !s->proposing;
+    return watches ? s->now_ms + heartbeat_ms(s) : UINT64_MAX;
 }
 
 uint64_t backup_next_ms(const struct shard *s)

@@ -373,6 +373,7 @@ struct shard {
 
     struct log log;
     uint64_t position, commit, digest;
+    uint64_t held;            /* primary: every member has it; commit, but for min_copies */
     uint64_t mark_position, mark_digest; /* shard_mark_get */
     struct reply_list suspended; /* committed; may not be told without leases */
     struct reply *reply_free;

@@ -243,7 +243,7 @@ static void propose_with(struct shard *s, struct peer *p)
     struct shard_view want = s->view;
     struct join *j = &p->join;
     if (s->proposing || want.nmembers >= copies_wanted(s) || p->acked < j->end_position ||
-        s->commit < j->end_position)
+        s->held < j->end_position)
         return;
     if (!j->gates && bytes_behind(s, p) <= APPEND_WINDOW_BYTES) {
         j->gates = true;

@@ -195,7 +195,7 @@ void commit_to(struct shard *s, uint64_t position)
 void commit_update(struct shard *s)
 {
     uint64_t least = s->position;
-    if (s->role != SHARD_PRIMARY || s->view.nmembers < s->config.min_copies)
+    if (s->role != SHARD_PRIMARY)
         return;
     for (int i = 0; i < PEERS_MAX; i++) {
         const struct peer *p = &s->peer[i];
@@ -205,7 +205,8 @@ void commit_update(struct shard *s)
         if (p->node.node && counts && p->acked < least && !SHARD_BUG(BUG_ACK_BEFORE_BACKUP))
             least = p->acked;
     }
-    if (least > s->commit)
+    s->held = least;
+    if (least > s->commit && s->view.nmembers >= s->config.min_copies)
         commit_to(s, least);
 }
 

@@ -224,9 +224,8 @@ uint64_t peers_next_ms(const struct shard *s)
         uint64_t due = p->told_ms + heartbeat_ms(s);
         if (!p->node.node)
             continue;
-        if (!p->conn)
-            due = p->heard_ms + s->config.failure_timeout_ms + 1;
-        if (due <= s->now_ms)
+        /* Nothing to tell: yet not so long that it is taken for having been away. */
+        if (!p->conn || due <= s->now_ms)
             due = s->now_ms + heartbeat_ms(s);
         if (due < least)
             least = due;

@@ -32,7 +32,7 @@ void replica_trace(const struct replica *r, const char *format, ...)
 
 /* --- effects --------------------------------------------------------------------------- */
 
-/* Its results go out: it serves. The first time in a view ends a fail-over. */
+/* It takes requests. The first time in a view ends a fail-over. */
 static void serves(struct replica *r, uint64_t epoch)
 {
     struct world *w = r->world;
@@ -46,7 +46,6 @@ static void serves(struct replica *r, uint64_t epoch)
     if (fresh && key->served_epoch) {
         w->counts.fail_overs++;
         replica_trace(r, "SERVES epoch %" PRIu64, epoch);
-        r->st.view_epoch = epoch;
         hist_add_stall(&w->history, r->heard_us, w->now_us, false);
     }
     key->served_epoch = epoch;
@@ -64,11 +63,6 @@ static void effect_send(void *ctx, uint32_t conn, const void *frame, uint32_t by
         r->self = ((const struct msg_join *)frame)->self;
     if (h->type == MSG_CHUNK_ACK)
         r->world->counts.resnapshots += ((const struct msg_chunk_ack *)frame)->refused;
-    if (h->type == MSG_RESULTS) {
-        const struct txn_result_head *first = (const void *)((const struct msg_results *)frame + 1);
-        if (first->status != TXN_NOT_PRIMARY && first->status != TXN_LOST)
-            serves(r, h->view_epoch);
-    }
     net_send(r->world, conn, r->proc, r->number, frame, bytes);
 }
 
@@ -182,6 +176,8 @@ static void raw_step(struct replica *r, const struct shard_event *ev)
         run_fail(r->world, "lost", "%s says LOST while a member of the view lives", r->name);
     if (r->st.role == SHARD_PRIMARY)
         views_note_primary(r->world, r);
+    if (r->st.role == SHARD_PRIMARY && shard_takes_requests(r->shard))
+        serves(r, r->st.view_epoch);
     if (proposal_due(&r->proposal, replica_now_ms(r)))
         views_swap(r->world, r);
 }
