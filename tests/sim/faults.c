@@ -226,15 +226,45 @@ static void crash_client(struct world *w)
     sched_at(w, until_of(w, 20, 300), NOBODY, restart_client, (uint64_t)client, 0, NULL);
 }
 
+/* --- orders -------------------------------------------------------------------------------- */
+
+static void order(struct world *w, const struct shard_order *o, int shard)
+{
+    struct replica *r = &w->replicas[views_primary(w, shard)][shard];
+    if (w->procs[r->proc].alive)
+        replica_order(r, o);
+}
+
+static void move_slots(struct world *w)
+{
+    int from = (int)rng_below(&w->rng, SHARDS);
+    struct shard_order o = {.kind = SHARD_ORDER_MOVE, .to = (uint16_t)((from + 1) % SHARDS)};
+    o.first = o.last = workload_slot(rng_below(&w->rng, 4));
+    if (rng_chance(&w->rng, 300))
+        o.last = (uint8_t)(o.first > 250 ? 255 : o.first + 4);
+    trace(w, NOBODY, "ORDER: slots %u to %u from shard %d to %u", o.first, o.last, from, o.to);
+    for (int slot = o.first; slot <= o.last; slot++)
+        if (!w->moving[slot].since_us)
+            w->moving[slot].since_us = w->now_us;
+    order(w, &o, from);
+}
+
+static void hand_over(struct world *w)
+{
+    int shard = (int)rng_below(&w->rng, SHARDS);
+    trace(w, NOBODY, "ORDER: hand over shard %d", shard);
+    order(w, &(struct shard_order){.kind = SHARD_ORDER_HAND_OVER}, shard);
+}
+
 /* --- the mix -------------------------------------------------------------------------------- */
 
 static const struct {
     uint32_t weight;
     void (*strike)(struct world *w);
 } mix[] = {
-    {16, pause_node}, {6, pause_client}, {11, reset_one}, {10, cut_nodes},     {5, cut_off},
-    {6, cut_views},   {5, cut_client},   {9, storm},      {4, views_go},       {9, crash_any},
-    {13, crash_primary}, {6, crash_client},
+    {14, pause_node}, {5, pause_client}, {10, reset_one}, {9, cut_nodes},  {4, cut_off},
+    {5, cut_views},   {4, cut_client},   {8, storm},      {4, views_go},   {8, crash_any},
+    {11, crash_primary}, {5, crash_client}, {10, move_slots}, {3, hand_over},
 };
 
 static void strike_once(struct world *w)

@@ -15,7 +15,8 @@
 
 #include "world.h"
 
-enum { NO_SHARD = 0xffff, DUPLICATE_PER_MILLE = 15, NO_ROOM_PER_MILLE = 3, INBOX_MAX = 256 };
+enum { NO_SHARD = 0xffff, DUPLICATE_PER_MILLE = 15, NO_ROOM_PER_MILLE = 3, INBOX_MAX = 256,
+       AGAIN_US = 10000 };
 
 const char *net_type_name(uint8_t type)
 {
@@ -67,6 +68,13 @@ static void describe(char *to, size_t room, const struct msg_head *h)
         snprintf(to, room, " %s is %d %.60s", t->name, t->id, t->text);
     if (h->type == MSG_CLIENT)
         snprintf(to, room, " id %" PRIu64, ((const struct msg_client *)(const void *)h)->client);
+    if (h->type >= MSG_MOVE_BEGIN && h->type <= MSG_MOVE_ACK) {
+        const struct msg_move_ack *m = (const void *)h; /* they begin alike */
+        static const char *const states[] = {"", " taken", " ACCEPTED", " REFUSED"};
+        snprintf(to, room, " slot %u from shard %u epoch %u attempt %" PRIu64 "%s", m->move.slot,
+                 m->move.from_shard, m->move.epoch, m->attempt,
+                 h->type == MSG_MOVE_ACK ? states[m->state & 3] : "");
+    }
     if (h->type == MSG_EVENTS) {
         const struct msg_events *e = (const void *)h;
         snprintf(to, room, " table %u slot %u consumer %" PRIu64 " epoch %" PRIu64 ": %" PRIu64
@@ -192,13 +200,12 @@ static bool waits(struct world *w, uint32_t number, int from, const void *frame,
 {
     struct conn *c = conn_of(w, number);
     bool cut = w->blocked[c->end[from].proc][c->end[!from].proc];
-    if (!cut && (again || c->waits_us[from] <= w->now_us))
+    if (!cut && (again || c->waits_us[from] < w->now_us))
         return false;
-    uint64_t at_us = w->now_us + 10000;
-    if (at_us <= c->waits_us[from])
-        at_us = c->waits_us[from] + 1;
-    c->waits_us[from] = at_us;
-    sched_at(w, at_us, NOBODY, send_again, number, (uint64_t)from, parcel_of(frame, bytes));
+    /* All at one time, so that they stay in order. */
+    c->waits_us[from] = (w->now_us / AGAIN_US + 1) * AGAIN_US;
+    sched_at(w, c->waits_us[from], NOBODY, send_again, number, (uint64_t)from,
+             parcel_of(frame, bytes));
     return true;
 }
 
@@ -374,6 +381,7 @@ static const void *channel_recv_sim(struct channel *base, uint32_t *bytes)
     c->first = (c->first + 1) % INBOX_MAX;
     c->count--;
     *bytes = (uint32_t)c->lent->bytes;
+    c->world->peers[c->proc - NODES].hears = conn_of(c->world, c->conn)->shard;
     return c->lent->frame;
 }
 

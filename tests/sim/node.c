@@ -49,7 +49,7 @@ static void dial(struct replica *r, struct link *k, int to, uint16_t shard, enum
     struct world *w = r->world;
     struct msg_hello m = {.magic = MSG_MAGIC, .proto_min = MSG_PROTO_MIN,
                           .proto_max = MSG_PROTO_MAX, .role = (uint8_t)role, .self = r->self};
-    *k = (struct link){.to = to, .since_us = w->now_us, .heard_us = w->now_us};
+    *k = (struct link){.to = to, .shard = shard, .since_us = w->now_us, .heard_us = w->now_us};
     k->conn = net_dial(w, r->proc, r->number, to, shard);
     msg_head_set(&m, MSG_HELLO, sizeof m, shard, 0);
     net_send(w, k->conn, r->proc, r->number, &m, sizeof m);
@@ -85,6 +85,17 @@ static void look_upstream(struct replica *r)
         dial(r, k, primary, r->number, ROLE_REPLICA);
 }
 
+/* Who the other shard's primary is, nobody tells: one node after the other. */
+static void look_elsewhere(struct replica *r)
+{
+    struct link *k = &r->mover;
+    int shard = shard_wants_mover(r->shard);
+    if (k->conn && (k->shard != shard || too_silent(r->world, k)))
+        hang_up(r, k, k->shard != shard ? "nothing is to be moved there" : "it is silent");
+    if (!k->conn && shard >= 0)
+        dial(r, k, (k->to + 1) % NODES, (uint16_t)shard, ROLE_MOVER);
+}
+
 /* e->a: node, e->b: shard */
 static void look(struct world *w, const struct event *e)
 {
@@ -92,6 +103,7 @@ static void look(struct world *w, const struct event *e)
     sched_at(w, w->now_us + LOOK_US + rng_below(&w->rng, LOOK_US), (int)e->a, look, e->a, e->b,
              NULL);
     look_upstream(r);
+    look_elsewhere(r);
 }
 
 /* Another incarnation answers where the primary was: that one is gone. */
@@ -146,7 +158,7 @@ void node_closed(struct world *w, struct replica *r, uint32_t conn)
     }
     if (conn == r->mover.conn) {
         shard_move_through(r->shard, 0);
-        r->mover = (struct link){0};
+        r->mover = (struct link){.to = r->mover.to};
     }
     replica_step(r, &(struct shard_event){.kind = SHARD_EV_CLOSED, .conn = conn});
     if (refused)

@@ -56,6 +56,8 @@ static void poll_now(struct world *w, struct peer *p)
     lethe_status(p->lethe, &st);
     if (st.fatal[0])
         run_fail(w, "client", "client %d gave up: %s", p->number, st.fatal);
+    w->counts.moved_txns += st.moved - p->moved_seen;
+    p->moved_seen = st.moved;
     set_alarm(w, p);
 }
 

@@ -73,7 +73,7 @@ static void effect_close(void *ctx, uint32_t conn, const char *why)
     if (conn == r->upstream.conn)
         r->upstream = (struct link){0};
     if (conn == r->mover.conn)
-        r->mover = (struct link){0};
+        r->mover = (struct link){.to = r->mover.to};
 }
 
 static void effect_propose(void *ctx, uint64_t old_epoch, const struct shard_view *want)
@@ -116,6 +116,8 @@ void replica_count(struct replica *r)
         w->counts.quarantined += exhausted;
     if (st.waiting)
         w->counts.held++;
+    if (st.waiting && st.commit == st.position && !r->proposal.open)
+        w->counts.lapsed++;
     if (st.drifts)
         run_fail(w, "replicas", "%s reports %u digests that differed", r->name, st.drifts);
 }
@@ -217,6 +219,59 @@ void replica_view(struct replica *r, const struct shard_view *view)
     replica_step(r, &(struct shard_event){.kind = SHARD_EV_VIEW, .view = view});
 }
 
+/* e->a: node, e->b: shard */
+static void ordered(struct world *w, const struct event *e)
+{
+    replica_step(&w->replicas[e->a][e->b],
+                 &(struct shard_event){.kind = SHARD_EV_ORDER, .order = e->ptr});
+}
+
+void replica_order(struct replica *r, const struct shard_order *order)
+{
+    struct shard_order *copy = malloc(sizeof *copy);
+    if (!copy)
+        abort();
+    *copy = *order;
+    sched_at(r->world, r->world->now_us, r->proc, ordered, (uint64_t)r->proc, r->number, copy);
+}
+
+/* --- moves ------------------------------------------------------------------------------ */
+
+static void note_begin(struct world *w, const struct move_id *m)
+{
+    struct moving *v = &w->moving[m->slot];
+    if (m->what != MOVE_SLOT || m->epoch <= v->epoch)
+        return;
+    v->epoch = m->epoch;
+    for (int shard = 0; shard < SHARDS; shard++)
+        v->served[shard] = w->keys[shard].served_epoch;
+}
+
+/* While it was frozen its timers stood. */
+static void note_accepted(struct world *w, const struct move_id *m)
+{
+    struct moving *v = &w->moving[m->slot];
+    if (m->what != MOVE_SLOT || m->epoch <= v->accepted)
+        return;
+    v->accepted = m->epoch;
+    w->counts.moves++;
+    bool through = false;
+    for (int shard = 0; shard < SHARDS; shard++)
+        through |= w->keys[shard].served_epoch != v->served[shard] && v->epoch == m->epoch;
+    w->counts.moves_through += through;
+    hist_add_stall(&w->history, v->since_us, w->now_us, false);
+    v->since_us = 0;
+}
+
+static void watch_moves(struct world *w, const struct msg_head *h)
+{
+    const struct msg_move_ack *ack = (const struct msg_move_ack *)h;
+    if (h->type == MSG_MOVE_BEGIN)
+        note_begin(w, &((const struct msg_move_begin *)h)->move);
+    if (h->type == MSG_MOVE_ACK && ack->state == MOVE_ACCEPTED)
+        note_accepted(w, &ack->move);
+}
+
 /* --- client frames ---------------------------------------------------------------------- */
 
 /* A set of what was sent before, to count retries as the store sees them. */
@@ -273,6 +328,7 @@ void replica_frame(struct replica *r, uint32_t conn, const void *frame, uint32_t
     bool client_frame = h->type >= MSG_CLIENT_OPEN && h->type <= MSG_BATCH;
     if (h->type == MSG_BATCH)
         count_batch(r->world, frame);
+    watch_moves(r->world, h);
     if (client_frame && (r->nwaiting || !shard_takes_requests(r->shard))) {
         keep_waiting(r, conn, frame, bytes);
         r->world->counts.held_back++;

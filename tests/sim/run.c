@@ -74,6 +74,9 @@ static const char *unrest(const struct world *w)
     for (int shard = 0; shard < SHARDS; shard++) {
         if (views_of(w, shard)->nmembers < w->copies)
             return "copies are missing";
+        const struct replica *primary = &w->replicas[views_primary(w, shard)][shard];
+        if (primary->shard && shard_wants_mover(primary->shard) >= 0)
+            return "a hash slot is still on its way";
         if (!replicas_settled(w, shard))
             return "the replicas have not come to one committed position";
     }

@@ -129,6 +129,11 @@ uint32_t sim_token_offset(enum sim_table table)
     return table == T_MAPS ? 16 : 0;
 }
 
+uint8_t workload_slot(uint32_t n)
+{
+    return n < SIM_SLOTS ? sim_slots[n] : 77;
+}
+
 static void declare(struct world *w, uint16_t number)
 {
     enum sim_table table = sim_key_table(number);

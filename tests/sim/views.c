@@ -157,6 +157,10 @@ static void count_change(struct world *w, int shard, const struct shard_view *ol
     w->counts.backup_drops += (nodes_of(old) & ~nodes_of(now)) != 0;
     if (now->nmembers >= w->copies)
         key->full = nodes_of(now);
+    bool stays = false;
+    for (uint32_t i = 1; i < now->nmembers; i++)
+        stays |= views_same_node(&now->members[i], &old->members[0]);
+    w->counts.hand_overs += stays;
     w->counts.deposed += !views_same_node(&old->members[0], &now->members[0]) &&
                          lives(w, shard, &old->members[0]);
 }

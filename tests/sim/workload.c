@@ -516,17 +516,11 @@ static void scanned(struct world *w, struct pending *pd, const struct txn_result
     }
 }
 
-/* The shard that has the hash slot at first. */
-static int home_of(uint8_t slot)
-{
-    return slot * SHARDS / LETHE_SLOTS;
-}
-
 /* Whatever was answered was executed after it was invoked, and renewed the
  * lease: it may not be lost before a whole lease from there. */
-static void check_lease(struct world *w, const struct peer *p, uint8_t slot)
+static void check_lease(struct world *w, const struct peer *p)
 {
-    uint64_t renewed_us = p->renewed_us[home_of(slot)];
+    uint64_t renewed_us = p->renewed_us[p->hears];
     if (renewed_us && w->now_us < renewed_us + hist_least_us(&w->history, CLIENT_LEASE_MS))
         run_fail(w, "lease", "client %u lost its lease of %d ms %.1f ms after it was renewed",
                  p->hist_client, CLIENT_LEASE_MS, (double)(w->now_us - renewed_us) / 1000.0);
@@ -538,7 +532,7 @@ static void answered(void *user, const struct txn_result_head *r)
     struct world *w = pd->world;
     enum hist_outcome outcome = r->status == TXN_OK ? HIST_OK : HIST_REFUSED;
     if (r->status == TXN_STALE_CLIENT) {
-        check_lease(w, pd->peer, w->history.ops[pd->op].slot);
+        check_lease(w, pd->peer);
         outcome = HIST_UNKNOWN;
         w->counts.stale_clients++;
         w->counts.unknown++;
@@ -556,7 +550,7 @@ static void answered(void *user, const struct txn_result_head *r)
         scanned(w, pd, first);
     hist_complete(&w->history, pd->op, outcome, r->status, w->now_us);
     const struct hist_op *op = &w->history.ops[pd->op];
-    uint64_t *renewed_us = &pd->peer->renewed_us[home_of(op->slot)];
+    uint64_t *renewed_us = &pd->peer->renewed_us[pd->peer->hears];
     if (outcome != HIST_UNKNOWN && op->invoked_us > *renewed_us)
         *renewed_us = op->invoked_us;
     pd->used = false;

@@ -60,6 +60,11 @@ enum {
     X(deposed, "live primaries deposed")                                                           \
     X(tails, "log entries fetched from a member with a longer tail")                               \
     X(late_timers, "timers fired after a promotion")                                               \
+    X(lapsed, "replies that waited for a lease alone")                                             \
+    X(hand_overs, "hand-overs")                                                                    \
+    X(moves, "moves of hash slots completed")                                                      \
+    X(moves_through, "moves with a fail-over in the middle")                                       \
+    X(moved_txns, "txns that followed their slot")                                                 \
     X(crashes, "crashes")                                                                          \
     X(pauses, "pauses")                                                                            \
     X(resets, "connection resets")                                                                 \
@@ -146,6 +151,7 @@ struct waiting_frame {
 struct link {
     uint32_t conn;               /* 0: none */
     int to;                      /* node */
+    uint16_t shard;
     bool welcome;                /* by one that serves */
     uint64_t since_us, heard_us;
 };
@@ -204,6 +210,8 @@ struct peer {
     uint32_t nheld;
     uint64_t version[KEYS_MAX];  /* by key: the last it saw */
     uint64_t renewed_us[SHARDS]; /* its leases, at the earliest */
+    uint16_t hears;              /* the shard whose frame it reads now */
+    uint64_t moved_seen;         /* counted so far */
     uint32_t kept;               /* keeper: how many it asked for */
     uint32_t hist_client;        /* number of this life in the history */
     int next_node[SHARDS];       /* to be tried */
@@ -243,6 +251,12 @@ struct world {
     struct history history;
     struct verdict verdict;
     struct counts counts;
+    struct moving {              /* a hash slot, from the order on */
+        uint64_t since_us;       /* 0: it is not */
+        uint32_t epoch;          /* the newest that was begun, and accepted */
+        uint32_t accepted;
+        uint64_t served[SHARDS]; /* epochs of the shards when it was begun */
+    } moving[LETHE_SLOTS];
     struct consumer_seen {       /* who was sent events of a slot, under which epoch */
         uint8_t table, slot;
         uint64_t epoch, client;
@@ -332,6 +346,8 @@ void replica_view(struct replica *r, const struct shard_view *view);
 void replica_frame(struct replica *r, uint32_t conn, const void *frame, uint32_t bytes);
 void replica_count(struct replica *r);
 void replica_set_alarm(struct replica *r);
+/* An operator's order, when the process runs. */
+void replica_order(struct replica *r, const struct shard_order *order);
 uint64_t replica_now_ms(const struct replica *r);
 void replica_trace(const struct replica *r, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
@@ -355,6 +371,7 @@ uint32_t peers_pending(const struct world *w);
 /* --- workload.c ----------------------------------------------------------------- */
 
 void workload_keys(struct world *w);            /* declares every key in the history */
+uint8_t workload_slot(uint32_t n);              /* a hash slot that is used, or some other */
 void workload_open_tables(struct peer *p);
 bool workload_ask(struct world *w, struct peer *p); /* one txn; false: no room */
 /* What a client hears from a store: two consumers never hold one epoch. */
