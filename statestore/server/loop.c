@@ -557,6 +557,7 @@ int loop_create(struct loop **out, const struct loop_config *config, char *err, 
 
 void loop_destroy(struct loop *l)
 {
+    l->config.views->ops->stop(l->config.views, l->number);
     stop_listening(l);
     for (uint32_t i = 0; i < CONNS_MAX; i++)
         if (l->conns.all[i].channel)

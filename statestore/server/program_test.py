@@ -68,6 +68,20 @@ def ask(path, request):
             return None
 
 
+ETCD_SITE = """
+failure_timeout_ms: 300
+run_dir: {dir}
+store:
+  shards: 3
+  etcd: ["127.0.0.1:{etcd}"]
+  nodes:
+    - {{name: store-a, listen: "127.0.0.1:{a}"}}
+    - {{name: store-b, listen: "127.0.0.1:{b}"}}
+    - {{name: store-c, listen: "127.0.0.1:{c}"}}
+"""
+NODES = ("store-a", "store-b", "store-c")
+
+
 class Program(unittest.TestCase):
     def setUp(self):
         self.tmp = tempfile.TemporaryDirectory()
@@ -238,6 +252,104 @@ class Program(unittest.TestCase):
         for p in (a, b):
             p.terminate()
             self.assertEqual(p.wait(PATIENCE_S), 0)
+
+    # --- three nodes and etcd ---
+
+    def start_etcd(self, client, peer):
+        url, peers = f"http://127.0.0.1:{client}", f"http://127.0.0.1:{peer}"
+        with open(self.path("etcd.log"), "a") as log:
+            try:
+                p = subprocess.Popen(
+                    ["etcd", "--data-dir", self.path("etcd"), "--listen-client-urls", url,
+                     "--advertise-client-urls", url, "--listen-peer-urls", peers,
+                     "--initial-advertise-peer-urls", peers, "--initial-cluster",
+                     f"default={peers}", "--unsafe-no-fsync"], stdout=log, stderr=log)
+            except FileNotFoundError:
+                self.fail("there is no etcd: install the package etcd-server")
+        self.running.append(p)
+        return p
+
+    def site_with_etcd(self):
+        client, peer = free_ports(1), free_ports(1)
+        a, b, c = free_ports(3), free_ports(3), free_ports(3)
+        with open(self.path("site.yaml"), "w") as f:
+            f.write(ETCD_SITE.format(dir=self.dir, etcd=client, a=a, b=b, c=c))
+        return client, peer
+
+    def start_node(self, name, *more):
+        return self.start("-c", self.path("site.yaml"), "--node", name, *more)
+
+    def order(self, node, words):
+        return ask(self.path(node + ".sock"), words)
+
+    def primaries(self, nodes=NODES):
+        """Shard -> the node that serves it with two copies."""
+        return {s["shard"]: n for n in nodes for s in self.shards(n) or []
+                if s["role"] == "primary" and s["copies"] == 2}
+
+    def test_three_nodes_through_kills(self):
+        client, peer = self.site_with_etcd()
+        etcd = self.start_etcd(client, peer)
+        run = {n: self.start_node(n) for n in NODES}
+        wait_for("a primary each", lambda: self.primaries() == dict(enumerate(NODES)))
+        stats = self.order("store-a", "stats")
+        self.assertEqual(stats["views"]["kind"], "etcd")
+        self.assertEqual(stats["shards"][1]["primary"], "store-b")
+
+        # etcd is away for a while: nobody dies, nothing changes
+        epochs = [s["view_epoch"] for s in self.shards("store-a")]
+        etcd.kill()
+        etcd.wait()
+        wait_for("a word about etcd", lambda: "does not answer" in
+                 self.order("store-a", "stats")["views"]["trouble"])
+        self.assertEqual([s["view_epoch"] for s in self.shards("store-a")], epochs)
+        etcd = self.start_etcd(client, peer)
+        wait_for("etcd again", lambda: not self.order("store-a", "stats")["views"]["away_ms"])
+        self.assertEqual([s["view_epoch"] for s in self.shards("store-a")], epochs)
+
+        # a primary dies: its backup serves, the spare takes its place
+        run["store-a"].kill()
+        run["store-a"].wait()
+        left = NODES[1:]
+        wait_for("all shards on two nodes", lambda: sorted(self.primaries(left)) == [0, 1, 2])
+        run["store-a"] = self.start_node("store-a")
+        wait_for("a spare", lambda: self.all_shards("store-a"))
+
+        # orders
+        words = "in-these-words-data-may-be-lost"
+        at = self.primaries()
+        self.assertIn("ask that one", self.order("store-a", "hand-over 0")["error"])
+        self.assertIn(at[0], self.order("store-a", "hand-over 0")["error"])
+        self.assertIn("ordered", self.order(at[0], "hand-over 0")["result"])
+        wait_for("another primary", lambda: self.primaries().get(0) not in (None, at[0]))
+        for wrong in ("move", "move 5-1 0", "move 0-300 0", "lend", "lend t 0 1", "hand-over 9",
+                      "rebalance 0,0", "rebalance x", "accept-loss 0", "accept-loss 0 please",
+                      f"accept-loss 0 {words} --fenced nobody"):
+            self.assertIn("error", self.order("store-a", wrong), wrong)
+        self.assertIn("not proven dead",
+                      self.order("store-a", f"accept-loss 0 {words}")["error"])
+
+        # a drain hands over
+        at = self.primaries()
+        victim = at[1]
+        run[victim].terminate()
+        self.assertEqual(run[victim].wait(PATIENCE_S), 0)
+        others = tuple(n for n in NODES if n != victim)
+        wait_for("all shards on the others", lambda: sorted(self.primaries(others)) == [0, 1, 2])
+
+        # everybody dies: LOST, until somebody says that this is so
+        for n in others:
+            run[n].kill()
+            run[n].wait()
+        run = {n: self.start_node(n) for n in NODES}
+        wait_for("LOST", lambda: all(self.all_shards(n, role="lost") for n in NODES))
+        self.assertIn("accept-loss 0", self.shards("store-b")[0]["trouble"])
+        self.assertIn("proposed", self.order("store-b", f"accept-loss 0 {words}")["result"])
+        wait_for("shard 0 again", lambda: self.primaries().get(0) == "store-b")
+        run["store-c"].terminate()
+        run["store-c"].wait()
+        run["store-c"] = self.start_node("store-c", "--accept-loss")
+        wait_for("all shards again", lambda: sorted(self.primaries()) == [0, 1, 2])
 
     def secret(self, name, mode=0o600, text=None):
         with open(self.path(name), "w") as f:

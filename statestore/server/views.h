@@ -10,7 +10,7 @@
  * needs, stands in views_rules.h.
  *
  * Threads: start, heard, propose, take, standing, holds about shard i are called
- *   by shard i's thread only (start: before it runs). primary, node, accept_loss,
+ *   by shard i's thread only (start, stop: before and after it runs). primary, node, accept_loss,
  *   service: any. destroy: when no loop runs any more. None of them waits for
  *   anybody but a short lock.
  * Order: start once; then take until it is empty whenever something happened:
@@ -50,6 +50,8 @@ struct views;
 struct views_ops {
     /* `wake_fd`: an eventfd of the loop, written to when there is something to take. */
     void (*start)(struct views *v, uint16_t shard, const struct msg_node *self, int wake_fd);
+    /* Nothing is written to the shard's `wake_fd` any more. */
+    void (*stop)(struct views *v, uint16_t shard);
     /* A replica said HELLO. `held`: epoch of the newest view whose primary it
      * ever joined, 0 if it holds nothing (msg_hello.head.view_epoch). */
     void (*heard)(struct views *v, uint16_t shard, const struct msg_node *replica, uint64_t held);

@@ -811,6 +811,14 @@ static void start(struct views *v, uint16_t shard, const struct msg_node *self, 
     etcd_wake(of(v)->etcd);
 }
 
+static void stop(struct views *v, uint16_t shard)
+{
+    struct box *b = &of(v)->boxes[shard];
+    pthread_mutex_lock(&b->lock);
+    b->wake_fd = -1;
+    pthread_mutex_unlock(&b->lock);
+}
+
 static void heard(struct views *v, uint16_t shard, const struct msg_node *replica, uint64_t held)
 {
 }
@@ -929,7 +937,7 @@ static void destroy(struct views *v)
     free(p);
 }
 
-static const struct views_ops etcd_ops = {start, heard, propose, take, standing, holds, primary,
+static const struct views_ops etcd_ops = {start, stop, heard, propose, take, standing, holds, primary,
                                           node, accept_loss, service, destroy};
 
 /* --- life ------------------------------------------------------------------------------------------------------------------- */

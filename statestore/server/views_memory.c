@@ -72,6 +72,14 @@ static void start(struct views *v, uint16_t shard, const struct msg_node *self, 
     pthread_mutex_unlock(&m->lock);
 }
 
+static void stop(struct views *v, uint16_t shard)
+{
+    struct member *b = of(v);
+    pthread_mutex_lock(&b->m->lock);
+    b->wake_fd[shard] = -1;
+    pthread_mutex_unlock(&b->m->lock);
+}
+
 static void heard(struct views *v, uint16_t shard, const struct msg_node *replica, uint64_t held)
 {
 }
@@ -188,7 +196,7 @@ static void destroy(struct views *v)
     free(b);
 }
 
-static const struct views_ops memory_ops = {start, heard, propose, take, standing, holds, primary,
+static const struct views_ops memory_ops = {start, stop, heard, propose, take, standing, holds, primary,
                                             node, accept_loss, service, destroy};
 
 struct views *views_memory_join(struct views_memory *m, const struct views_site *site)

@@ -70,6 +70,10 @@ static void start(struct views *v, uint16_t shard, const struct msg_node *self, 
     }
 }
 
+static void stop(struct views *v, uint16_t shard)
+{
+}
+
 static void heard(struct views *v, uint16_t shard, const struct msg_node *replica, uint64_t held)
 {
     struct views_static *s = of(v);
@@ -169,7 +173,7 @@ static void service(const struct views *v, struct views_service *out)
     *out = (struct views_service){.kind = "static"};
 }
 
-static const struct views_ops static_ops = {start, heard, propose, take, standing, holds, primary,
+static const struct views_ops static_ops = {start, stop, heard, propose, take, standing, holds, primary,
                                             node, accept_loss, service, destroy};
 
 struct views *views_static_create(const struct views_static_config *config)

@@ -4,6 +4,7 @@
 
 fuzz_wire    every golden message, and txns and results alone
 fuzz_site    the sample site.yaml, whole and in parts, and texts broken in known ways
+fuzz_views   views and registrations as a store writes them, and broken ones
 fuzz_packet  8 control bytes (see fuzz_packet.c), then a frame: each protocol, fragments, ICMP
              errors that quote each, options, wrong lengths and checksums, and what is no IPv4
 """
@@ -191,13 +192,31 @@ SITES = {
 }
 
 
+def views():
+    """What stands in etcd (statestore/server/views_json.h)."""
+    member = '{"node":%d,"incarnation":"%d"}'
+    return {
+        "view": '{"epoch":1,"members":[%s],"accepted_loss":false}' % (member % (1, 17)),
+        "view_of_three": '{"epoch":7,"members":[%s,%s,%s],"accepted_loss":true}'
+                         % (member % (3, 2**63), member % (1, 18), member % (16, 2**64 - 1)),
+        "twice": '{"epoch":7,"members":[%s,%s]}' % (member % (3, 1), member % (3, 2)),
+        "no_members": '{"epoch":7,"members":[]}',
+        "registration": '{"incarnation":"17","name":"a","listen":"h:1","holds":[["17",1,0],["18",0,9]]}',
+        "registration_short": '{"incarnation":"1001"}',
+        "holds_broken": '{"incarnation":"17","holds":[["x",1,0]]}',
+        "no_object": "[1]",
+    }
+
+
 def main():
-    for target in ("fuzz_wire", "fuzz_site", "fuzz_packet"):
+    for target in ("fuzz_wire", "fuzz_site", "fuzz_packet", "fuzz_views"):
         os.makedirs(os.path.join(HERE, "corpus", target), exist_ok=True)
     for name, frame in wire():
         write("fuzz_wire", name, frame)
     for name, text in SITES.items():
         write("fuzz_site", name, text.encode())
+    for name, text in views().items():
+        write("fuzz_views", name, text.encode())
     with open(os.path.join(ROOT, "site.yaml"), "rb") as f:
         write("fuzz_site", "sample", f.read())
     for i, (name, frame) in enumerate(packets()):
