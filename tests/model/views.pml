@@ -8,21 +8,23 @@
  *
  * What is modelled, and what stands for it in statestore/core/:
  *
- *   step here            in the core                                    today
- *   write                execute.c, log_push()                          yes
- *   send_append, APPEND  send_append() -> on_append(), take_entries()   yes
- *   UP                   send_ack() -> on_ack(), commit_update()        yes; the lease it grants: no
- *   lease, can_serve     -                                              no code yet
- *   wait, prove_death    -                                              no code yet
- *   COLLECT, seal        collected(), peers_new_epoch(): positions      partly: no tail is fetched,
- *                        only, every longer member is dropped           and nothing seals before the view
- *   propose_drop         propose_without()                              yes
- *   propose_join         propose_with(), on_join()                      yes
- *   take_over            -  (the simulator's view service promotes)     no code yet
- *   etcd, learn, adopt   on_view(), adopt(), leave_view()               yes; etcd itself: no
- *   burn                 -                                              no code yet
- *   SNAP_FIRST, SNAP_LAST  join_run(), on_snap_begin(), on_chunk()      yes
- *   crash                a new process: shard_create()                  yes
+ *   step here            in the core
+ *   write                execute.c, log_push()
+ *   send_append, APPEND  send_append() -> on_append(), take_entries()
+ *   UP                   send_ack() -> on_ack(), commit_update(); its lease: lease_granted()
+ *   lease, CAN_SERVE     lease_may_tell(), lease_release(); the stamp: lease_stamp(), lease_heard()
+ *   wait                 collect_begin(), lease_wait_ms(): always, nothing skips it
+ *   prove_death          -  (no proof is taken: the core waits)
+ *   COLLECT, seal        peers_new_epoch() -> on_view(), follow(); positions: on_ack(), collect_run();
+ *                        what one has more: send_fetch() -> on_fetch() -> on_tail()
+ *   propose_drop         propose_without()
+ *   propose_join         propose_with(), on_join()
+ *   take_over            suspect()
+ *   learn, adopt         on_view(), adopt(), leave_view(), step_down()
+ *   burn                 proposal_answered(): the same comparison is sent again until the epoch moved
+ *   etcd                 proposal.c's owner: the server's view provider, the simulator's
+ *   SNAP_FIRST, SNAP_LAST  join_run(), on_snap_begin(), on_chunk()
+ *   crash                a new process: shard_create()
  *
  * Time is one clock: step `tick` shortens whatever runs. A lease runs from when
  * its request was sent (requests carry what is left of it), a new primary's
@@ -33,7 +35,8 @@
  * client was told of. A primary tells at the moment at which it may, the worst
  * case. A read is no step: whoever can_serve() must hold all of `told`.
  *
- * Left out: clients' retries and exactly-once, timers, ownership moves, async
+ * Left out: handing over (the primary proposes the same members, led by another,
+ * and stays as a backup: hand_over()), clients' retries and exactly-once, timers, ownership moves, async
  * tables, one-sided reads and their nested leases, min_copies, the loss that an
  * operator accepts (so an excluded replica's data is forgotten at once: nothing
  * would read it), snapshots of more than two parts, logs that are trimmed,
