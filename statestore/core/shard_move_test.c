@@ -239,6 +239,26 @@ static void test_bad_network(void **state)
     }
 }
 
+/* The source dies with its RELEASE told to nobody: nothing may have come of it. */
+static void test_release_must_commit(void **state)
+{
+    (void)state;
+    struct pair *p = start(10);
+    uint32_t epoch;
+    add(p, 70);
+    p->r[0]->cut[1] = true;
+    pair_order(p, 0, 70, 70);
+    pair_run(p, 10);
+    pair_kill(p);
+    p->r[0]->cut[1] = false;
+    pair_run(p, 300);
+    assert_int_equal(pair_owner(p, 70, &epoch), 0);
+    assert_int_equal(epoch, 0);
+    add(p, 70);
+    assert_int_equal(count(p, 70), 2);
+    pair_free(p);
+}
+
 static void build_add(int shard, uint8_t slot)
 {
     struct key k = key_of(slot, 0);
@@ -503,6 +523,7 @@ int main(void)
         cmocka_unit_test(test_source_dies),
         cmocka_unit_test(test_destination_dies),
         cmocka_unit_test(test_bad_network),
+        cmocka_unit_test(test_release_must_commit),
         cmocka_unit_test(test_retries_across_moves),
         cmocka_unit_test(test_asked_at_the_wrong_shard),
         cmocka_unit_test(test_deadlines_travel),
