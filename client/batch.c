@@ -151,13 +151,15 @@ void lethe_batch_requeue(struct session *s)
 /* --- results ------------------------------------------------------------------------ */
 
 /* One that was just made the primary serves within milliseconds; one that was
- * deposed never again, which it says when asked. */
-static uint64_t push_back_us(struct session *s, enum txn_status status)
+ * deposed never again, which it says when asked. A shard that a slot moved to just
+ * now is BUSY until it has accepted it. */
+static uint64_t push_back_us(struct session *s, const struct lethe_txn *t, enum txn_status status)
 {
     uint64_t now_us = s->client->now_us;
-    if (status != TXN_NOT_PRIMARY)
+    if (status != TXN_NOT_PRIMARY && !(status == TXN_BUSY && t->hops))
         return PUSHED_BACK_US;
-    lethe_session_ask(s);
+    if (status == TXN_NOT_PRIMARY)
+        lethe_session_ask(s);
     if (!s->pushed_since_us)
         s->pushed_since_us = now_us;
     return now_us < s->pushed_since_us + EAGER_FOR_US ? EAGER_US : PUSHED_BACK_US;
@@ -169,7 +171,7 @@ static void push_back(struct session *s, struct lethe_txn *t, enum txn_status st
     if (t->state != SLOT_SENT)
         return;
     lethe_list_remove(s, t);
-    t->due_us = s->client->now_us + push_back_us(s, status);
+    t->due_us = s->client->now_us + push_back_us(s, t, status);
     lethe_list_append(s, &s->delayed, t, SLOT_DELAYED);
     if (!s->pushed_back)
         snprintf(s->trouble, sizeof s->trouble, "shard %u answers: %s", s->shard,

@@ -55,7 +55,8 @@ enum {
     SILENCES_MAX = 3,           /* doubling so often with each time that it was silent */
     STUCK_SILENCES = 2,         /* it talks, but answers nothing that was asked: look elsewhere */
     PUSHED_BACK_US = 20 * 1000, /* BUSY, LOST: again after this */
-    EAGER_US = 2 * 1000,        /* NOT_PRIMARY, by one that may be about to serve: after this, ... */
+    EAGER_US = 2 * 1000,        /* by one that may be about to serve the shard, or the slot: after
+                                   this, ... */
     EAGER_FOR_US = 100 * 1000,  /* ... for so long; then PUSHED_BACK_US */
     HOPS_MAX = 4,               /* MOVED so often: not at once any more but after ... */
     HOP_DELAY_US = 5 * 1000,

@@ -291,6 +291,22 @@ static void test_a_chain_of_moves_slows_down_and_ends(void **state)
     fake_close(&f);
 }
 
+static void test_a_shard_about_to_accept_is_asked_soon(void **state)
+{
+    struct fake_call call = {0};
+    open_two();
+    submit_now(&call);
+    expect(0, 0, 1, SLOT, 0);
+    moved(0, 1, SLOT, 1, 6);
+    expect(1, 0, 1, SLOT, 6);
+    result(1, 1, TXN_BUSY);
+    fake_pass_ms(&f, EAGER_US / 1000 + 1);
+    assert_non_null(fake_here(&f, 1)); /* the same once more */
+    result(1, 1, TXN_OK);
+    assert_int_equal(call.calls, 1);
+    fake_close(&f);
+}
+
 static void test_a_moved_that_tells_nothing_new_is_asked_again(void **state)
 {
     struct fake_call call = {0};
@@ -318,6 +334,7 @@ int main(void)
         cmocka_unit_test(test_late_answers_of_the_old_shard_are_nothing),
         cmocka_unit_test(test_the_old_shards_lost_lease_does_not_end_a_moved_txn),
         cmocka_unit_test(test_a_chain_of_moves_slows_down_and_ends),
+        cmocka_unit_test(test_a_shard_about_to_accept_is_asked_soon),
         cmocka_unit_test(test_a_moved_that_tells_nothing_new_is_asked_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

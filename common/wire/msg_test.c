@@ -156,7 +156,9 @@ static void *load(int proto, const char *name, uint32_t *bytes)
     X(batch, msg_batch, "reserved field not zero", ((struct txn_head *)(m + 1))->slot_epoch = 1)   \
     X(results, msg_results, "results: unknown status", to_moved(m))                                \
     X(table_open, msg_table_open, NEW_SCHEMA, m->schema.flags |= TABLE_EVENTS)                     \
-    X(table_open, msg_table_open, NEW_SCHEMA, m->schema.flags |= TABLE_ABSOLUTE)
+    X(table_open, msg_table_open, NEW_SCHEMA, m->schema.flags |= TABLE_ABSOLUTE)                   \
+    X(table_open, msg_table_open, NEW_SCHEMA, to_none(&m->schema))                                 \
+    X(table_open, msg_table_open, NEW_SCHEMA, to_sketch(&m->schema))
 #define NEW_SCHEMA "table: a kind, durability or flag that its protocol does not know"
 
 /* Three results in the same 64 bytes, the first of them a valid MOVED. */
@@ -169,6 +171,18 @@ static void to_moved(struct msg_results *m)
     *h = (struct txn_result_head){.seq = 2, .bytes = 16};
     h[1] = (struct txn_result_head){.seq = 3, .bytes = 24, .status = TXN_MOVED};
     m->nres = 3;
+}
+
+static void to_none(struct table_schema *s)
+{
+    *s = (struct table_schema){.name = "scratch", .kind = TABLE_HASH, .durability = DURABLE_NONE,
+                               .version = 1, .key_size = 4, .part_len = 4, .value_size = 8};
+}
+
+static void to_sketch(struct table_schema *s)
+{
+    *s = (struct table_schema){.name = "sketch", .kind = TABLE_SKETCH, .version = 1, .key_size = 4,
+                               .part_len = 4, .value_size = 8, .max_entries = 4096};
 }
 
 static int check_row(const char *name, const char *want, void *frame, uint32_t bytes, int row)
