@@ -243,6 +243,8 @@ static void on_frame(struct shard *s, uint32_t conn, const void *frame)
     }
     if (h->type == MSG_STATUS)
         on_status(s, conn, frame);
+    else if (h->type == MSG_MAP_GET && c->role == ROLE_ADMIN)
+        on_map_get(s, conn);
     else if (!from_conn(s, c, h))
         conn_refuse(s, conn, EPROTO, "a frame that this role may not send");
 }
