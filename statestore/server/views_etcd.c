@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Views in etcd (views_etcd.h): the logic; etcd.c speaks HTTP.
+ * Views in etcd (views_etcd.h): the interface and the turn; etcd.c speaks HTTP, views_etcd_said.c
+ * hears what it says.
  *
  *   shards' threads ──(box: lock, wish, newest view, standing)── control thread ── etcd
  *
@@ -16,115 +17,18 @@
  * Nothing here is called back from a watch's or an answer's processing that would
  * end that request: callbacks set flags, the turn acts.
  */
-#include "statestore/server/views_etcd.h"
-
 #include <errno.h>
-#include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 
 #include "common/log/log.h"
-#include "statestore/core/proposal.h"
-#include "statestore/server/etcd.h"
-#include "statestore/server/views_json.h"
-#include "statestore/server/views_rules.h"
-
-enum {
-    SHARDS_MAX = VIEWS_SHARDS_MAX, NODES_MAX = 16,
-    PREFIX_MAX = 200, KEY_MAX_BYTES = PREFIX_MAX + 40,
-    REQUEST_MIN_MS = 300, REQUEST_MAX_MS = 2000,
-    RETRY_MIN_MS = 20, RETRY_MAX_MS = 500,
-    READ_MIN_MS = 500, READ_MAX_MS = 5000,
-    LEASE_MIN_S = 5,
-    HOLDS_MS = 2000,          /* positions in the registration are at most so old */
-    AWAY_LOG_MS = 30000,
-    ACCEPT_LEASES = 4,
-};
-
-enum tag { TAG_READ = 1, TAG_GRANT, TAG_KEEP, TAG_REGISTER, TAG_SWAP, TAG_CREATE };
-static uint32_t tag_of(enum tag t, uint32_t shard) { return (uint32_t)t << 8 | shard; }
-
-struct box {                  /* between a shard's thread and the control thread */
-    pthread_mutex_t lock;
-    int wake_fd;              /* -1: not started */
-    struct msg_node self;
-    uint64_t held_epoch, held_position;
-    bool wished, accepted;    /* something is in `want`, in `accept` */
-    uint64_t old_epoch;
-    struct shard_view want, accept;
-    struct shard_view view;   /* the newest */
-    uint64_t taken;           /* epoch */
-    enum views_standing standing;
-    char why[240];
-} __attribute__((aligned(64)));
-
-struct key {                  /* a shard's, as known */
-    int64_t revision;         /* of its content, or of the moment it was not there */
-    bool present;
-    char bad[80];             /* its content is no view, because ...; `view` is an older one */
-    struct shard_view view;   /* epoch 0: never seen */
-    int64_t view_revision;    /* what a compare of `view` is on */
-    struct proposal proposal;
-    uint64_t proposed_ms;
-    bool swapping;            /* a create or an accepted loss is under way */
-    struct shard_view swap;
-    uint64_t absent_ms, again_ms;
-    bool accept_at_start;     /* said when this process was started, of the view found then, ... */
-    uint64_t accept_epoch, accept_until_ms; /* ... for so long: registrations of the dead may still stand */
-};
-
-struct node {
-    struct views_registration reg; /* of the last one seen; incarnation 0: none */
-    bool alive;
-    int64_t revision;
-};
-
-struct views_etcd {
-    struct views views;
-    struct views_site site;
-    char prefix[PREFIX_MAX];
-    struct etcd *etcd;
-    struct etcd_config config;
-    pthread_t thread;
-    bool running;
-    _Atomic bool stop;        /* partner: run */
-    uint32_t retry_ms, read_ms;
-
-    /* the control thread's */
-    uint64_t now_ms;
-    bool synced, reading, rewatch;
-    int64_t read_revision, cluster;
-    uint64_t read_due_ms, watch_due_ms;
-    int64_t lease;
-    uint32_t lease_s;
-    bool granting, keeping, registering, superseded;
-    uint64_t grant_due_ms, keep_due_ms, register_due_ms, registered_ms;
-    struct views_registration told;
-    uint64_t away_logged_ms;
-    char why[200];            /* what etcd said last when it failed */
-    struct key keys[SHARDS_MAX];
-
-    pthread_mutex_t lock;     /* of the two below */
-    struct node nodes[NODES_MAX];
-    struct views_service service;
-    struct box boxes[SHARDS_MAX];
-};
+#include "statestore/server/views_etcd_impl.h"
 
 static struct views_etcd *of(const struct views *v)
 {
     return (struct views_etcd *)v;
-}
-
-static uint64_t clock_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
 static uint32_t clamp(uint64_t v, uint32_t least, uint32_t most)
@@ -150,12 +54,6 @@ static void rows_of(struct views_etcd *p, uint16_t shard, struct views_node rows
 }
 
 /* --- JSON for etcd --------------------------------------------------------------------------------- */
-
-static void key_name(const struct views_etcd *p, const char *kind, uint32_t number,
-                     char name[KEY_MAX_BYTES])
-{
-    snprintf(name, KEY_MAX_BYTES, "%s/%s/%u", p->prefix, kind, number);
-}
 
 static json_t *number_of(int64_t n)
 {
@@ -186,349 +84,7 @@ static void post_swap(struct views_etcd *p, uint16_t shard, int64_t revision,
         "success", "request_put", "key", etcd_text(name), "value", etcd_text(text),
         "failure", "request_range", "key", etcd_text(name));
     free(text);
-    etcd_post(p->etcd, "kv/txn", body, tag_of(tag, shard));
-}
-
-/* --- what etcd says of a key --------------------------------------------------------------------------- */
-
-static void deliver(struct views_etcd *p, uint16_t shard)
-{
-    struct box *b = &p->boxes[shard];
-    const struct shard_view *v = &p->keys[shard].view;
-    pthread_mutex_lock(&b->lock);
-    if (v->epoch > b->view.epoch) {
-        rules_log_change(shard, &b->view, v);
-        b->view = *v;
-        if (b->wake_fd >= 0)
-            eventfd_write(b->wake_fd, 1);
-    }
-    pthread_mutex_unlock(&b->lock);
-}
-
-static void tell_proposal(struct views_etcd *p, uint16_t shard, enum proposal_answer answer)
-{
-    struct key *k = &p->keys[shard];
-    struct shard_view outcome;
-    if (k->proposal.open)
-        proposal_answered(&k->proposal, answer, k->view.epoch ? &k->view : NULL, p->now_ms,
-                          &outcome); /* a known outcome is in the box already */
-}
-
-static void take_view(struct views_etcd *p, uint16_t shard, int64_t revision,
-                      const struct shard_view *view)
-{
-    struct key *k = &p->keys[shard];
-    k->revision = revision;
-    k->present = true;
-    k->bad[0] = 0;
-    if (view->epoch < k->view.epoch) {
-        snprintf(k->bad, sizeof k->bad, "it is the old view %lu, view %lu was seen", view->epoch,
-                 k->view.epoch);
-        log_error("view went back", "shard=%u epoch=%lu seen=%lu was etcd restored from a backup?",
-                  shard, view->epoch, k->view.epoch);
-        return;
-    }
-    k->view = *view;
-    k->view_revision = revision;
-    deliver(p, shard);
-}
-
-static void on_shard_text(struct views_etcd *p, uint16_t shard, int64_t revision, const char *text,
-                          int bytes)
-{
-    struct key *k = &p->keys[shard];
-    struct shard_view view;
-    if (revision <= k->revision)
-        return;
-    const char *wrong = bytes < 0 ? "its value is no base64, or too long"
-                                  : views_json_view(text, (uint32_t)bytes, p->site.nodes, &view);
-    if (!wrong) {
-        take_view(p, shard, revision, &view);
-        return;
-    }
-    k->revision = revision;
-    k->present = true;
-    snprintf(k->bad, sizeof k->bad, "%s", wrong);
-    log_error("view cannot be read", "shard=%u revision=%ld why=\"%s\" nothing changes until it is "
-              "mended", shard, revision, wrong);
-}
-
-static void on_shard_gone(struct views_etcd *p, uint16_t shard, int64_t revision)
-{
-    struct key *k = &p->keys[shard];
-    if (revision <= k->revision || !k->present)
-        return;
-    k->present = false;
-    k->revision = revision;
-    k->absent_ms = p->now_ms;
-    log_error("view is gone", "shard=%u epoch=%lu somebody deleted its key; nothing changes until it "
-              "is restored", shard, k->view.epoch);
-}
-
-static void on_node_text(struct views_etcd *p, uint32_t number, int64_t revision, const char *text,
-                         int bytes)
-{
-    struct node *n = &p->nodes[number - 1];
-    struct views_registration reg;
-    const char *wrong = bytes < 0 ? "its value is no base64, or too long"
-                                  : views_json_registration(text, (uint32_t)bytes, &reg);
-    if (revision <= n->revision)
-        return;
-    if (wrong) {
-        log_warn("registration cannot be read", "node=%u why=\"%s\"", number, wrong);
-        return;
-    }
-    pthread_mutex_lock(&p->lock);
-    n->revision = revision;
-    n->alive = true;
-    if (reg.incarnation >= n->reg.incarnation) /* what was proven stays so */
-        n->reg = reg;
-    pthread_mutex_unlock(&p->lock);
-    if (number != p->site.node)
-        return;
-    p->superseded = reg.incarnation > p->site.incarnation;
-    if (reg.incarnation < p->site.incarnation)
-        p->register_due_ms = p->now_ms;
-}
-
-static void on_node_gone(struct views_etcd *p, uint32_t number, int64_t revision)
-{
-    struct node *n = &p->nodes[number - 1];
-    if (revision <= n->revision || !n->alive)
-        return;
-    pthread_mutex_lock(&p->lock);
-    n->revision = revision;
-    n->alive = false;
-    pthread_mutex_unlock(&p->lock);
-    log_info("registration lapsed", "node=%u name=%s which proves nothing", number,
-             p->site.names[number - 1]);
-    if (number == p->site.node)
-        p->register_due_ms = p->now_ms;
-}
-
-/* "shards/3" -> its number; false: another key, or a number that the site has not. */
-static bool numbered(const char *name, const char *kind, uint32_t least, uint32_t most,
-                     uint32_t *out)
-{
-    size_t n = strlen(kind);
-    char *end;
-    if (strncmp(name, kind, n) || name[n] != '/' || name[n + 1] < '0' || name[n + 1] > '9')
-        return false;
-    unsigned long v = strtoul(name + n + 1, &end, 10);
-    *out = (uint32_t)v;
-    return !*end && v >= least && v <= most;
-}
-
-/* A key and its value, or that it was deleted. */
-static void on_kv(struct views_etcd *p, const json_t *kv, bool gone)
-{
-    char name[KEY_MAX_BYTES], text[VIEWS_JSON_MAX + 1];
-    size_t n = strlen(p->prefix);
-    int64_t revision;
-    uint32_t number;
-    if (etcd_bytes(json_object_get(kv, "key"), name, sizeof name) < 0 ||
-        strncmp(name, p->prefix, n) || name[n] != '/' ||
-        !etcd_number(kv, "mod_revision", &revision) || revision <= 0)
-        return;
-    const json_t *value = json_object_get(kv, "value");
-    int bytes = gone ? 0 : value ? etcd_bytes(value, text, sizeof text) : 0;
-    if (numbered(name + n + 1, "shards", 0, p->site.shards - 1u, &number)) {
-        if (gone)
-            on_shard_gone(p, (uint16_t)number, revision);
-        else
-            on_shard_text(p, (uint16_t)number, revision, text, bytes);
-        tell_proposal(p, (uint16_t)number, PROPOSAL_STANDS);
-    } else if (numbered(name + n + 1, "nodes", 1, p->site.nodes, &number)) {
-        if (gone)
-            on_node_gone(p, number, revision);
-        else
-            on_node_text(p, number, revision, text, bytes);
-    }
-}
-
-/* --- answers ------------------------------------------------------------------------------------------------ */
-
-/* Revisions of another etcd mean nothing. */
-static int64_t header_of(struct views_etcd *p, const json_t *answer)
-{
-    const json_t *h = json_object_get(answer, "header");
-    const char *id = json_string_value(json_object_get(h, "cluster_id"));
-    int64_t revision = 0, cluster = id ? (int64_t)strtoull(id, NULL, 10) : 0;
-    if (!etcd_number(h, "revision", &revision) || revision < 0)
-        revision = 0;
-    if (cluster && p->cluster && cluster != p->cluster) {
-        log_error("another etcd", "was it set up anew? views are taken from it only if they are newer");
-        for (int i = 0; i < SHARDS_MAX; i++)
-            p->keys[i].revision = 0;
-        for (int i = 0; i < NODES_MAX; i++)
-            p->nodes[i].revision = 0;
-        p->lease = 0;
-    }
-    p->cluster = cluster ? cluster : p->cluster;
-    return revision;
-}
-
-static bool is_listed(const json_t *kvs, const char *name)
-{
-    char key[KEY_MAX_BYTES];
-    for (size_t i = 0; i < json_array_size(kvs); i++)
-        if (etcd_bytes(json_object_get(json_array_get(kvs, i), "key"), key, sizeof key) >= 0 &&
-            !strcmp(key, name))
-            return true;
-    return false;
-}
-
-static void on_read(struct views_etcd *p, const json_t *answer)
-{
-    int64_t revision = header_of(p, answer);
-    const json_t *kvs = json_object_get(answer, "kvs");
-    char name[KEY_MAX_BYTES];
-    for (size_t i = 0; i < json_array_size(kvs); i++)
-        on_kv(p, json_array_get(kvs, i), false);
-    for (uint16_t i = 0; i < p->site.shards; i++) {
-        key_name(p, "shards", i, name);
-        if (!is_listed(kvs, name))
-            on_shard_gone(p, i, revision);
-    }
-    for (uint32_t i = 1; i <= p->site.nodes; i++) {
-        key_name(p, "nodes", i, name);
-        if (!is_listed(kvs, name))
-            on_node_gone(p, i, revision);
-    }
-    if (!p->synced)
-        log_info("etcd answers", "endpoint=%s revision=%ld", etcd_endpoint(p->etcd), revision);
-    for (uint16_t i = 0; i < p->site.shards; i++) {
-        tell_proposal(p, i, PROPOSAL_STANDS);
-        if (!p->keys[i].absent_ms)
-            p->keys[i].absent_ms = p->now_ms;
-    }
-    p->synced = true;
-    p->read_revision = revision;
-    p->read_due_ms = p->now_ms + p->read_ms;
-}
-
-static void on_granted(struct views_etcd *p, const json_t *answer)
-{
-    if (!etcd_number(answer, "ID", &p->lease))
-        p->lease = 0;
-    p->keep_due_ms = p->now_ms + p->lease_s * 1000u / 3;
-    p->register_due_ms = p->now_ms;
-}
-
-static void on_kept(struct views_etcd *p, const json_t *answer)
-{
-    const json_t *result = json_object_get(answer, "result");
-    int64_t ttl;
-    if (!etcd_number(result, "TTL", &ttl) || ttl <= 0)
-        p->lease = 0; /* it lapsed: a new one, and a new registration */
-    p->keep_due_ms = p->now_ms + p->lease_s * 1000u / 3;
-    p->grant_due_ms = p->now_ms;
-}
-
-/* The answer of a compare-and-swap: what stands in the key now. */
-static bool on_swapped(struct views_etcd *p, uint16_t shard, const json_t *answer,
-                       const struct shard_view *want)
-{
-    struct key *k = &p->keys[shard];
-    int64_t revision = header_of(p, answer);
-    if (json_is_true(json_object_get(answer, "succeeded"))) {
-        if (revision > k->revision)
-            take_view(p, shard, revision, want);
-        return true;
-    }
-    const json_t *range = json_object_get(
-        json_array_get(json_object_get(answer, "responses"), 0), "response_range");
-    const json_t *kv = json_array_get(json_object_get(range, "kvs"), 0);
-    if (kv)
-        on_kv(p, kv, false);
-    else if (range)
-        on_shard_gone(p, shard, revision);
-    return false;
-}
-
-static void on_failed(struct views_etcd *p, enum tag tag, uint16_t shard, const char *why)
-{
-    uint64_t again = p->now_ms + p->retry_ms;
-    snprintf(p->why, sizeof p->why, "%s", why);
-    if (!p->away_logged_ms || p->now_ms >= p->away_logged_ms + AWAY_LOG_MS) {
-        log_warn("etcd does not answer", "why=\"%s\" views stand; who needs a new one waits", why);
-        p->away_logged_ms = p->now_ms;
-    }
-    switch (tag) {
-    case TAG_READ:
-        p->read_due_ms = again;
-        p->rewatch = true; /* the watch may hang on the same end point */
-        break;
-    case TAG_GRANT: p->grant_due_ms = again; break;
-    case TAG_KEEP: p->keep_due_ms = again; break;
-    case TAG_REGISTER: p->register_due_ms = again; break;
-    case TAG_SWAP:
-        tell_proposal(p, shard, PROPOSAL_UNKNOWN);
-        p->read_due_ms = p->now_ms;
-        break;
-    case TAG_CREATE:
-        p->keys[shard].again_ms = again;
-        p->read_due_ms = p->now_ms;
-        break;
-    }
-}
-
-static void answered(void *ctx, uint32_t number, const json_t *answer, const char *why)
-{
-    struct views_etcd *p = ctx;
-    enum tag tag = number >> 8;
-    uint16_t shard = number & 0xff;
-    struct key *k = &p->keys[shard < SHARDS_MAX ? shard : 0];
-    p->now_ms = clock_ms();
-    p->reading &= tag != TAG_READ;
-    p->granting &= tag != TAG_GRANT;
-    p->keeping &= tag != TAG_KEEP;
-    p->registering &= tag != TAG_REGISTER;
-    k->swapping &= tag != TAG_CREATE;
-    if (!answer) {
-        on_failed(p, tag, shard, why);
-        return;
-    }
-    if (p->away_logged_ms)
-        log_info("etcd answers again", "endpoint=%s", etcd_endpoint(p->etcd));
-    p->away_logged_ms = 0;
-    switch (tag) {
-    case TAG_READ: on_read(p, answer); break;
-    case TAG_GRANT: on_granted(p, answer); break;
-    case TAG_KEEP: on_kept(p, answer); break;
-    case TAG_REGISTER:
-        header_of(p, answer);
-        p->registered_ms = p->now_ms;
-        break;
-    case TAG_SWAP:
-        tell_proposal(p, shard, on_swapped(p, shard, answer, &k->proposal.want) ? PROPOSAL_SWAPPED
-                                                                                : PROPOSAL_STANDS);
-        tell_proposal(p, shard, PROPOSAL_UNKNOWN); /* if that decided nothing: again */
-        break;
-    case TAG_CREATE:
-        on_swapped(p, shard, answer, &k->swap);
-        tell_proposal(p, shard, PROPOSAL_STANDS);
-        break;
-    }
-}
-
-static void watched(void *ctx, const json_t *message, const char *why)
-{
-    struct views_etcd *p = ctx;
-    const json_t *result = json_object_get(message, "result");
-    const json_t *events = json_object_get(result, "events");
-    p->now_ms = clock_ms();
-    if (!message || json_is_true(json_object_get(result, "canceled")) || !result) {
-        p->rewatch = true;
-        p->read_due_ms = p->now_ms;
-        p->watch_due_ms = p->now_ms + p->retry_ms;
-        return;
-    }
-    for (size_t i = 0; i < json_array_size(events); i++) {
-        const json_t *e = json_array_get(events, i);
-        const char *type = json_string_value(json_object_get(e, "type"));
-        on_kv(p, json_object_get(e, "kv"), type && !strcmp(type, "DELETE"));
-    }
+    etcd_post(p->etcd, "kv/txn", body, tag_of(tag, shard, view->epoch - 1));
 }
 
 /* --- the control thread's turn: lease and registration ----------------------------------------------------- */
@@ -569,14 +125,14 @@ static void keep_registered(struct views_etcd *p)
         if (!p->granting && p->now_ms >= p->grant_due_ms) {
             p->granting = true;
             etcd_post(p->etcd, "lease/grant", json_pack("{s:o}", "TTL", number_of(p->lease_s)),
-                      tag_of(TAG_GRANT, 0));
+                      tag_of(TAG_GRANT, 0, 0));
         }
         return;
     }
     if (!p->keeping && p->now_ms >= p->keep_due_ms) {
         p->keeping = true;
         etcd_post(p->etcd, "lease/keepalive", json_pack("{s:o}", "ID", number_of(p->lease)),
-                  tag_of(TAG_KEEP, 0));
+                  tag_of(TAG_KEEP, 0, 0));
     }
     gather_holds(p, &r);
     bool due = p->register_due_ms && p->now_ms >= p->register_due_ms;
@@ -592,7 +148,7 @@ static void keep_registered(struct views_etcd *p)
     p->told = r;
     etcd_post(p->etcd, "kv/put", json_pack("{s:o, s:o, s:o}", "key", etcd_text(name), "value",
                                            etcd_text(text), "lease", number_of(p->lease)),
-              tag_of(TAG_REGISTER, 0));
+              tag_of(TAG_REGISTER, 0, 0));
     free(text);
 }
 
@@ -606,7 +162,7 @@ static void keep_reading(struct views_etcd *p)
     }
     if (!p->reading && p->now_ms >= p->read_due_ms) {
         p->reading = true;
-        etcd_post(p->etcd, "kv/range", range_of(p), tag_of(TAG_READ, 0));
+        etcd_post(p->etcd, "kv/range", range_of(p), tag_of(TAG_READ, 0, 0));
     }
     if (p->synced && !p->reading && !etcd_watches(p->etcd) && p->now_ms >= p->watch_due_ms) {
         json_t *what = range_of(p);
@@ -633,7 +189,7 @@ static void take_wishes(struct views_etcd *p)
         if (!k->proposal.open)
             k->proposed_ms = p->now_ms;
         proposal_open(&k->proposal, old_epoch, &want, p->retry_ms, p->now_ms);
-        tell_proposal(p, i, PROPOSAL_STANDS);
+        views_etcd_tell(p, i, PROPOSAL_STANDS);
     }
 }
 
@@ -647,7 +203,7 @@ static void send_proposal(struct views_etcd *p, uint16_t shard)
         return;
     }
     p->read_due_ms = p->now_ms; /* we are behind, or the key is broken */
-    tell_proposal(p, shard, PROPOSAL_UNKNOWN);
+    views_etcd_tell(p, shard, PROPOSAL_UNKNOWN);
 }
 
 static void swap(struct views_etcd *p, uint16_t shard, const struct shard_view *want)
@@ -988,8 +544,8 @@ int views_etcd_create(struct views **out, const struct views_site *site,
     memset(p, 0, sizeof *p);
     set_up(p, site, prefix);
     p->config = (struct etcd_config){
-        .endpoints = endpoints, .nendpoints = nendpoints, .ctx = p, .answered = answered,
-        .watched = watched,
+        .endpoints = endpoints, .nendpoints = nendpoints, .ctx = p, .answered = views_etcd_answered,
+        .watched = views_etcd_watched,
         .timeout_ms = clamp(2ull * site->failure_timeout_ms, REQUEST_MIN_MS, REQUEST_MAX_MS)};
     int rc = etcd_create(&p->etcd, &p->config, err, err_len);
     if (!rc && (rc = start_thread(p)))

@@ -180,7 +180,7 @@ static void the_first_view_waits_for_the_others_not_for_ever(void **state)
 static void a_wish_is_granted_once(void **state)
 {
     start_two();
-    for (uint64_t epoch = 1; epoch < 20; epoch++) {
+    for (uint64_t epoch = 1; epoch < 200; epoch++) {
         uint32_t first[] = {1}, both[] = {1, 2};
         propose(1, 0, epoch % 2 ? 1 : 2, epoch % 2 ? first : both);
         WAIT_FOR(epoch_at(1, 0) > epoch && epoch_at(2, 0) > epoch);
