@@ -89,10 +89,11 @@ static void set_deadline(struct shard *s, struct table *t, uint8_t slot, uint32_
                          const struct effect *e)
 {
     struct meta *m = meta_at(t, slot, rec);
-    m->replicated_ms = e->deadline_ms;
+    uint64_t local = local_deadline(s, t, e->deadline_ms, e->timeout_ms);
+    m->ahead_ms = (uint32_t)(local - e->deadline_ms);
     m->timeout_ms = e->timeout_ms;
     m->children = e->children;
-    record_at(t, slot, rec)->deadline_ms = local_deadline(s, t, e->deadline_ms, e->timeout_ms);
+    record_at(t, slot, rec)->deadline_ms = local;
     if (is_serving(s) && e->deadline_ms && !e->children && shard_owns(s, slot))
         wheel_arm(s, t, slot, rec);
     record_digest_update(s, t, slot, rec);
@@ -117,7 +118,7 @@ static int apply_put(struct shard *s, struct table *t, uint8_t slot, struct effe
         sketch_add(s, t, slot, effect_key(e), value);
         return 0;
     }
-    uint32_t rec = find(t, slot, e, own);
+    uint32_t rec = own ? e->rec : find_key(t, slot, effect_key(e)); /* ours: looked up already */
     bool fresh = rec == REC_NONE;
     if (fresh && (rec = create(s, t, slot, e)) == REC_NONE)
         return -EINVAL;

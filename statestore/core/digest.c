@@ -20,7 +20,7 @@ uint64_t record_digest(const struct table *t, uint8_t slot, uint32_t rec)
         return 0;
     uint64_t h = mix64((uint64_t)record_crc(t, r) << 16 | (uint64_t)slot << 8 | (t->id + 1u));
     h = mix64(h ^ r->version);
-    h = mix64(h ^ m->replicated_ms);
+    h = mix64(h ^ replicated_ms(r, m));
     h = mix64(h ^ ((uint64_t)m->timeout_ms << 32 | m->children));
     return mix64(h ^ m->parent_mix);
 }
@@ -120,7 +120,7 @@ static void each_in_part(const struct shard *s, const struct table *t, uint8_t s
                                 .key_len = t->schema.key_size, .key = r->payload, .value = value,
                                 .value_len = t->schema.value_size, .children = m->children,
                                 .version = r->version, .deadline_ms = r->deadline_ms,
-                                .replicated_deadline_ms = m->replicated_ms};
+                                .replicated_deadline_ms = replicated_ms(r, m)};
         each(ctx, &e);
     }
 }

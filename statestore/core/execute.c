@@ -157,7 +157,7 @@ static uint64_t version_of(const struct shard *s, const struct found *f)
 static struct work *writable(struct shard *s, struct found *f)
 {
     if (!f->w)
-        f->w = plan_load(s, f->t, f->key, f->hash, f->rec);
+        f->w = plan_load(s, f->t, f->key, f->rec);
     if (!f->w)
         fail(s, TXN_NO_MEMORY);
     return f->w;
@@ -335,7 +335,7 @@ static int op_sketch(struct shard *s, int i, const struct txn_op *op, struct fou
     f->key = txn_key(op);
     f->w = plan_find(s, f->t->id, f->key);
     if (!f->w && op->code == TXN_ADD) {
-        if (!(f->w = plan_load(s, f->t, f->key, 0, REC_NONE)))
+        if (!(f->w = plan_load(s, f->t, f->key, REC_NONE)))
             return fail(s, TXN_NO_MEMORY);
         estimate = sketch_estimate(f->t, slot, f->key);
         memcpy(f->w->value, &estimate, sizeof estimate);
@@ -373,7 +373,7 @@ static int op_alloc(struct shard *s, int i, const struct txn_op *op, struct foun
     }
     x->promised[x->npromised++] = p;
     index = pool_index_of(p, x->slot, dense);
-    struct work *w = plan_load(s, f->t, &index, 0, REC_NONE);
+    struct work *w = plan_load(s, f->t, &index, REC_NONE);
     if (!w)
         return fail(s, TXN_NO_MEMORY);
     set_value(s, w, f->t, txn_value(op), timeout);

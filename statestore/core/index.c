@@ -49,11 +49,11 @@ static inline uint16_t print_of(uint64_t hash)
 }
 static inline uint32_t first_of(const struct index *ix, uint64_t hash)
 {
-    return (uint32_t)hash & ix->mask;
+    return (uint32_t)((uint64_t)(uint32_t)hash * ix->count >> 32);
 }
 static inline uint32_t second_of(const struct index *ix, uint64_t hash)
 {
-    return (uint32_t)(hash >> 24) & ix->mask;
+    return (uint32_t)((uint64_t)(uint32_t)(hash >> 16) * ix->count >> 32);
 }
 /* Bit 2w is set where way w has this fingerprint. */
 static inline uint32_t ways_with(const struct bucket *b, uint16_t print)
@@ -162,7 +162,7 @@ static bool put(struct index *ix, uint64_t hash, uint32_t rec)
         if (ways_used(b) == BUCKET_WAYS) {
             if (ix->overflow_used == ix->overflow_room)
                 return false;
-            b->overflow = ix->mask + 1 + ix->overflow_used++;
+            b->overflow = ix->count + ix->overflow_used++;
             b = &ix->buckets[b->overflow];
         }
     }
@@ -213,7 +213,7 @@ static uint64_t index_bytes(uint32_t buckets)
 }
 static uint32_t buckets_of(const struct index *ix)
 {
-    return ix->buckets ? ix->mask + 1 : 0;
+    return ix->buckets ? ix->count : 0;
 }
 
 void index_destroy(struct table *t, struct index *ix)
@@ -223,17 +223,23 @@ void index_destroy(struct table *t, struct index *ix)
     memset(ix, 0, sizeof *ix);
 }
 
+/* A big part that has just grown wastes a third at most, a small one half. */
+static uint32_t next_size(uint32_t buckets)
+{
+    return buckets < 64 ? 2 * buckets : buckets + buckets / 2;
+}
+
 static uint32_t buckets_needed(const struct index *ix, uint32_t more)
 {
     uint64_t entries = (uint64_t)ix->entries + more;
     uint32_t n = buckets_of(ix) ? buckets_of(ix) : 2;
     while (entries * 8 > (uint64_t)n * BUCKET_WAYS * 7)
-        n *= 2;
+        n = next_size(n);
     /* Every insertion reserved for might need an overflow bucket of its own. */
     if (n == buckets_of(ix) && ix->overflow_room - ix->overflow_used < more)
-        n *= 2;
+        n = next_size(n);
     while (n != buckets_of(ix) && overflow_for(n) < more)
-        n *= 2;
+        n = next_size(n);
     return n;
 }
 
@@ -241,18 +247,18 @@ static uint32_t buckets_needed(const struct index *ix, uint32_t more)
 static bool rehash(struct table *t, uint8_t slot, uint32_t n)
 {
     struct index *old = &t->part[slot].index;
-    struct index ix = {.mask = n - 1, .overflow_room = overflow_for(n)};
+    struct index ix = {.count = n, .overflow_room = overflow_for(n)};
     ix.buckets = aligned_alloc(sizeof(struct bucket), index_bytes(n));
     if (!ix.buckets)
         return false;
     memset(ix.buckets, 0, index_bytes(n));
-    uint32_t all = old->buckets ? old->mask + 1 + old->overflow_used : 0;
+    uint32_t all = old->buckets ? old->count + old->overflow_used : 0;
     for (uint32_t i = 0; i < all; i++)
         for (int w = 0; w < BUCKET_WAYS; w++) {
             const struct bucket *b = &old->buckets[i];
-            if (b->print[w] && !put(&ix, meta_at(t, slot, b->rec[w])->hash, b->rec[w])) {
+            if (b->print[w] && !put(&ix, record_hash(t, slot, b->rec[w]), b->rec[w])) {
                 free(ix.buckets);
-                return rehash(t, slot, n * 2);
+                return rehash(t, slot, next_size(n));
             }
         }
     table_account(t, (int64_t)index_bytes(n));

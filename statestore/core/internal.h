@@ -164,7 +164,7 @@ struct work {
     bool has_parent;
     uint32_t parent_rec;
     uint32_t rec;             /* valid if existed */
-    uint64_t hash, version, deadline_ms, release_ms;
+    uint64_t version, deadline_ms, release_ms;
     uint32_t timeout_ms, children;
     uint8_t key[TXN_KEY_MAX] __attribute__((aligned(8)));
     uint8_t value[TXN_VALUE_MAX] __attribute__((aligned(8)));
@@ -193,7 +193,7 @@ struct exec {
 
 /* --- timers ---------------------------------------------------------------------------- */
 
-#define WHEEL_HEAD (1ull << 63)
+#define WHEEL_HEAD (1ull << 47)
 struct wheel {
     /* The last row: buckets of level 1.. under way to the levels below. */
     rec_ref head[WHEEL_LEVELS + 1][WHEEL_BUCKETS];
@@ -462,8 +462,7 @@ uint64_t slot_next_version(const struct shard *s, uint8_t slot);
 void plan_begin(struct shard *s, uint8_t slot, uint8_t *result);
 /* The working copy of an entry; NULL: the working set is full. For a record
  * that exists `rec` names it, else REC_NONE. */
-struct work *plan_load(struct shard *s, struct table *t, const void *key, uint64_t hash,
-                       uint32_t rec);
+struct work *plan_load(struct shard *s, struct table *t, const void *key, uint32_t rec);
 struct work *plan_find(struct shard *s, uint8_t table, const void *key);
 struct work *plan_parent(struct shard *s, struct work *w);
 /* Deletes it with all that follows; false: the working set is full. */

@@ -51,17 +51,21 @@ struct entry *log_entry(const struct shard *s, uint64_t position)
     return (struct entry *)(s->log.ring + at(s, position)->offset % s->log.room);
 }
 
-/* Where an entry of `bytes` would begin: it never wraps. */
-static uint64_t place(const struct log *l, uint32_t bytes)
+/* Where an entry of `bytes` would begin: it never wraps. While nobody lags it
+ * begins where the last one did, so that the ring takes no more memory than is
+ * behind, however big it may get. */
+static uint64_t place(const struct shard *s, uint32_t bytes)
 {
+    const struct log *l = &s->log;
     uint64_t left = l->room - l->end % l->room;
-    return left < bytes ? l->end + left : l->end;
+    bool empty = l->first > s->position;
+    return left < bytes || (empty && left < l->room) ? l->end + left : l->end;
 }
 
 bool log_has_room(const struct shard *s, uint32_t bytes)
 {
     const struct log *l = &s->log;
-    return place(l, bytes) + bytes - l->begin <= l->room &&
+    return (l->first > s->position || place(s, bytes) + bytes - l->begin <= l->room) &&
            s->position + 1 - l->first < l->at_mask;
 }
 
@@ -69,7 +73,7 @@ void *log_next(struct shard *s, uint32_t bytes)
 {
     if (!log_has_room(s, bytes))
         return NULL;
-    return s->log.ring + place(&s->log, bytes) % s->log.room;
+    return s->log.ring + place(s, bytes) % s->log.room;
 }
 
 /* The state at s->position is final: the next entry is about to change it. */

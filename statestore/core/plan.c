@@ -80,8 +80,7 @@ static void load_record(const struct exec *x, struct work *w, const struct table
     w->parent_table = m->parent_table;
 }
 
-struct work *plan_load(struct shard *s, struct table *t, const void *key, uint64_t hash,
-                       uint32_t rec)
+struct work *plan_load(struct shard *s, struct table *t, const void *key, uint32_t rec)
 {
     struct exec *x = &s->x;
     if (x->nwork == WORK_MAX)
@@ -91,7 +90,6 @@ struct work *plan_load(struct shard *s, struct table *t, const void *key, uint64
     w->table = t->id;
     w->parent = -1;
     w->rec = rec;
-    w->hash = hash;
     memcpy(w->key, key, t->schema.key_size);
     memset(w->delta, 0, t->schema.value_size);
     w->existed = w->exists = rec != REC_NONE;
@@ -107,7 +105,7 @@ static struct work *load_rec(struct shard *s, struct table *t, uint32_t rec)
 {
     const uint8_t *key = record_at(t, s->x.slot, rec)->payload;
     struct work *w = plan_find(s, t->id, key);
-    return w ? w : plan_load(s, t, key, meta_at(t, s->x.slot, rec)->hash, rec);
+    return w ? w : plan_load(s, t, key, rec);
 }
 
 struct work *plan_parent(struct shard *s, struct work *w)
@@ -136,7 +134,7 @@ static bool react_free(struct shard *s, const struct work *w, const struct table
         uint32_t rec = pool_find(pool, s->x.slot, index);
         if (rec == REC_NONE)
             return true;
-        if (!(p = plan_load(s, pool, &index, 0, rec)))
+        if (!(p = plan_load(s, pool, &index, rec)))
             return false;
     }
     version = p->version;
@@ -169,7 +167,7 @@ static bool react_sub(struct shard *s, const struct work *w, const struct table_
         uint32_t rec = part_find(counters, s->x.slot, key, hash);
         if (rec == REC_NONE)
             return true;
-        if (!(c = plan_load(s, counters, key, hash, rec)))
+        if (!(c = plan_load(s, counters, key, rec)))
             return false;
     }
     if (!c->exists)
@@ -251,7 +249,7 @@ static bool touch_one(struct shard *s, struct table *t, uint32_t rec, uint64_t d
     struct work *w = s->x.nwork ? plan_find(s, t->id, r->payload) : NULL;
     if (r->deadline_ms >= deadline_ms || !m->timeout_ms || t->schema.flags & TABLE_ABSOLUTE)
         return false;
-    log |= deadline_ms > m->replicated_ms + touch_slack_ms(m->timeout_ms);
+    log |= deadline_ms > replicated_ms(r, m) + touch_slack_ms(m->timeout_ms);
     log &= !SHARD_BUG(BUG_TOUCH_NOT_LOGGED);
     if (!w && log && (w = load_rec(s, t, rec)))
         w->meta = true;
@@ -303,8 +301,9 @@ static void apply_touches(struct shard *s)
     for (int i = 0; i < x->ntouch; i++) {
         const struct touch *t = &x->touches[i];
         struct record *r = record_at(s->table[t->table], x->slot, t->rec);
+        struct meta *m = meta_at(s->table[t->table], x->slot, t->rec);
         if (r->deadline_ms < t->deadline_ms)
-            r->deadline_ms = t->deadline_ms;
+            deadline_move(r, m, t->deadline_ms);
     }
 }
 

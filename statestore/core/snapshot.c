@@ -41,7 +41,7 @@ static bool put_record(const struct shard *s, struct bytes *b, const struct tabl
     struct effect e = {.code = EFFECT_PUT, .table = t->id, .key_len = t->schema.key_size,
                        .value_len = (uint16_t)t->schema.value_size, .rec = REC_NONE,
                        .version = r->version,
-                       .deadline_ms = b->moves ? r->deadline_ms : m->replicated_ms,
+                       .deadline_ms = b->moves ? r->deadline_ms : replicated_ms(r, m),
                        .timeout_ms = m->timeout_ms, .children = m->children};
     if (m->parent_rec != REC_NONE) {
         const struct table *pt = s->table[m->parent_table];

@@ -128,7 +128,7 @@ uint32_t part_insert(struct table *t, uint8_t slot, const void *key, uint64_t ha
     struct part *p = &t->part[slot];
     uint32_t rec = p->free_head, incarnation = 1;
     if (rec != REC_NONE) {
-        p->free_head = (uint32_t)meta_at(t, slot, rec)->next;
+        p->free_head = meta_at(t, slot, rec)->next.low;
         p->free_count--;
         incarnation = record_at(t, slot, rec)->incarnation + 1;
     } else {
@@ -136,7 +136,7 @@ uint32_t part_insert(struct table *t, uint8_t slot, const void *key, uint64_t ha
         rec = p->high++;
     }
     struct meta *m = meta_at(t, slot, rec);
-    *m = (struct meta){.hash = hash, .parent_rec = REC_NONE};
+    *m = (struct meta){.parent_rec = REC_NONE};
     struct record *r = record_at(t, slot, rec);
     memset(r, 0, sizeof *r);
     r->incarnation = incarnation;
@@ -154,9 +154,9 @@ void part_remove(struct table *t, uint8_t slot, uint32_t rec)
     struct part *p = &t->part[slot];
     struct meta *m = meta_at(t, slot, rec);
     if (t->schema.kind != TABLE_POOL)
-        index_drop(&p->index, m->hash, rec);
+        index_drop(&p->index, record_hash(t, slot, rec), rec);
     record_at(t, slot, rec)->state = RECORD_FREE;
-    m->next = p->free_head;
+    m->next = (struct link){.low = p->free_head};
     p->free_head = rec;
     p->free_count++;
     p->entries--;

@@ -57,21 +57,32 @@ struct record_line {
     uint8_t payload[LINE_PAYLOAD];
 };
 
-/* A place in the shard: table << 40 | slot << 32 | record; see timer.c for the
- * values with the top bit set. */
+/* A place in the shard: table << 40 | slot << 32 | record, 46 bits; see timer.c
+ * for the values with bit 47 set. */
 typedef uint64_t rec_ref;
 
-struct meta {                 /* 64 bytes */
-    uint64_t replicated_ms;   /* the deadline that every replica knows; 0: never */
+/* Links between metas, 48 bits each: a rec_ref plus one, or what timer.c says. */
+struct link { uint32_t low; uint16_t high; } __attribute__((packed, aligned(2)));
+static inline rec_ref link_get(const struct link *l)
+{
+    return (uint64_t)l->high << 32 | l->low;
+}
+static inline void link_set(struct link *l, rec_ref ref)
+{
+    *l = (struct link){(uint32_t)ref, (uint16_t)(ref >> 32)};
+}
+
+struct meta {                 /* 48 bytes */
     uint64_t digest;          /* this record's share in the shard's digest */
-    rec_ref next, prev;       /* timing wheel; next also chains free records */
-    uint64_t hash;            /* of the key */
+    struct link next, prev;   /* timing wheel; next also chains free records */
+    uint32_t ahead_ms;        /* of the deadline that every replica knows is the record's */
     uint32_t timeout_ms, children;
     uint32_t parent_rec;      /* REC_NONE: no parent */
     uint32_t parent_mix;      /* CRC32C of the parent's key: replica-independent */
-    uint8_t parent_table, armed, zero[2];
     uint32_t due_tick;        /* when the wheel looks at it, low bits */
+    uint8_t parent_table, armed, zero[2];
 };
+_Static_assert(sizeof(struct meta) == 48, "memory of an entry");
 
 struct bucket {
     uint16_t print[BUCKET_WAYS]; /* fingerprint, 0: free */
@@ -81,8 +92,8 @@ struct bucket {
 } __attribute__((aligned(64)));
 
 struct index {
-    struct bucket *buckets;   /* mask + 1 of them, then the overflow buckets */
-    uint32_t mask, entries;
+    struct bucket *buckets;   /* `count` of them, then the overflow buckets */
+    uint32_t count, entries;
     uint32_t overflow_used, overflow_room;
 };
 
@@ -226,6 +237,22 @@ static inline struct meta *meta_at(const struct table *t, uint8_t slot, uint32_t
 {
     uint32_t i, c = chunk_of(rec, &i);
     return &t->part[slot].chunk[c].metas[i];
+}
+/* Of the key of a record that exists; not of a pool's. */
+static inline uint64_t record_hash(const struct table *t, uint8_t slot, uint32_t rec)
+{
+    return table_hash(t, record_at(t, slot, rec)->payload, t->schema.key_size);
+}
+/* The deadline that every replica knows; 0: never. */
+static inline uint64_t replicated_ms(const struct record *r, const struct meta *m)
+{
+    return r->deadline_ms - m->ahead_ms;
+}
+/* Moves the record's own, not the replicated one. */
+static inline void deadline_move(struct record *r, struct meta *m, uint64_t deadline_ms)
+{
+    m->ahead_ms += (uint32_t)(deadline_ms - r->deadline_ms);
+    r->deadline_ms = deadline_ms;
 }
 static inline rec_ref ref_make(uint8_t table, uint8_t slot, uint32_t rec)
 {

@@ -39,10 +39,10 @@ static void link_in(struct shard *s, rec_ref ref, struct meta *m, uint64_t due_t
         level++;
     uint32_t bucket = (uint32_t)(tick >> 8 * level) & (WHEEL_BUCKETS - 1);
     rec_ref *head = &w->head[level][bucket];
-    m->next = *head;
-    m->prev = WHEEL_HEAD | (uint64_t)level << 8 | bucket;
+    link_set(&m->next, *head);
+    link_set(&m->prev, WHEEL_HEAD | (uint64_t)level << 8 | bucket);
     if (*head)
-        meta_of(s, *head)->prev = ref;
+        link_set(&meta_of(s, *head)->prev, ref);
     *head = ref;
     m->armed = 1;
     m->due_tick = (uint32_t)tick;
@@ -51,12 +51,13 @@ static void link_in(struct shard *s, rec_ref ref, struct meta *m, uint64_t due_t
 
 static void link_out(struct shard *s, struct meta *m)
 {
-    if (m->prev & WHEEL_HEAD)
-        s->wheel.head[m->prev >> 8 & 7][m->prev & (WHEEL_BUCKETS - 1)] = m->next;
+    rec_ref next = link_get(&m->next), prev = link_get(&m->prev);
+    if (prev & WHEEL_HEAD)
+        s->wheel.head[prev >> 8 & 7][prev & (WHEEL_BUCKETS - 1)] = next;
     else
-        meta_of(s, m->prev)->next = m->next;
-    if (m->next)
-        meta_of(s, m->next)->prev = m->prev;
+        link_set(&meta_of(s, prev)->next, next);
+    if (next)
+        link_set(&meta_of(s, next)->prev, prev);
     m->armed = 0;
     s->wheel.armed--;
 }
@@ -89,8 +90,7 @@ static bool expire(struct shard *s, struct table *t, uint8_t slot, uint32_t rec)
 {
     plan_begin(s, slot, s->scratch);
     s->x.expiry = true;
-    struct work *w = plan_load(s, t, record_at(t, slot, rec)->payload, meta_at(t, slot, rec)->hash,
-                               rec);
+    struct work *w = plan_load(s, t, record_at(t, slot, rec)->payload, rec);
     bool done = w && plan_delete(s, w, 0) && plan_commit(s, NULL, 0, NULL, 0) == TXN_OK;
     plan_abandon(s);
     s->count.expired += done;
@@ -127,7 +127,8 @@ static void cascade_begin(struct shard *s, int level)
     s->wheel.head[level][bucket] = 0;
     s->wheel.head[WHEEL_LEVELS][level] = ref;
     if (ref)
-        meta_of(s, ref)->prev = WHEEL_HEAD | (uint64_t)WHEEL_LEVELS << 8 | (uint32_t)level;
+        link_set(&meta_of(s, ref)->prev,
+                 WHEEL_HEAD | (uint64_t)WHEEL_LEVELS << 8 | (uint32_t)level);
 }
 
 static bool is_cascading(const struct wheel *w)
@@ -173,17 +174,17 @@ void timers_stop(struct shard *s)
 }
 
 /* A primary that was demoted has deadlines of its own, without the slack. */
-static void add_slack(struct record *r, const struct meta *m)
+static void add_slack(struct record *r, struct meta *m)
 {
-    uint64_t late = m->replicated_ms + touch_slack_ms(m->timeout_ms);
-    if (r->deadline_ms && m->replicated_ms && r->deadline_ms < late)
-        r->deadline_ms = late;
+    uint64_t late = replicated_ms(r, m) + touch_slack_ms(m->timeout_ms);
+    if (r->deadline_ms && replicated_ms(r, m) && r->deadline_ms < late)
+        deadline_move(r, m, late);
 }
 
 static void arm_one(struct shard *s, struct table *t, uint8_t slot, uint32_t rec)
 {
     struct record *r = record_at(t, slot, rec);
-    const struct meta *m = meta_at(t, slot, rec);
+    struct meta *m = meta_at(t, slot, rec);
     if (r->state == RECORD_FREE || m->armed)
         return;
     if (!(t->schema.flags & TABLE_ABSOLUTE) && !SHARD_BUG(BUG_TIMER_EARLY))
