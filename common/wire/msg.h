@@ -292,7 +292,8 @@ struct msg_map { struct msg_head head; struct map_slot slots[LETHE_SLOTS]; };
 /* --- events (statestore/core/event.c) ------------------------------------------ */
 
 /* "Give me events of this table": of slots that have no consumer, or whose
- * consumer is gone. `want` 0: no more. Repeated until an EVENTS frame comes. */
+ * consumer is gone. `want` 0: no more. Repeated until an EVENTS frame comes. Of an
+ * unknown client: answered by a TXN_STALE_CLIENT of sequence 0. */
 struct msg_consume {
     struct msg_head head;
     uint64_t client;

@@ -108,10 +108,12 @@ void on_consume(struct shard *s, struct conn *conn, const struct msg_consume *m)
     const struct table *t = m->table < s->tables ? s->table[m->table] : NULL;
     if (!serves(s))
         return; /* it will find out, and ask the one who does */
-    if (!client || !t || !(t->schema.flags & TABLE_EVENTS)) {
-        conn_refuse(s, conn->id, EINVAL,
-                    !client ? "CONSUME by an unknown or expired client: open a new one"
-                            : "CONSUME of a table that has no events");
+    if (!client) { /* a mere consumer has no txn by which to hear of it */
+        results_push(s, txn_refuse(results_room(s, conn->id, m->client), 0, TXN_STALE_CLIENT));
+        return;
+    }
+    if (!t || !(t->schema.flags & TABLE_EVENTS)) {
+        conn_refuse(s, conn->id, EINVAL, "CONSUME of a table that has no events");
         return;
     }
     client_renew(s, client);
