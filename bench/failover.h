@@ -6,7 +6,7 @@
  *
  * Threads: one writer, one connection object, one thread. Blocking, but never
  * longer than about FAILOVER_TRY_MS. A key is a tag of TAG bytes, which decides
- * the hash slot, and a number.
+ * the hash slot and differs from run to run of the program, and a number.
  */
 #ifndef BENCH_FAILOVER_H
 #define BENCH_FAILOVER_H
@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 enum {
-    FAILOVER_TAG = 8,
+    FAILOVER_TAG = 16,
     FAILOVER_TRY_MS = 100,    /* an unanswered request, a connection not made: try another node */
     FAILOVER_RETRY_MS = 250,  /* a node that did not answer is left alone so long */
     FAILOVER_ASK_MS = 5,      /* meanwhile the others are asked who serves the range */
@@ -33,8 +33,13 @@ struct failover_peer {
      * the same n until it is. */
     bool (*write)(void *conn, uint64_t n);
     enum failover_read (*read)(void *conn, uint64_t n);
+    /* What is wrong, for a person; NULL: nothing to be told. */
+    const char *(*trouble)(void *conn);
     void (*close)(void *conn);
 };
+
+/* The `salt`th tag of a writer of this run. */
+void failover_tag(char tag[FAILOVER_TAG + 1], int writer, uint32_t salt);
 
 extern const struct failover_peer failover_redis, failover_lethe;
 

@@ -119,6 +119,20 @@ static enum failover_read lethe_read(void *conn, uint64_t n)
     return w->res == RES_ABSENT ? READ_ABSENT : w->same ? READ_SAME : READ_OTHER;
 }
 
+/* A writer's thread may be polling meanwhile: torn figures, in a message only. */
+static const char *lethe_trouble(void *conn)
+{
+    static char text[640];
+    struct writer *w = conn;
+    struct lethe_status st;
+    lethe_status(w->client, &st);
+    snprintf(text, sizeof text, "write %lu %s, in flight %u, done %lu, retries %lu, reconnects %lu, "
+             "leases %lu; %.200s %.200s", (unsigned long)w->n, w->pending ? "outstanding" : "not begun",
+             st.in_flight, (unsigned long)st.done, (unsigned long)st.retries,
+             (unsigned long)st.reconnects, (unsigned long)st.leases, st.trouble, st.fatal);
+    return text;
+}
+
 static void lethe_close(void *conn)
 {
     struct writer *w = conn;
@@ -134,9 +148,9 @@ static void *lethe_open(const char *nodes, int range, int ranges, int writer, ch
         snprintf(err, err_len, "out of memory");
         return NULL;
     }
-    uint32_t salt = (uint32_t)writer * 100000u;
+    uint32_t salt = 0;
     do
-        snprintf(w->tag, sizeof w->tag, "%08u", salt++);
+        failover_tag(w->tag, writer, salt++);
     while (slot_of(w->tag, FAILOVER_TAG) * ranges / LETHE_SLOTS != range);
     snprintf(w->address, sizeof w->address, "%s", nodes);
     struct lethe_config config = {.shards = (uint16_t)ranges, .address = w->address,
@@ -162,4 +176,4 @@ static void *lethe_open(const char *nodes, int range, int ranges, int writer, ch
 }
 
 const struct failover_peer failover_lethe = {"lethe", lethe_open, lethe_write, lethe_read,
-                                             lethe_close};
+                                             lethe_trouble, lethe_close};

@@ -53,6 +53,14 @@ static struct {
     uint64_t event_ns;
 } g = {.writers = 6, .ranges = 3, .interval_ns = 4000000, .inside = -1};
 
+void failover_tag(char tag[FAILOVER_TAG + 1], int writer, uint32_t salt)
+{
+    static uint32_t run_ms;
+    if (!run_ms)
+        run_ms = (uint32_t)(wall_ns() / 1000000);
+    snprintf(tag, FAILOVER_TAG + 1, "%08x%02x%06x", run_ms, (uint8_t)writer, salt & 0xffffffu);
+}
+
 /* --- writers ------------------------------------------------------------------------- */
 
 static void sleep_until(uint64_t ns)
@@ -230,6 +238,10 @@ static void flowing(uint64_t n, double seconds)
                 all_flow = false;
         usleep(2000);
     }
+    for (int i = 0; !all_flow && i < g.writers; i++)
+        if (g.writer[i].range == g.event_range && g.peer->trouble)
+            fprintf(stderr, "writer %d: %lu acknowledged: %s\n", i, (unsigned long)g.writer[i].writes,
+                    g.peer->trouble(g.writer[i].conn));
     printf("{\"flowing\": %s}\n", all_flow ? "true" : "false");
     fflush(stdout);
 }

@@ -201,9 +201,9 @@ static void *redis_open(const char *nodes, int range, int ranges, int writer, ch
     }
     uint32_t first = (uint32_t)(REDIS_SLOTS * range / ranges);
     uint32_t last = (uint32_t)(REDIS_SLOTS * (range + 1) / ranges) - 1;
-    uint32_t salt = (uint32_t)writer * 100000u;
+    uint32_t salt = 0;
     do { /* well inside, however the cluster rounded */
-        snprintf(w->tag, sizeof w->tag, "%08u", salt++);
+        failover_tag(w->tag, writer, salt++);
         w->slot = slot_of_tag(w->tag);
     } while (w->slot < first + 8 || w->slot + 8 > last);
     w->owner = -1;
@@ -217,4 +217,4 @@ static void *redis_open(const char *nodes, int range, int ranges, int writer, ch
 }
 
 const struct failover_peer failover_redis = {"redis", redis_open, redis_write, redis_read,
-                                             redis_close};
+                                             NULL, redis_close};

@@ -33,6 +33,7 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path[:0] = [os.path.join(ROOT, "tests", "net"), os.path.join(ROOT, "bench")]
 import netns  # noqa: E402
+from lethe_site import Control  # noqa: E402
 from netns import NetError  # noqa: E402
 
 KINDS = ("kill", "stop", "cut")
@@ -85,7 +86,7 @@ class Cluster:
     """Nodes that are killed, stopped, cut off and healed. A peer fills in the rest."""
     name = key = None
     kind = None       # of failover_load
-    expected_s = 6    # of one event, for the announcement
+    expected_s = 3    # of one event, for the announcement
 
     def __init__(self, net, programs, folder):
         self.net, self.lab, self.programs, self.folder = net, net.lab, programs, folder
@@ -121,6 +122,10 @@ class Cluster:
         else:
             self.process[i].kill()
             self.start_node(i)
+
+    def describe(self):
+        """How it looks, when something does not come."""
+        return ""
 
     def stop(self):
         for p in self.process:
@@ -223,6 +228,96 @@ class Redis(Cluster):
         return True
 
 
+# --- Lethe's store -------------------------------------------------------------------------------
+
+SITE = """\
+failure_timeout_ms: {timeout_ms}
+run_dir: {run_dir}
+store:
+  shards: {ranges}
+  copies: 2
+  etcd: ["{etcd}"]
+  nodes:
+{nodes}"""
+NODES = ("a", "b", "c")
+PORT = 7400
+
+
+class Lethe(Cluster):
+    """Three nodes, a shard for each range, primary and one backup; views in etcd, in the hub."""
+    kind = "lethe"
+
+    def __init__(self, net, programs, folder, timeout_ms):
+        super().__init__(net, programs, folder)
+        self.name = "store, failure_timeout_ms %d" % timeout_ms
+        self.config = ("3 nodes, %d shards of 2 copies each, views in one etcd, failure_timeout_ms %d"
+                       % (RANGES, timeout_ms))
+        self.etcd = self.start_etcd(folder)
+        self.place = [net.node() for _ in NODES]
+        nodes = "".join('    - {name: %s, listen: "%s:%d"}\n' % (name, address, PORT)
+                        for name, (_, address) in zip(NODES, self.place))
+        with open(os.path.join(folder, "site.yaml"), "w") as f:
+            f.write(SITE.format(timeout_ms=timeout_ms, run_dir=folder, ranges=RANGES, nodes=nodes,
+                                etcd="10.77.0.254:2379"))
+        self.process = [None] * len(NODES)
+        for i in range(len(NODES)):
+            self.start_node(i)
+
+    def start_etcd(self, folder):
+        client, peer = "http://10.77.0.254:2379", "http://10.77.0.254:2380"
+        etcd = self.lab.spawn("etcd", [
+            "etcd", "--data-dir", os.path.join(folder, "etcd"), "--listen-client-urls", client,
+            "--advertise-client-urls", client, "--listen-peer-urls", peer,
+            "--initial-advertise-peer-urls", peer, "--initial-cluster", "default=" + peer])
+
+        def listens():
+            try:
+                socket.create_connection(("10.77.0.254", 2379), 0.2).close()
+                return True
+            except OSError:
+                return False
+        wait_for(listens, 20, "etcd")
+        return etcd
+
+    def addresses(self):
+        return ",".join("%s:%d" % (address, PORT) for _, address in self.place)
+
+    def start_node(self, i):
+        self.process[i] = self.lab.spawn("store-" + NODES[i], [
+            os.path.join(self.programs, "statestore", "lethe-store"), "-c",
+            os.path.join(self.folder, "site.yaml"), "--node", NODES[i]], self.place[i][0])
+
+    def shards(self, i):
+        """What node i says of each shard it has; nothing if it does not answer."""
+        try:
+            with Control(os.path.join(self.folder, NODES[i] + ".sock"), 1.0) as c:
+                return {s["shard"]: s for s in c.ask("stats")["shards"]}
+        except (OSError, ValueError, KeyError):
+            return {}
+
+    def primary_of(self, rng):
+        for i in range(len(NODES)):
+            if self.shards(i).get(rng, {}).get("role") == "primary":
+                return i
+        raise NetError("no node is primary of shard %d" % rng)
+
+    def whole(self):
+        """Every shard has one primary and two copies, and every node answers."""
+        rows = [self.shards(i) for i in range(len(NODES))]
+        return all(rows) and all(
+            [r[rng]["copies"] for r in rows if r.get(rng, {}).get("role") == "primary"] == [2]
+            for rng in range(RANGES))
+
+    def describe(self):
+        return "".join("\n  %s: shard %d: %s, epoch %d, %d copies, primary %s, %s" % (
+            NODES[i], s["shard"], s["role"], s["view_epoch"], s["copies"], s["primary"], s["trouble"] or "well")
+            for i in range(len(NODES)) for s in self.shards(i).values())
+
+    def stop(self):
+        super().stop()
+        self.etcd.kill()
+
+
 # --- one event ----------------------------------------------------------------------------------
 
 class Load:
@@ -266,8 +361,8 @@ def one_event(cluster, options, kind, rng):
         one.ask("event %d %d" % (rng, now))
     cluster.hit(victim, kind)
     if not load.ask("flowing 50 %d" % WHOLE_S)["flowing"]:
-        raise NetError("no write was acknowledged for %d s after %s of %s's node %d" % (
-            WHOLE_S, kind, cluster.name, victim + 1))
+        raise NetError("no write to range %d was acknowledged for %d s after %s of %s's node %d%s" % (
+            rng, WHOLE_S, kind, cluster.name, victim + 1, cluster.describe()))
     cluster.heal(victim, kind)
     cluster.wait_whole()
     time.sleep(HOLD_S)
@@ -339,10 +434,10 @@ def report(found, options, seconds):
              for by_kind, cluster in found.values() for kind, results in by_kind.items() if results]
     ratios = ratios_of(found)
     print("\nWrite gap when a primary goes, and acknowledged writes lost\n")
-    print("  %-38s %7s %10s %10s %10s %10s %9s %6s %7s" % (
+    print("  %-44s %7s %10s %10s %10s %10s %9s %6s %7s" % (
         "", "events", "p50 ms", "p99 ms", "max ms", "before ms", "acked", "lost", "inside"))
     for c in cases:
-        print("  %-38s %7d %10.1f %10.1f %10.1f %10.1f %9d %6d %7s" % (
+        print("  %-44s %7d %10.1f %10.1f %10.1f %10.1f %9d %6d %7s" % (
             c["name"], c["events"], c["median"], c["p99"], c["max"], c["gap_before_max_ms"], c["acked"],
             c["lost"], c["lost_inside"] if KIND_NAMES["cut"] in c["name"] else "-"))
     print()
@@ -368,7 +463,9 @@ def options_of(argv):
     p.add_argument("--events", type=int, default=20, help="of each kind, with each peer (default: 20)")
     p.add_argument("--quick", action="store_true", help="2 events of each kind")
     p.add_argument("--kinds", default="kill,stop,cut")
-    p.add_argument("--peers", default="redis", help="default: %(default)s")
+    p.add_argument("--peers", default="redis,store,store_slow",
+                   help="default: %(default)s; store_slow has Redis's time-out")
+    p.add_argument("--timeout-ms", type=int, default=50, help="failure_timeout_ms of store")
     p.add_argument("--writers", type=int, default=12, help="default: %(default)s")
     p.add_argument("--interval-us", type=int, default=4000, help="of a writer (default: %(default)s)")
     p.add_argument("--redis-timeout-ms", type=int, default=1000, help="cluster-node-timeout")
@@ -383,7 +480,8 @@ def options_of(argv):
 
 def makers(options):
     """(expected seconds of an event, how to make the cluster) of each peer asked for."""
-    known = {"redis": (Redis, options.redis_timeout_ms)}
+    known = {"redis": (Redis, options.redis_timeout_ms), "store": (Lethe, options.timeout_ms),
+             "store_slow": (Lethe, options.redis_timeout_ms)}
     return [(key,) + known[key] for key in options.peers.split(",")]
 
 
