@@ -147,6 +147,14 @@ static void say_hello(struct loop *l, struct link *k, struct conn *c)
     k->state = LINK_HELLO;
 }
 
+/* Nothing is said to a spare while the view has copies enough. */
+static bool is_told_things(const struct loop *l)
+{
+    struct shard_status st;
+    shard_status_get(l->shard, &st);
+    return l->config.primary_node || st.role != SHARD_IDLE;
+}
+
 static void drive(struct loop *l, struct link *k)
 {
     if (k->state == LINK_IDLE && k->node && l->now_ms >= k->dial_ms)
@@ -164,7 +172,7 @@ static void drive(struct loop *l, struct link *k)
     if (k->kind == CONN_CARRIER && k->state == LINK_JOINED)
         return; /* a move that is told nothing sends again */
     uint64_t limit = k->state == LINK_JOINED ? silence : LINK_WELCOME_MS;
-    if (l->now_ms > c->heard_ms + limit)
+    if (l->now_ms > c->heard_ms + limit && (k->state != LINK_JOINED || is_told_things(l)))
         loop_doom(l, c, k->state == LINK_JOINED ? "the primary is silent" : "no WELCOME in time");
 }
 

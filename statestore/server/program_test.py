@@ -329,6 +329,21 @@ class Program(unittest.TestCase):
         self.assertIn("not proven dead",
                       self.order("store-a", f"accept-loss 0 {words}")["error"])
 
+        # hash slots move to another shard's primary
+        at = wait_for("a primary each", lambda: len(self.primaries()) == 3 and self.primaries())
+        self.assertIn("ordered", self.order(at[0], "move 0-9 2")["result"])
+
+        def moved():  # a primary that collects yet takes no orders, so again
+            self.order(at[0], "move 0-9 2")
+            return self.order(at[2], "map")["slots"][0] == {"first": 0, "last": 9, "shard": 2}
+        wait_for("ten slots to move", moved)
+        plan = self.order(at[2], "rebalance 0,1,2")["plan"]
+        self.assertTrue(plan and all(m["from"] == 2 and m["ordered"] for m in plan), plan)
+        wait_for("them to be level again", lambda: not self.order(at[2], "rebalance 0,1,2")["plan"])
+        stats = self.shards(at[2])[2]
+        self.assertEqual(stats["copies_wanted"], 2)
+        self.assertEqual([row["who"] for row in stats["limits"]], ["shard"])
+
         # a drain hands over
         at = self.primaries()
         victim = at[1]

@@ -13,6 +13,8 @@
 
 #include "statestore/server/views.h"
 
+enum { SNAPSHOT_LIMITS = 49 };
+
 struct shard_snapshot {
     struct shard_status status;
     uint64_t mark_position, mark_digest; /* shard_mark_get */
@@ -21,6 +23,8 @@ struct shard_snapshot {
     uint64_t frames_in, frames_out, accepted, closed, slow_readers, auth_failures;
     uint32_t primary_node, zero; /* as far as this replica knows, 0: none */
     uint64_t peer_since_ms;   /* backup: for how long the primary is away; 0: connected */
+    uint32_t moves_to, zero2; /* 1 + the shard that something is being sent to; 0: nothing */
+    struct shard_limit_status limits[SNAPSHOT_LIMITS]; /* as configured; behind them the shard's */
     char trouble[192];        /* "" or a sentence */
 };
 _Static_assert(sizeof(struct shard_snapshot) % 8 == 0, "copied by words");

@@ -350,9 +350,22 @@ uint32_t store_nodes(const struct store *s)
     return s->config.nnodes;
 }
 
+uint32_t store_copies(const struct store *s)
+{
+    return s->config.copies;
+}
+
 const char *store_node_name(const struct store *s, uint32_t node)
 {
     return node >= 1 && node <= s->config.nnodes ? s->names[node - 1] : "nobody";
+}
+
+const char *store_limit_name(const struct store *s, uint32_t i)
+{
+    const struct store_config *c = &s->config;
+    if (i >= c->nlimits)
+        return i == c->nlimits ? "shard" : NULL;
+    return c->limits[i].who;
 }
 
 struct views *store_views(const struct store *s)

@@ -64,12 +64,15 @@ bool store_poll(struct store *s);
 /* An inproc channel to a shard: a lethe_dial whose context is the store. */
 struct channel *store_dial(void *store, uint16_t shard, char *err, uint32_t err_len);
 uint16_t store_shards(const struct store *s);
+/* Whose limit `i` of a snapshot is; NULL: there are fewer. The last is the shard's. */
+const char *store_limit_name(const struct store *s, uint32_t i);
 /* 0 if it does not listen. */
 uint16_t store_port(const struct store *s, uint16_t shard);
 /* By any thread; see views.h and loop.h. */
 struct views *store_views(const struct store *s);
 /* Nodes are numbered from 1. */
 uint32_t store_nodes(const struct store *s);
+uint32_t store_copies(const struct store *s); /* wanted */
 const char *store_node_name(const struct store *s, uint32_t node);
 int store_order(struct store *s, uint16_t shard, const struct shard_order *order);
 int store_map(struct store *s, uint16_t shard, struct msg_map *out);

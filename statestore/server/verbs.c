@@ -69,6 +69,18 @@ static json_t *nodes_object(const struct store *s, uint16_t shard)
     return all;
 }
 
+static json_t *limits_object(const struct store *s, const struct shard_snapshot *snap)
+{
+    json_t *all = json_array();
+    const char *who;
+    for (uint32_t i = 0; i < SNAPSHOT_LIMITS && (who = store_limit_name(s, i)); i++)
+        json_array_append_new(all, json_pack("{s:s, s:I, s:I, s:I}", "who", who, "bytes",
+                                             (json_int_t)snap->limits[i].bytes, "used",
+                                             (json_int_t)snap->limits[i].used, "refused",
+                                             (json_int_t)snap->limits[i].refused));
+    return all;
+}
+
 static json_t *shard_object(const struct store *s, uint16_t shard)
 {
     struct shard_snapshot snap;
@@ -88,6 +100,10 @@ static json_t *shard_object(const struct store *s, uint16_t shard)
     set_number(o, "primary_unreachable_ms", snap.peer_since_ms);
     json_object_set_new(o, "primary", json_string(store_node_name(s, snap.primary_node)));
     json_object_set_new(o, "nodes", nodes_object(s, shard));
+    set_number(o, "copies_wanted", store_copies(s));
+    if (snap.moves_to)
+        set_number(o, "sends_to_shard", snap.moves_to - 1);
+    json_object_set_new(o, "limits", limits_object(s, &snap));
     json_object_set_new(o, "trouble", json_string(snap.trouble));
     return o;
 }
