@@ -8,6 +8,7 @@ everybody, or from the other replicas alone), deaf (nothing comes in), mute (not
 shard has all its copies again, so the last copy is never taken, but in the last step, which says so: there
 the store must refuse until somebody accepts the loss in so many words.
 """
+import os
 import random
 import signal
 import time
@@ -23,7 +24,7 @@ KINDS = ["kill -9", "SIGSTOP", "cut off", "deaf", "mute"]
 VICTIMS = ["primary", "backup", "etcd", "client"]
 FAILURE_TIMEOUT_MS = 200
 LEASE_MS = store_scene.LEASE_TIMEOUTS * FAILURE_TIMEOUT_MS
-WORDS = "I accept the loss of shard %d"
+WORDS = "in-these-words-data-may-be-lost"
 
 
 def order(rng):
@@ -59,7 +60,7 @@ class Chaos:
         """(send a signal, start again) of whoever it is."""
         if name in self.clients.names:
             pid = self.clients.pid(name)
-            return lambda n: signal.pidfd_send_signal(os_pidfd(pid), n), lambda: self.clients.respawn(name)
+            return lambda number: os.kill(pid, number), lambda: self.clients.respawn(name)
         instance = self.site.instances[name]
         start = self.site.start_etcd if name == "etcd" else lambda: self.site.start_store(name)
         return instance.process.signal, start
@@ -123,9 +124,40 @@ class Chaos:
             sum(self.done.values()), "; never: " + ", ".join(missing) if missing else ""))
 
 
-def os_pidfd(pid):
-    import os
-    return os.pidfd_open(pid)
+def lose_everything(lab, site, checks):
+    """The one step that takes the last copy: LOST, no answer to anybody, until the loss is accepted."""
+    clients = store_scene.Clients(lab, site, slots=8, rate=100, retry_ms=FAILURE_TIMEOUT_MS)
+    clients.history.ask("mark last")
+    wait_for(clients.history.served, 20, "writes before the last step; see " + clients.log)
+    checks.say("THE LAST STEP takes every copy: kill -9 of all replicas, and new starts")
+    for name in STORES:
+        site.kill(name)
+    for name in STORES:
+        site.start_store(name)
+
+    def lost():
+        rows = site.replicas()
+        return all(r and all(row["role"] == "lost" for row in r.values()) for r in rows) and rows
+    rows = wait_for(lost, 30, "every shard to be LOST; see " + lab.logs)
+    checks.check("status says LOST", True, rows[0]["store-a"]["trouble"])
+    clients.history.ask("point")
+    wait_for(lambda: all("accept-loss" in t for t in clients.history.status()["troubles"]), 30,
+             "every client to be told that the shard is lost; see " + clients.log)
+    checks.check("nobody gets an answer", clients.history.status()["writes"] == 0 and bool(lost()),
+                 clients.history.status()["troubles"][0])
+    for said in ("accept-loss 0", "accept-loss 0 yes", "accept-loss 0 " + WORDS.upper()):
+        answer = site.ask("store-a", said) or {}
+        checks.check("`%s` is refused" % said, WORDS in answer.get("error", "") and bool(lost()),
+                     answer.get("error", str(answer)))
+    for shard in range(site.shard_count):
+        answer = site.ask("store-a", "accept-loss %d %s" % (shard, WORDS)) or {}
+        checks.check("`accept-loss %d %s`" % (shard, WORDS), "result" in answer, str(answer))
+    clients.history.ask("point")
+    wait_for(lambda: site.caught_up() and clients.history.served(), 30,
+             "the store to serve again, with all copies; see " + lab.logs)
+    checks.check("the store serves again", True, ", ".join(
+        "shard %d: %s" % (i, site.primary(i)) for i in range(site.shard_count)))
+    clients.quit()
 
 
 def act(args):
