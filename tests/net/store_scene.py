@@ -20,7 +20,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from history import History  # noqa: E402
 
 TOOLS = ["ip", "ethtool", "nft", "curl", "etcd"]
-LEASE_TIMEOUTS = 20            # a client's lease, in failure time-outs
+LEASE_TIMEOUTS = 10            # a client's lease, in failure time-outs
 
 
 class Cut:

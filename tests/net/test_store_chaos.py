@@ -32,8 +32,10 @@ def order(rng):
     while True:
         kinds, victims = rng.sample(KINDS, len(KINDS)), rng.sample(VICTIMS, len(VICTIMS))
         for i in range(len(kinds) * len(victims)):
-            hold_s = rng.choice((0.5, 2, 5)) * FAILURE_TIMEOUT_MS / 1000
-            yield kinds[i % len(kinds)], victims[i % len(victims)], hold_s, rng.random()
+            victim = victims[i % len(victims)]
+            timeouts = (0.5, 2, 5, store_scene.LEASE_TIMEOUTS + 2) if victim == "client" else (0.5, 2, 5)
+            yield (kinds[i % len(kinds)], victim, rng.choice(timeouts) * FAILURE_TIMEOUT_MS / 1000,
+                   rng.random())
 
 
 class Chaos:

@@ -460,13 +460,13 @@ static void scanned(struct pending *p, const struct txn_result *r)
 }
 
 /* Whatever was answered was executed after it was asked, and renewed the lease: it may
- * not be lost before a whole lease from there. */
-static void judge_lease(struct asker *a)
+ * not be lost before a whole lease from there. Each shard leases an id of its own. */
+static void judge_lease(struct asker *a, uint8_t slot)
 {
-    uint64_t now_us = record_now_us();
-    if (a->lease_ms && a->renewed_us && now_us < a->renewed_us + a->lease_ms * 1000ull)
+    uint64_t now_us = record_now_us(), renewed_us = a->renewed_us[slot];
+    if (a->lease_ms && renewed_us && now_us < renewed_us + a->lease_ms * 1000ull)
         record_wrong(a->record, "client %u lost its lease of %u ms %.1f ms after it was renewed",
-                     a->number, a->lease_ms, (double)(now_us - a->renewed_us) / 1000.0);
+                     a->number, a->lease_ms, (double)(now_us - renewed_us) / 1000.0);
 }
 
 static void answered(void *user, const struct txn_result_head *r)
@@ -479,9 +479,9 @@ static void answered(void *user, const struct txn_result_head *r)
                                                                 : HIST_REFUSED;
     bool wrote = false;
     if (outcome == HIST_UNKNOWN)
-        judge_lease(a);
-    else if (p->asked_us > a->renewed_us)
-        a->renewed_us = p->asked_us;
+        judge_lease(a, p->slot);
+    else if (p->asked_us > a->renewed_us[p->slot])
+        a->renewed_us[p->slot] = p->asked_us;
     if (r->status == TXN_FORGOTTEN || r->status == TXN_BAD_REQUEST || r->status >= TXN_STATUS_END)
         record_wrong(a->record, "operation %u was answered: %s", p->number,
                      r->status < TXN_STATUS_END ? txn_status_text(r->status) : "no known status");

@@ -45,7 +45,7 @@ struct asker {
     uint32_t number;           /* of the client, in the history */
     uint32_t window;           /* operations at once; at most PENDING_MAX */
     uint32_t lease_ms;         /* a client's lease; 0: not judged */
-    uint64_t renewed_us;       /* at the earliest */
+    uint64_t renewed_us[LETHE_SLOTS]; /* the lease at the slot's shard, at the earliest */
     int tables[KEY_TABLES];
     struct pending pending[PENDING_MAX];
     uint32_t npending, in_slot[LETHE_SLOTS];
