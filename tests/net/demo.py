@@ -21,7 +21,9 @@ from lethe_site import Site, wait_for
 from netns import Lab, NetError, require_root_and_tools
 from view import BOLD, GREEN, OFF, RED, View, Watch
 
-TOOLS = ["ip", "ethtool", "curl", "iperf3", "dig", "dnsmasq", "ping", "traceroute"]
+TOOLS = ["ip", "ethtool", "curl", "iperf3", "dig", "dnsmasq", "ping", "traceroute",
+         "etcd"]
+STORES = ["store-a", "store-b", "store-c"]
 CONNECTIONS = 512
 CURL_BYTES_S = 8 << 20
 IPERF_BITS_S = 50_000_000
@@ -68,7 +70,7 @@ class Demo:
         self.verdict = Verdict()
         self.summary = {"connections_opened": 0, "connections_broken": 0, "kills": [],
                         "loaded": args.loaded}
-        self.site = Site(lab, args.build)
+        self.site = Site(lab, args.build, stores=STORES, etcd=True)
         self.watch = Watch(self.site)
         self.lines = self.udp = self.download = self.dns = self.ping = None
         self.view = View("Lethe: a NAT that survives being killed", self.watch, self.started, {
@@ -100,8 +102,8 @@ class Demo:
     # --- the story ---------------------------------------------------------------------------
 
     def run(self):
-        self.view.set_phase("starting: store primary and backup, steering, workers w1 and w2")
-        network.build(self.lab)
+        self.view.set_phase("starting: etcd, three store replicas, steering, workers w1 and w2")
+        network.build(self.lab, STORES)
         if self.args.loaded:
             for i in range(2):
                 self.lab.spawn("busy-%d" % i, ["sh", "-c", "while :; do :; done"])
@@ -140,24 +142,44 @@ class Demo:
         self.show_for(3)
         self.view.set_phase("kill -9 of worker w1: all its packets go to w2")
         faults.kill("w1")
-        self.show_for(6)
+        self.show_for(5)
         self.view.set_phase("a third worker is added")
         self.add_worker("w3")
-        self.show_for(6)
+        self.show_for(5)
         self.view.set_phase("kill -9 of worker w2: w3 goes on with flows it has never seen")
         faults.kill("w2")
-        self.show_for(6)
+        self.show_for(5)
         self.view.set_phase("worker w1 is started again")
         self.add_worker("w1")
-        self.show_for(6)
+        self.show_for(5)
         self.view.set_phase("SIGSTOP of worker w3 for five seconds")
         faults.pause("w3", 5)
-        self.show_for(6)
-        self.view.set_phase("kill -9 of the store's backup: the primary goes on alone")
-        faults.kill("store-b")
-        self.show_for(6)
-        self.call_backup_back()
+        self.show_for(5)
+        self.kill_store(faults, "backup")
+        self.show_for(5)
+        self.kill_store(faults, "primary")
+        self.show_for(5)
+        self.kill_store(faults, "primary", "w3")
         self.show_for(3)
+        self.check_copies()
+
+    def kill_store(self, faults, role, worker=None):
+        """A replica dies, alone or in the same moment as a worker; a spare takes its place, and it comes back."""
+        site, victims = self.site, [worker] if worker else []
+        name = site.primary(0) if role == "primary" else wait_for(
+            lambda: site.backups(0), 10, "shard 0 to have a backup")[0]
+        self.view.set_phase("kill -9 of the store's %s, %s%s" % (
+            role.upper() if role == "primary" else role, name,
+            ", and of worker %s in the same moment" % worker if worker else ""))
+        faults.kill(*victims, name, what=" (%s)" % role)
+        began = time.monotonic()
+        wait_for(site.caught_up, 30, "a spare to take the place of %s; see %s" % (name, self.lab.logs))
+        self.view.event("every shard has two copies again, after %.1f s" % (time.monotonic() - began),
+                        "good")
+        site.start_store(name)
+        if worker:
+            self.add_worker(worker)
+        self.view.event("%s is back, the next spare" % name, "good")
 
     def add_worker(self, name):
         self.site.start_worker(name)
@@ -165,21 +187,15 @@ class Demo:
         wait_for(lambda: self.site.forwarded(name) > 0, 15, "%s to forward a packet" % name)
         self.view.event("worker %s is there and forwards" % name, "good")
 
-    def call_backup_back(self):
-        self.view.set_phase("the backup is started again: snapshot and live log, while writes go on")
-        began = time.monotonic()
-        self.site.start_store("store-b")
+    def check_copies(self):
+        self.view.set_phase("do all replicas hold the same?")
         same = self.site.wait_same_digest()
-        seconds = time.monotonic() - began
-        lines = ["shard %d: digest %s at log position %d" % (i, digest, position)
-                 for i, (position, digest) in enumerate(same)]
-        self.view.event("the backup is back: both replicas have one digest, " + ", ".join(
+        self.view.event("all replicas have one digest, " + ", ".join(
             "%s… at %d" % (digest[:6], position) for position, digest in same), "good")
-        self.summary["backup_back"] = {"shards": same, "seconds": round(seconds, 2)}
-        self.verdict.add("store backup called back", True, "%.1f s after its start; both replicas:"
-                         % seconds)
-        for line in lines:
-            self.verdict.add("", True, line)
+        self.summary["copies"] = same
+        self.verdict.add("store's copies", True, "; ".join(
+            "shard %d: digest %s at log position %d" % (i, digest, position)
+            for i, (position, digest) in enumerate(same)))
 
     def finish_traffic(self):
         v, s = self.verdict, self.summary

@@ -79,8 +79,10 @@ class Faults:
         self.shown = self.on_event(what, "fault")
         return entry
 
-    def kill(self, name):
-        """kill -9 of an instance; waits until every flow is served again."""
+    def kill(self, *names, what=""):
+        """kill -9 of an instance, or of several at once, a worker first; waits until every flow is
+        served again. what: for people, what it was."""
+        name = names[0]
         worker = self.site.instances[name].kind == "worker"
         packets = None
         if worker:
@@ -89,8 +91,9 @@ class Faults:
         flows = self.gaps.prepare(name if worker else None)
         if worker:
             packets = self.site.forwarded(name)
-        entry = self._note("kill -9 " + name, name, flows, packets)
-        self.site.kill(name)
+        entry = self._note("kill -9 " + " and ".join(names) + what, name, flows, packets)
+        for victim in names:
+            self.site.kill(victim)
         return self._measured(entry)
 
     def pause(self, name, seconds):

@@ -25,6 +25,7 @@ class Row:
     def __init__(self):
         self.packets_total = 0
         self.packets_s = self.in_flight = self.busy = self.mappings = None
+        self.shards = {}         # store: mappings of those it is the primary of
         self.detail = ""
         self.last_at = self.last_packets = self.incarnation = None
         self.history = [0.0] * HISTORY
@@ -33,6 +34,7 @@ class Row:
 class Watch:
     def __init__(self, site, every_s=0.5):
         self.site, self.every_s = site, every_s
+        self.asked = {"worker": self._worker, "store": self._store, "steering": self._steering}
         self.rows = {}
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=self._run, daemon=True)
@@ -46,17 +48,17 @@ class Watch:
         while not self.stopping.wait(self.every_s):
             for name, instance in list(self.site.instances.items()):
                 row = self.rows.setdefault(name, Row())
-                asks = instance.running() and instance.state in ("running", "starting")
+                asks = instance.kind in self.asked and instance.running() and \
+                    instance.state in ("running", "starting")
                 self._update(row, instance, self.site.stats(name, 0.2) if asks else None)
 
     def _update(self, row, instance, stats):
         now = time.monotonic()
         if not stats:
-            row.packets_s = row.in_flight = row.busy = None
-            row.last_at = None
-        else:
-            look = {"worker": self._worker, "store": self._store, "steering": self._steering}
-            packets = look[instance.kind](row, stats)
+            row.packets_s = row.in_flight = row.busy = row.mappings = None
+            row.last_at, row.shards = None, {}
+        elif instance.kind in self.asked:
+            packets = self.asked[instance.kind](row, stats)
             if row.last_at and row.incarnation == stats.get("pid"):
                 row.packets_s = max(0, packets - row.last_packets) / (now - row.last_at)
             row.packets_total = packets
@@ -73,8 +75,9 @@ class Watch:
     def _store(row, stats):
         shards = stats.get("shards", [])
         row.in_flight = sum(s["waiting"] for s in shards)
+        row.shards = {s["shard"]: s["pool_used"] for s in shards if s["role"] == "primary"}
         row.mappings = sum(s["pool_used"] for s in shards)
-        row.detail = "%s, log %s" % ("/".join(sorted({s["role"] for s in shards})),
+        row.detail = "%s, log %s" % ("/".join(s["role"] for s in shards),
                                      number(sum(s["position"] for s in shards), 0))
         return sum(s["position"] for s in shards)
 
@@ -84,9 +87,11 @@ class Watch:
         return stats.get("lethe_steer_tx_packets_total", 0)
 
     def mappings(self):
-        """Mappings that live now: the primary's pools in use."""
-        known = [r.mappings for r in self.rows.values() if r.mappings is not None]
-        return max(known, default=None)
+        """Mappings that live now: the primaries' pools in use."""
+        known = {}
+        for row in list(self.rows.values()):
+            known.update(row.shards)
+        return sum(known.values()) if known else None
 
 
 def bars(history, width):
@@ -195,7 +200,7 @@ class View:
         head = "  %-10s %-11s %10s  %-26s %9s %9s %6s" % (
             "INSTANCE", "STATE", "PER SECOND", "", "MAPPINGS", "IN FLIGHT", "BUSY")
         lines = [BOLD + head[:width]]
-        order = {"steering": 0, "worker": 1, "store": 2}
+        order = {"steering": 0, "worker": 1, "store": 2, "etcd": 3}
         for name, i in sorted(self.watch.site.instances.items(),
                               key=lambda item: (order[item[1].kind], item[0])):
             row = self.watch.rows.get(name)
@@ -204,6 +209,9 @@ class View:
             colour, sign = STATE_LOOK[i.state]
             state = "%s%s %-9s%s" % (colour, sign, i.state, OFF)
             graph = row.detail[:26].ljust(26) if i.kind == "store" else bars(row.history, 26)
+            if i.kind == "etcd":
+                lines.append("  %-10s %s" % (name, state))
+                continue
             lines.append("  %-10s %s %s  %s%s%s %s %s %s" % (
                 name, state, number(row.packets_s, 10), DIM if i.kind == "store" else CYAN, graph,
                 OFF, number(row.mappings, 9) if i.kind == "store" else " " * 9,
