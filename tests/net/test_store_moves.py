@@ -11,6 +11,7 @@ import time
 import scene
 import store_scene
 from lethe_site import wait_for
+from netns import NetError
 
 STORES = ["store-a", "store-b", "store-c"]
 FIRST, LAST = 0, 63
@@ -34,10 +35,16 @@ class Moves:
 
     def order(self, what, shard):
         """Tells a shard's primary; again if it changed meanwhile."""
+        answer = None
+
         def ordered():
+            nonlocal answer
             answer = self.site.ask(self.site.primary(shard), what) or {}
             return answer if "result" in answer or "already" in answer.get("error", "") else None
-        return wait_for(ordered, 20, "shard %d to take the order `%s`; see %s" % (shard, what, self.lab.logs))
+        try:
+            wait_for(ordered, 20, "shard %d to take the order `%s`" % (shard, what))
+        except NetError as e:
+            raise NetError("%s; its last answer: %s; see %s" % (e, answer, self.lab.logs)) from None
 
     def all_moved(self, source, to):
         """Until all are there; what a dead primary had been told, the next one is told again."""
