@@ -132,7 +132,7 @@ const char *auth_dial_answer(struct auth_dial *d, const struct auth_secret *s,
         return "a CHALLENGE that nobody asked for";
     if (m->head.shard != d->hello.head.shard)
         return "the CHALLENGE is another shard's; make both read the same site.yaml";
-    if (d->hello.self.node && m->self.node == d->hello.self.node)
+    if (d->hello.role == ROLE_REPLICA && m->self.node == d->hello.self.node)
         return "the CHALLENGE comes from a node of our own number";
     d->challenge = *m;
     auth_nonce(d->nonce);

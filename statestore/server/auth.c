@@ -9,10 +9,16 @@
 
 /* --- the handshake -------------------------------------------------------------------------- */
 
+/* Movers are the store's own nodes: what they bring is state. */
+static bool is_node(const struct msg_hello *hello)
+{
+    return hello->role == ROLE_REPLICA || hello->role == ROLE_MOVER;
+}
+
 static const char *find_secret(struct auth_peer *p, const struct auth_config *a,
                                const struct msg_hello *hello)
 {
-    if (hello->role == ROLE_REPLICA) {
+    if (is_node(hello)) {
         p->secret = a->replicas.bytes ? &a->replicas : NULL;
         return p->secret ? NULL : "this store takes no replicas: it has no store.replica_secret_file";
     }
@@ -30,7 +36,7 @@ const char *auth_challenge(struct auth_peer *p, const struct auth_config *a,
     if (p->state != AUTH_PEER_NEW)
         return "a second HELLO";
     if (hello->auth == AUTH_NONE)
-        return hello->role == ROLE_REPLICA
+        return is_node(hello)
                    ? "this store asks replicas for a secret: name it by store.replica_secret_file"
                    : "this store asks for a tenant's secret: name both by worker.tenant and "
                      "worker.secret_file";
@@ -58,7 +64,7 @@ const char *auth_prove(struct auth_peer *p, const struct msg_proof *proof, struc
     bool right = auth_mac_right(proof->mac, p->secret ? p->secret : &nobodys, AUTH_DIALLER,
                                 &p->hello, &p->challenge, proof->nonce);
     if (!p->secret || !right)
-        return p->hello.role == ROLE_REPLICA
+        return is_node(&p->hello)
                    ? "wrong replica secret; give all nodes the same file"
                    : "unknown tenant or wrong secret; give both sides the same tenant and file";
     *out = (struct msg_proven){0};

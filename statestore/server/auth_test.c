@@ -140,7 +140,7 @@ static struct msg_hello hello_of(uint8_t role, const char *tenant)
     struct msg_hello m = {.magic = MSG_MAGIC, .proto_min = MSG_PROTO_MIN,
                           .proto_max = MSG_PROTO_MAX, .role = role};
     snprintf(m.tenant, sizeof m.tenant, "%s", tenant);
-    if (role == ROLE_REPLICA)
+    if (role == ROLE_REPLICA || role == ROLE_MOVER)
         m.self = (struct msg_node){.node = 2, .incarnation = 99};
     msg_head_set(&m, MSG_HELLO, sizeof m, 0, 0);
     return m;
@@ -257,6 +257,13 @@ static void test_a_role_is_proven_by_its_own_secret(void **state)
     fd = challenged(s, &d, ROLE_REPLICA, SECRET_B, &proof); /* a tenant is no replica */
     raw_send(fd, &proof, sizeof proof);
     expect_refusal(fd, "wrong replica secret");
+    fd = challenged(s, &d, ROLE_MOVER, SECRET_B, &proof); /* nor does it bring state */
+    raw_send(fd, &proof, sizeof proof);
+    expect_refusal(fd, "wrong replica secret");
+    fd = challenged(s, &d, ROLE_MOVER, SECRET_REPLICAS, &proof); /* a node does */
+    raw_send(fd, &proof, sizeof proof);
+    expect_frame(fd, MSG_PROVEN);
+    close(fd);
     struct msg_hello twin = hello_of(ROLE_REPLICA, "");
     twin.auth = AUTH_HMAC;
     twin.self.node = 1;
