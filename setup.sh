@@ -17,7 +17,7 @@ packages=(
   libuv1-dev                            # control threads
   libcyaml-dev libyaml-dev              # site.yaml
   libjansson-dev                        # JSON of control sockets and of etcd
-  libcurl4-openssl-dev etcd-server      # etcd, which keeps the views, and how to ask it
+  libcurl4-openssl-dev etcd-server      # etcd, which keeps the views (Debian has it for amd64), and how to ask it
   libsodium-dev                         # keyed probes, authentication
   # testing, with the real peers
   libcmocka-dev redis-server
@@ -54,15 +54,25 @@ fi
 say "installing ${#missing[@]} Debian packages: ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
-# A policy that starts no service: redis-server is started by tests, on ports of their own.
-"${sudo[@]}" env RUNLEVEL=1 apt-get update -q >"$log" 2>&1 || {
+# redis-server and etcd are started by tests, on ports of their own: Debian's services of these names
+# are neither started now (a policy, unless there is one) nor at the next boot.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+  trap '"${sudo[@]}" rm -f "$policy"' EXIT
+  "${sudo[@]}" sh -c "printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy"
+fi
+"${sudo[@]}" apt-get update -q >"$log" 2>&1 || {
   tail -n 5 "$log" >&2
   fail "apt-get update failed (above): no network, or no package mirror in /etc/apt/sources.list?"
 }
-"${sudo[@]}" env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+"${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
   apt-get install -y -q --no-install-recommends "${missing[@]}" >"$log" 2>&1 || {
   tail -n 15 "$log" >&2
   fail "apt-get install failed (above). Mend that and run me again; I go on where I stopped."
 }
 rm -f "$log"
+for service in redis-server etcd; do
+  case " ${missing[*]} " in *" $service"*) ;; *) continue ;; esac
+  command -v systemctl >/dev/null && "${sudo[@]}" systemctl disable "$service" >/dev/null 2>&1
+done
 say "done"

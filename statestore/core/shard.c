@@ -218,10 +218,7 @@ static bool from_conn(struct shard *s, struct conn *c, const struct msg_head *h)
     case ROLE_MOVER: return from_source(s, c, h);
     case ROLE_ADMIN: break;
     }
-    if (h->type != MSG_MAP_GET)
-        return false;
-    on_map_get(s, c->id);
-    return true;
+    return false;
 }
 
 static void on_frame(struct shard *s, uint32_t conn, const void *frame)
