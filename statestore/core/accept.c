@@ -203,7 +203,11 @@ static int learn_tables(struct shard *s, struct incoming *in, const struct msg_m
 
 static uint64_t our_time(const struct incoming *in, uint64_t source_ms)
 {
-    return source_ms ? source_ms + in->time_offset : 0;
+    uint64_t ms = source_ms + in->time_offset;
+    if (!source_ms)
+        return 0;
+    /* Long due there, while here less time has passed in all: due at once. */
+    return (int64_t)ms > 0 ? ms : 1;
 }
 
 /* Rewrites an effect for this shard; false: it has no business in a move. */

@@ -15,7 +15,7 @@
 
 #include "world.h"
 
-enum { COUNTS_MATTER_FROM = 100, BUG_SEEDS_MAX = 400, REPLAY_EVERY = 25 };
+enum { COUNTS_MATTER_FROM = 100, BUG_SEEDS_MAX = 4000, REPLAY_EVERY = 25 };
 
 struct options {
     uint64_t first, seeds;

@@ -10,7 +10,7 @@
 
 #include "world.h"
 
-enum { THINK_US = 9000, KEEP_US = 45000, DIAL_FAILS_PER_MILLE = 20 };
+enum { THINK_US = 9000, CALM_US = 60000, KEEP_US = 45000, DIAL_FAILS_PER_MILLE = 20 };
 
 static void poll_now(struct world *w, struct peer *p);
 
@@ -64,7 +64,7 @@ static void poll_now(struct world *w, struct peer *p)
 static void think(struct world *w, const struct event *e)
 {
     struct peer *p = &w->peers[e->a];
-    uint64_t mean_us = p->keeper ? KEEP_US : THINK_US;
+    uint64_t mean_us = p->keeper ? KEEP_US : p->calm ? CALM_US : THINK_US;
     sched_at(w, w->now_us + 200 + rng_exp(&w->rng, (double)mean_us), p->proc, think, e->a, 0,
              NULL);
     if (w->stopped || !lethe_ready(p->lethe))
@@ -104,12 +104,13 @@ void peer_start(struct world *w, int number)
     p->proc = NODES + number;
     p->number = number;
     p->keeper = number == 0;
+    p->calm = rng_chance(&w->rng, 250);
     p->wake_us = UINT64_MAX;
     p->hist_client = w->hist_clients++;
     for (int i = 0; i < PENDING_MAX; i++)
         p->pending[i] = (struct pending){.world = w, .peer = p};
     struct lethe_config config = {.shards = SHARDS, .window = PENDING_MAX, .retry_ms = RETRY_MS,
-                                  .silence_ms = SILENCE_MS,
+                                  .silence_ms = SILENCE_MS << rng_below(&w->rng, 5),
                                   .dial = dial, .dial_ctx = p};
     p->lethe = lethe_client_create(&config, err, sizeof err);
     if (!p->lethe)

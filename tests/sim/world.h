@@ -201,7 +201,7 @@ struct held_index {
 struct peer {
     int proc, number;
     struct lethe_client *lethe;
-    bool keeper;
+    bool keeper, calm;           /* calm: it asks now and then */
     int tables[16];
     struct pending pending[PENDING_MAX];
     uint32_t npending;
