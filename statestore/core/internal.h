@@ -543,6 +543,8 @@ struct conn *conn_find(const struct shard *s, uint32_t id);
 struct conn *conn_open(struct shard *s, uint32_t id);
 void conn_close(struct shard *s, uint32_t id);
 void conns_destroy(struct shard *s);
+/* An id that was opened here may be lost with the log's tail, and given to another. */
+void conns_forget_clients(struct shard *s);
 void conn_refuse(struct shard *s, uint32_t id, uint32_t code, const char *text);
 struct reply *reply_new(struct shard *s, uint32_t conn, enum reply_kind kind);
 void reply_free(struct shard *s, struct reply *r);

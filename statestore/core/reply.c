@@ -67,6 +67,13 @@ void conn_close(struct shard *s, uint32_t id)
     free(c);
 }
 
+void conns_forget_clients(struct shard *s)
+{
+    for (int i = 0; i < 256; i++)
+        for (struct conn *c = s->conn[i]; c; c = c->next)
+            c->nonce = c->client = 0;
+}
+
 void conns_destroy(struct shard *s)
 {
     for (int i = 0; i < 256; i++)

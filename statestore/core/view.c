@@ -130,6 +130,7 @@ static void step_down(struct shard *s)
     replies_drop_all(s);
     timers_stop(s);
     clients_forget_local(s);
+    conns_forget_clients(s);
     s->proposing = s->collecting = false;
     s->joining.running = s->joining.complete = s->joining.attached = false;
     s->joining.asked_ms = 0;
