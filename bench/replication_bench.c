@@ -119,7 +119,7 @@ static int usage(const char *self, int code)
     fprintf(code ? stderr : stdout,
             "usage: %s [--runs N] [--writes N] [--backups N] [--store PROGRAM] [--out DIR]\n"
             "Throughput and latency of writes with no backup and with up to N (1 or 2). Writes\n"
-            "DIR/replication.json. Defaults: 5 runs of 200000 a point, 1 backup, %s, %s.\n",
+            "DIR/replication.json. Defaults: 5 runs of 200000 a point, 2 backups, %s, %s.\n",
             self, STORE_PROGRAM, BENCH_OUT);
     return code;
 }
@@ -131,7 +131,7 @@ static void ratio(struct report *r, const char *name, const char *with, const ch
 
 int main(int argc, char **argv)
 {
-    struct settings s = {5, 1, 200000, STORE_PROGRAM, BENCH_OUT};
+    struct settings s = {5, 2, 200000, STORE_PROGRAM, BENCH_OUT};
     static const struct option options[] = {
         {"runs", 1, 0, 'r'}, {"writes", 1, 0, 'w'}, {"store", 1, 0, 'p'},
         {"out", 1, 0, 'o'},  {"help", 0, 0, 'h'},   {"backups", 1, 0, 'b'},

@@ -15,7 +15,7 @@ bin=build/release/bench
 # question; seconds it takes, and quickly; its command; what makes it quick
 questions="
 store           75   8  $bin/store_bench                 | --runs 1 --seconds 0.1
-replication     20   3  $bin/replication_bench           | --runs 1 --writes 20000
+replication     35   5  $bin/replication_bench           | --runs 1 --writes 20000
 memory          20   3  $bin/memory_bench                | --runs 1 --entries 200000
 alloc           25   2  $bin/alloc_bench                 | --runs 1 --allocs 20000
 timers          90  20  $bin/timers_bench                | --live 100000 --limit 5

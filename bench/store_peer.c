@@ -5,23 +5,54 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "bench/process.h"
+#include "common/metrics/control.h"
 
 static const char *const node_names[] = {"a", "b", "c"};
 
-static void write_site(const char *path, const struct store_peer *p)
+static void write_site(const char *path, struct store_peer *p, int etcd_port)
 {
     FILE *f = fopen(path, "w");
     if (!f) {
         perror(path);
         exit(1);
     }
-    fprintf(f, "run_dir: /tmp\nstore:\n  shards: 1\n  nodes:\n");
-    for (int i = 0; i < p->nodes; i++)
-        fprintf(f, "    - {name: %s, listen: \"127.0.0.1:%d\"}\n", node_names[i],
-                i ? free_port(1) : p->port);
+    /* Long: a busy machine must not look like a dead node in the middle of a figure. */
+    fprintf(f, "failure_timeout_ms: 5000\nrun_dir: /tmp\nstore:\n  shards: 1\n  copies: %d\n", p->nodes);
+    if (etcd_port)
+        fprintf(f, "  etcd: [\"127.0.0.1:%d\"]\n", etcd_port);
+    fprintf(f, "  nodes:\n");
+    for (int i = 0; i < p->nodes; i++) {
+        int port = i ? free_port(1) : p->port;
+        fprintf(f, "    - {name: %s, listen: \"127.0.0.1:%d\"}\n", node_names[i], port);
+        if (i)
+            sprintf(p->address + strlen(p->address), ",127.0.0.1:%d", port);
+    }
     fclose(f);
+}
+
+/* More than a pair needs a place for its views. Its work is off the data path. */
+static int start_etcd(struct store_peer *p, const char *out)
+{
+    char client[64], peer[64], cluster[80], log[256], data[256];
+    int port = free_port(2);
+    snprintf(data, sizeof data, "%s/etcd", p->dir);
+    snprintf(client, sizeof client, "http://127.0.0.1:%d", port);
+    snprintf(peer, sizeof peer, "http://127.0.0.1:%d", port + 1);
+    snprintf(cluster, sizeof cluster, "default=%s", peer);
+    snprintf(log, sizeof log, "%s/etcd.log", out);
+    const char *argv[] = {"etcd", "--data-dir", data, "--listen-client-urls", client,
+                          "--advertise-client-urls", client, "--listen-peer-urls", peer,
+                          "--initial-advertise-peer-urls", peer, "--initial-cluster", cluster,
+                          NULL};
+    p->etcd = process_start(argv, 1, log);
+    close(connect_port(port));
+    return port;
 }
 
 void store_start(struct store_peer *p, const char *program, const char *out, int backups)
@@ -35,10 +66,12 @@ void store_start(struct store_peer *p, const char *program, const char *out, int
         p->node[0] = process_start(argv, 0, log);
         return;
     }
-    snprintf(site, sizeof site, "%s/store-site-%d.yaml", out, p->port);
-    write_site(site, p);
+    snprintf(p->dir, sizeof p->dir, "%.150s/store-%d", out, p->port);
+    mkdir(p->dir, 0755);
+    snprintf(site, sizeof site, "%s/site.yaml", p->dir);
+    write_site(site, p, backups > 1 ? start_etcd(p, out) : 0);
     for (int i = 0; i < p->nodes; i++) {
-        snprintf(control, sizeof control, "%s/store-%d-%s.sock", out, p->port, node_names[i]);
+        snprintf(control, sizeof control, "%s/%s.sock", p->dir, node_names[i]);
         snprintf(log, sizeof log, "%s/store-%s.log", out, node_names[i]);
         const char *argv[] = {program, "-c", site, "--node", node_names[i], "--control", control,
                               NULL};
@@ -50,6 +83,22 @@ void store_stop(struct store_peer *p)
 {
     for (int i = 0; i < p->nodes; i++)
         process_stop(p->node[i]);
+    if (p->etcd)
+        process_stop(p->etcd);
+    const char *argv[] = {"rm", "-rf", p->dir, NULL};
+    if (p->dir[0])
+        waitpid(process_start(argv, 1, "/dev/null"), NULL, 0);
+}
+
+/* Asked of the primary; a store without backups is not. */
+static bool all_copies(const struct store_peer *p)
+{
+    char reply[16384], want[32], control[256];
+    if (p->nodes == 1)
+        return true;
+    snprintf(control, sizeof control, "%s/%s.sock", p->dir, node_names[0]);
+    snprintf(want, sizeof want, "\"copies\":%d", p->nodes);
+    return !control_ask(control, "stats", reply, sizeof reply, 1000) && strstr(reply, want);
 }
 
 static uint64_t now_us(void)
@@ -77,12 +126,13 @@ struct lethe_client *store_client(const struct store_peer *p, uint32_t window,
         fprintf(stderr, "\nclient: %s\n", err);
         exit(1);
     }
-    for (uint64_t end = wall_ns() + 15000000000u; !lethe_ready(c);) {
+    for (uint64_t end = wall_ns() + 15000000000u; !lethe_ready(c) || !all_copies(p);) {
         store_poll(c);
         if (wall_ns() > end) {
             struct lethe_status st;
             lethe_status(c, &st);
-            fprintf(stderr, "\nthe store is not ready after 15 s: %s %s\n", st.trouble, st.fatal);
+            fprintf(stderr, "\nthe store is not ready, with %d copies, after 15 s: %s %s\n", p->nodes,
+                    st.trouble, st.fatal);
             exit(1);
         }
     }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Our side of a bench: lethe-store processes, alone or with backups, one shard,
- * on loopback; and a client of them by liblethe. The primary runs on core 0,
+ * on loopback; an etcd for their views if there are two backups; and a client of
+ * them by liblethe. The primary runs on core 0,
  * everything else on core 1. One thread; what goes wrong ends the program with
  * a sentence.
  */
@@ -18,19 +19,21 @@ enum { STORE_BACKUPS_MAX = 2 };
 struct store_peer {
     pid_t node[1 + STORE_BACKUPS_MAX]; /* the first is the primary */
     int nodes, port;
-    char address[64];
+    char address[80];         /* of every node, commas between */
+    char dir[200];            /* its site, sockets and etcd's data; gone with it */
+    pid_t etcd;               /* 0: none */
 };
 
 /* Defaults of every store bench; --store and --out change them. */
 #define STORE_PROGRAM "build/release/statestore/lethe-store"
 #define BENCH_OUT "build/bench"
 
-/* Starts 1 + backups nodes; logs and control sockets go to `out`. It does not
+/* Starts 1 + backups nodes; logs go to `out`. It does not
  * wait: store_client does. */
 void store_start(struct store_peer *p, const char *program, const char *out, int backups);
 void store_stop(struct store_peer *p);
 
-/* A client for which the tables are open, within 15 s; ids[i] is its number of
+/* A client for which the tables are open, with every backup in the view, within 15 s; ids[i] is its number of
  * schemas[i]. */
 struct lethe_client *store_client(const struct store_peer *p, uint32_t window,
                                   const struct table_schema *schemas, int n, int *ids);
