@@ -63,6 +63,11 @@ uint8_t keys_slot(uint32_t i)
     return slots[i];
 }
 
+uint32_t keys_part(uint32_t i)
+{
+    return parts[i];
+}
+
 uint32_t keys_count(void)
 {
     return first[KEY_TABLES];

@@ -34,6 +34,7 @@ extern const uint8_t keys_per_slot[KEY_TABLES];
 void keys_init(uint32_t nslots);
 uint32_t keys_slots(void);
 uint8_t keys_slot(uint32_t i);              /* the hash slot; i below keys_slots() */
+uint32_t keys_part(uint32_t i);             /* a partition key that hashes there */
 uint32_t keys_count(void);
 
 uint16_t key_of(enum key_table table, uint32_t i, uint32_t n); /* n-th of the i-th slot */

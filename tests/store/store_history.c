@@ -10,6 +10,7 @@
  *   point        writes are counted from here
  *   mark TEXT    a fault is about to happen
  *   gap          it is over: the longest time without an acknowledged write in a hash slot since the mark
+ *   fill N, look N   inserts N further entries a hash slot; are they all there?
  *   respawn I    client process I was killed: another one
  *   finish S     asks nothing new, waits S seconds for what is under way, reads every key,
  *                judges the history; exit status 0: possible, 1: not
@@ -196,6 +197,14 @@ static int on_gap(struct history_run *h)
     return say(o);
 }
 
+static int on_fill(struct history_run *h, int each, bool insert)
+{
+    int status = 1;
+    pid_t pid = worker_fill(h->record, &h->config, h->namespaces[0], (uint32_t)each, insert);
+    bool ok = each > 0 && waitpid(pid, &status, 0) == pid && status == 0;
+    return say(json_pack("{s:b}", "ok", ok));
+}
+
 static int on_respawn(struct history_run *h, int place)
 {
     reap(h);
@@ -276,6 +285,8 @@ static int serve(struct history_run *h)
             on_gap(h);
         else if (!strncmp(line, "respawn ", 8))
             on_respawn(h, atoi(line + 8));
+        else if (!strncmp(line, "fill ", 5) || !strncmp(line, "look ", 5))
+            on_fill(h, atoi(line + 5), line[0] == 'f');
         else if (!strncmp(line, "finish ", 7))
             return on_finish(h, (unsigned)atoi(line + 7));
         else if (!strcmp(line, "quit"))

@@ -15,8 +15,9 @@
 #include <unistd.h>
 
 #include "ask.h"
+#include "fill.h"
 
-enum { CLIENTS_MAX = 16, BURST_US = 20000, SLEEP_MAX_US = 20000, READER = WORKERS_MAX - 1 };
+enum { CLIENTS_MAX = 16, BURST_US = 20000, SLEEP_MAX_US = 20000, READER = WORKERS_MAX - 1, FILL_TIMEOUT_S = 60 };
 
 struct worker {
     struct record *record;
@@ -210,4 +211,18 @@ pid_t worker_read_all(struct record *r, const struct worker_config *config,
     w.askers[0] = asker_create(&w, (uint32_t)READER * CLIENTS_MAX);
     w.askers[0]->window = PENDING_MAX;
     _exit(read_all(&w, timeout_s));
+}
+
+pid_t worker_fill(struct record *r, const struct worker_config *config, const char *namespace_path,
+                  uint32_t each, bool insert)
+{
+    struct worker w = {.record = r, .counts = &r->workers[READER], .config = config, .nclients = 1};
+    pid_t pid = fork_into(namespace_path);
+    if (pid)
+        return pid;
+    struct lethe_client *c = asker_create(&w, (uint32_t)READER * CLIENTS_MAX)->lethe;
+    uint32_t missing = insert ? fill_slots(c, each, FILL_TIMEOUT_S) : fill_missing(c, each, FILL_TIMEOUT_S);
+    if (missing)
+        fprintf(stderr, "store_history: ballast: %u entries are missing\n", missing);
+    _exit(missing != 0);
 }

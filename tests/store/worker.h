@@ -23,4 +23,8 @@ pid_t worker_start(struct record *r, const struct worker_config *config, int pla
 pid_t worker_read_all(struct record *r, const struct worker_config *config,
                       const char *namespace_path, uint32_t timeout_s);
 
+/* Forks one that inserts ballast (fill.h), or reads it: 0, or 1 when some is missing. */
+pid_t worker_fill(struct record *r, const struct worker_config *config, const char *namespace_path,
+                  uint32_t each, bool insert);
+
 #endif
