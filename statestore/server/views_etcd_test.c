@@ -232,12 +232,12 @@ static void a_stopped_etcd_leaves_the_outcome_open(void **state)
     start_two();
     kill(etcd.pid, SIGSTOP);
     propose(1, 0, 1, a);
-    WAIT_FOR(service_of(1).failures > 1 && service_of(1).away_ms);
+    WAIT_FOR(service_of(1).failures > 1 && service_of(1).away_ms && service_of(1).proposals == 1 &&
+             service_of(1).proposal_ms);
     propose(2, 0, 2, b);
     WAIT_FOR(service_of(2).failures > 2);
     struct views_service s = service_of(1);
-    assert_int_equal(s.proposals, 1);
-    assert_true(s.proposal_ms > 0);
+    assert_int_equal(s.proposals, 1); /* still */
     CHECK(strstr(s.trouble, "etcd does not answer"), "%s", s.trouble);
     assert_int_equal(epoch_at(1, 0), 1); /* nothing was taken for an outcome */
     assert_int_equal(standing_of(1, 0, why), VIEWS_SERVING);
