@@ -76,6 +76,7 @@ struct lethe_client *lethe_client_create(const struct lethe_config *config, char
     c->dial = config->dial;
     c->dial_ctx = config->dial_ctx;
     c->connect = tcp_connect;
+    c->verbs = config->verbs;
     c->naddresses = 1;
     if (load_secret(c, config, err, err_len) ||
         (!c->dial && lethe_nodes_parse(c, config->address, err, err_len))) {

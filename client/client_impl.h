@@ -157,7 +157,7 @@ struct lethe_client {
     uint16_t shards;
     uint32_t window;
     uint64_t retry_us, silence_us;
-    lethe_dial dial;            /* NULL: tcp to the addresses */
+    lethe_dial dial;            /* NULL: to the addresses */
     void *dial_ctx;
     char *addresses;            /* cut at its commas */
     const char *address[LETHE_NODES_MAX];
@@ -165,6 +165,7 @@ struct lethe_client {
     bool elsewhere;             /* there may be another replica to go to */
     struct channel *(*connect)(const char *address, char *err, uint32_t err_len); /* tcp's; a
                                    test may have its own */
+    const struct transport *verbs; /* NULL: none */
     char tenant[32];
     struct auth_secret secret;  /* bytes 0: no authentication */
 

@@ -50,6 +50,7 @@
 
 struct lethe_client;
 struct lethe_txn;
+struct transport;
 
 enum {
     LETHE_SHARDS_MAX = 16,
@@ -69,10 +70,15 @@ struct lethe_config {
     uint32_t silence_ms;           /* answers are owed and nothing at all is heard so long: another
                                       address, or `dial` again; 0: retry_ms with several
                                       addresses, else 10 * retry_ms */
-    lethe_dial dial;               /* NULL: tcp to `address`, port + shard */
+    lethe_dial dial;               /* NULL: to `address` */
     void *dial_ctx;
-    const char *address;           /* "host:port" of shard 0, of each node of the store, in the
-                                      site's order, commas between; copied */
+    const char *address;           /* of shard 0, of each node of the store, in the site's order, commas
+                                      between; copied. "host:port" (tcp), "shm:/path",
+                                      "verbs:host:port"; alternatives, best first, for one node:
+                                      "shm:/path|host:port": the next one is taken where the node is
+                                      not on this host, or this host has no RDMA */
+    const struct transport *verbs; /* &transport_verbs of lethe_verbs (common/wire/verbs/verbs.h);
+                                      NULL: no address may be one of verbs */
     const char *tenant;            /* as whom; NULL: the store has no secrets */
     const char *secret_file;       /* the tenant's: 64 to 128 hex digits, mode 0600; read once.
                                       Nothing is sent to a store that does not hold it, too */

@@ -23,21 +23,39 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/wire/address.h"
+#include "common/wire/transport.h"
 
 _Static_assert(LETHE_NODES_MAX <= 32, "addresses are bits in nodes.visited");
 
 /* --- the list ------------------------------------------------------------------------- */
 
-static int check_address(const char *address, unsigned shards, char *err, uint32_t err_len)
+/* Of an address with alternatives, "shm:/run/lethe/store-a|10.0.0.1:7400", the next one; false:
+ * there is none, or it is too long for one. */
+static bool next_way(const char **at, char way[TRANSPORT_ADDRESS_MAX])
 {
-    char host[ADDRESS_HOST_MAX];
-    uint16_t port;
-    int rc = address_split(address, host, &port, err, err_len);
-    if (rc || (port && port + shards - 1 <= 65535))
-        return rc;
-    snprintf(err, err_len, "address %s: shards 0 to %u need ports from 1 to 65535", address,
-             shards - 1);
+    size_t n = *at ? strcspn(*at, "|") : TRANSPORT_ADDRESS_MAX;
+    if (n >= TRANSPORT_ADDRESS_MAX)
+        return false;
+    memcpy(way, *at, n);
+    way[n] = 0;
+    *at = (*at)[n] ? *at + n + 1 : NULL;
+    return true;
+}
+
+static int check_address(const struct lethe_client *c, const char *address, char *err,
+                         uint32_t err_len)
+{
+    char way[TRANSPORT_ADDRESS_MAX];
+    const char *at = address, *rest;
+    while (next_way(&at, way)) {
+        const struct transport *t = transport_of(way, c->verbs, &rest, err, err_len);
+        int rc = t ? transport_check(t, rest, c->shards, false, err, err_len) : -EINVAL;
+        if (rc)
+            return rc;
+    }
+    if (!at)
+        return 0;
+    snprintf(err, err_len, "address %.40s... is too long", address);
     return -EINVAL;
 }
 
@@ -56,7 +74,7 @@ int lethe_nodes_parse(struct lethe_client *c, const char *list, char *err, uint3
             snprintf(err, err_len, "'%s' names more than %d addresses", list, LETHE_NODES_MAX);
             return -EINVAL;
         }
-        int rc = check_address(at, c->shards, err, err_len);
+        int rc = check_address(c, at, err, err_len);
         if (rc)
             return rc;
         c->address[c->naddresses++] = at;
@@ -64,18 +82,36 @@ int lethe_nodes_parse(struct lethe_client *c, const char *list, char *err, uint3
     return 0;
 }
 
+/* *elsewhere: this way does not lead to the node from here, another one may. */
+static struct channel *dial_way(struct session *s, const char *way, bool *elsewhere, char *err,
+                                uint32_t err_len)
+{
+    struct lethe_client *c = s->client;
+    char address[TRANSPORT_ADDRESS_MAX];
+    const char *rest;
+    const struct transport *t = transport_of(way, c->verbs, &rest, err, err_len);
+    *elsewhere = false;
+    if (!t || transport_of_shard(t, rest, s->shard, address, err, err_len))
+        return NULL;
+    if (t == &transport_tcp)
+        return c->connect(address, err, err_len);
+    struct channel *ch = t->connect(address, err, err_len);
+    *elsewhere = !ch && (t != &transport_shm || errno == ENOENT);
+    return ch;
+}
+
 struct channel *lethe_nodes_dial(struct session *s, char *err, uint32_t err_len)
 {
     struct lethe_client *c = s->client;
-    char host[ADDRESS_HOST_MAX], address[ADDRESS_HOST_MAX + 16];
-    uint16_t port;
+    char way[TRANSPORT_ADDRESS_MAX];
+    const char *at = c->address[s->nodes.at];
+    struct channel *ch = NULL;
+    bool elsewhere = true;
     if (c->dial)
         return c->dial(c->dial_ctx, s->shard, err, err_len);
-    if (address_split(c->address[s->nodes.at], host, &port, err, err_len))
-        return NULL;
-    snprintf(address, sizeof address, strchr(host, ':') ? "[%s]:%u" : "%s:%u", host,
-             port + s->shard);
-    return c->connect(address, err, err_len);
+    while (!ch && elsewhere && next_way(&at, way))
+        ch = dial_way(s, way, &elsewhere, err, err_len);
+    return ch;
 }
 
 /* --- rounds ----------------------------------------------------------------------------- */

@@ -393,6 +393,7 @@ static void test_wrong_lists_are_refused_with_a_sentence(void **state)
 {
     const struct { const char *list, *says; } rows[] = {
         {"a:1,", "''"}, {"a:1,,b:1", "''"}, {"a:1,b", "'b'"}, {"a:1,b:65535", "65535"},
+        {"verbs:a:1", "without RDMA"}, {"shm:run/s", "path"}, {"shm:/s|b", "'b'"}, {"a:1|", "''"},
         {"a:1,a:2,a:3,a:4,a:5,a:6,a:7,a:8,a:9,a:1,a:2,a:3,a:4,a:5,a:6,a:7,a:8", "more than 16"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {

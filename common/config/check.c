@@ -18,6 +18,7 @@
 #include "common/log/log.h"
 #include "common/wire/address.h"
 #include "common/wire/schema.h"
+#include "common/wire/transport.h"
 
 enum {
     SHARDS_MAX = 16,
@@ -105,6 +106,23 @@ static bool is_instance_name(const char *name)
 
 struct listen_at { char host[ADDRESS_HOST_MAX]; uint16_t port; };
 
+/* The other ways to a node. */
+static int check_ways(const struct site *s, unsigned i, const struct complaint *c)
+{
+    const struct site_node *n = &s->store.nodes[i];
+    char key[64], why[400];
+    snprintf(key, sizeof key, "store.nodes[%u].shm", i);
+    if (n->shm && transport_check(&transport_shm, n->shm, s->store.shards, false, why, sizeof why))
+        return complain(c, key, "%s", why);
+    snprintf(key, sizeof key, "store.nodes[%u].verbs", i);
+    /* its addresses are written as tcp's */
+    if (n->verbs && transport_check(&transport_tcp, n->verbs, s->store.shards, false, why, sizeof why))
+        return complain(c, key, "%s", why);
+    if ((n->shm && strpbrk(n->shm, ",|")) || (n->verbs && strpbrk(n->verbs, ",|")))
+        return complain(c, key, "',' and '|' part addresses; choose others");
+    return 0;
+}
+
 static int check_node(const struct site *s, unsigned i, struct listen_at *l,
                       const struct complaint *c)
 {
@@ -123,7 +141,7 @@ static int check_node(const struct site *s, unsigned i, struct listen_at *l,
     if (l->port == 0 || l->port + s->store.shards - 1 > 65535)
         return complain(c, key, "port %u cannot be: shard i listens at port + i; write a port from "
                         "1 to %u", l->port, 65536 - s->store.shards);
-    return 0;
+    return check_ways(s, i, c);
 }
 
 /* A table's name, or the beginning of one and a closing '*'. */
@@ -259,6 +277,8 @@ static int check_store(struct site *s, const struct complaint *c)
 {
     struct listen_at at[SITE_NODES_MAX];
     struct site_store *st = &s->store;
+    if (st->nodes_count == 0 && s->worker.redis)
+        return 0; /* the state is elsewhere */
     if (st->nodes_count == 0)
         return complain(c, "store.nodes", "no node; write at least one, such as "
                         "- {name: store-a, listen: \"127.0.0.1:7400\"}");
@@ -367,8 +387,45 @@ static int check_steering(struct site *s, const struct complaint *c)
 
 /* --- the rest ------------------------------------------------------------------------ */
 
+static int check_redis(const struct site *s, const struct complaint *c)
+{
+    char why[400], one[ADDRESS_HOST_MAX + 16], host[ADDRESS_HOST_MAX];
+    uint16_t port;
+    for (const char *at = s->worker.redis, *next; at; at = next) {
+        next = strchr(at, ',');
+        snprintf(one, sizeof one, "%.*s", (int)(next ? next - at : (long)strlen(at)), at);
+        next = next ? next + 1 : NULL;
+        if (address_split(one, host, &port, why, sizeof why))
+            return complain(c, "worker.redis", "%s", why);
+    }
+    const char *not_with_it = places_find(c->places, "worker.transport") ? "worker.transport"
+                              : s->worker.tenant                         ? "worker.tenant"
+                                                                         : NULL;
+    return not_with_it ? complain(c, not_with_it, "is about the store, but with worker.redis the state "
+                                  "is in Redis; leave one of the two out")
+                       : 0;
+}
+
+/* How workers reach the state. */
+static int check_reach(const struct site *s, const struct complaint *c)
+{
+    const char *by = s->worker.transport;
+    bool shm = !strcmp(by, "shm"), any = !strcmp(by, "tcp");
+    if (s->worker.redis)
+        return check_redis(s, c);
+    if (!any && !shm && strcmp(by, "verbs"))
+        return complain(c, "worker.transport", "'%s' is none; write tcp, shm or verbs", by);
+    for (unsigned i = 0; i < s->store.nodes_count; i++)
+        any |= (shm ? s->store.nodes[i].shm : s->store.nodes[i].verbs) != NULL;
+    return any ? 0 : complain(c, "worker.transport", "none of store.nodes has `%s`; give it to at least "
+                              "one, or write tcp", by);
+}
+
 static int check_worker(struct site *s, const struct complaint *c)
 {
+    int bad = check_reach(s, c);
+    if (bad)
+        return bad;
     if (strcmp(s->worker.ipv6, "pass") != 0 && strcmp(s->worker.ipv6, "drop") != 0)
         return complain(c, "worker.ipv6", "'%s' is neither; write pass or drop", s->worker.ipv6);
     /* Everything in flight, one full receive ring and one burst being filled. */
@@ -406,7 +463,8 @@ static int fill_texts(struct site *s, const struct complaint *c)
               text_default(&s->steering.control, "%s/steer.sock", s->run_dir) &&
               text_default(&s->steering.memif_dir, "%s", s->run_dir) &&
               text_default(&s->steering.probe_key_file, "%s/probe.key", s->run_dir) &&
-              text_default(&s->worker.ipv6, "%s", "drop");
+              text_default(&s->worker.ipv6, "%s", "drop") &&
+              text_default(&s->worker.transport, "%s", "tcp");
     return ok ? 0 : complain(c, "", "out of memory");
 }
 

@@ -34,6 +34,8 @@ static const cyaml_schema_value_t text_entry = {
 static const cyaml_schema_field_t node_fields[] = {
     TEXT("name", 0, struct site_node, name),
     TEXT("listen", 0, struct site_node, listen),
+    TEXT("shm", CYAML_FLAG_OPTIONAL, struct site_node, shm),
+    TEXT("verbs", CYAML_FLAG_OPTIONAL, struct site_node, verbs),
     CYAML_FIELD_END};
 static const cyaml_schema_value_t node_entry = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct site_node, node_fields)};
@@ -91,6 +93,8 @@ static const cyaml_schema_field_t worker_fields[] = {
     NUMBER("packets_in_flight", struct site_worker, packets_in_flight),
     NUMBER("mbufs", struct site_worker, mbufs),
     TEXT("ipv6", CYAML_FLAG_OPTIONAL, struct site_worker, ipv6),
+    TEXT("transport", CYAML_FLAG_OPTIONAL, struct site_worker, transport),
+    TEXT("redis", CYAML_FLAG_OPTIONAL, struct site_worker, redis),
     TEXT("tenant", CYAML_FLAG_OPTIONAL, struct site_worker, tenant),
     TEXT("secret_file", CYAML_FLAG_OPTIONAL, struct site_worker, secret_file),
     CYAML_FIELD_END};
@@ -137,15 +141,21 @@ static void set_up(struct setup *u, const struct cyaml_schema_field *nf_fields, 
 
 char *site_store_addresses(const struct site *site)
 {
-    size_t bytes = 1;
-    for (unsigned i = 0; i < site->store.nodes_count; i++)
-        bytes += strlen(site->store.nodes[i].listen) + 1;
-    char *list = calloc(1, bytes);
-    for (unsigned i = 0; list && i < site->store.nodes_count; i++) {
-        strcat(list, i ? "," : "");
-        strcat(list, site->store.nodes[i].listen);
+    const struct site_store *st = &site->store;
+    const char *by = site->worker.transport;
+    size_t bytes = 0;
+    char *list = NULL;
+    FILE *f = open_memstream(&list, &bytes);
+    for (unsigned i = 0; f && i < st->nodes_count; i++) {
+        const struct site_node *n = &st->nodes[i];
+        const char *best = !strcmp(by, "shm") ? n->shm : !strcmp(by, "verbs") ? n->verbs : NULL;
+        fprintf(f, "%s%s%s%s%s%s", i ? "," : "", best ? by : "", best ? ":" : "", best ? best : "",
+                best ? "|" : "", n->listen);
     }
-    return list;
+    if (f && !fclose(f))
+        return list;
+    free(list);
+    return NULL;
 }
 
 unsigned site_store_retry_ms(const struct site *site)

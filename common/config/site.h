@@ -20,6 +20,8 @@ enum { SITE_NODES_MAX = 16 };
 struct site_node {
     char *name;
     char *listen;               /* "host:port" of shard 0; shard i at port + i */
+    char *shm;                  /* sockets of its shards, for its own host: <shm>.i; NULL: none */
+    char *verbs;                /* "host:port" as `listen`, by RDMA; NULL: not */
 };
 
 /* One side of the site's NFs. All NULL if the file has no `steering:`. */
@@ -75,6 +77,8 @@ struct site_steering {
 struct site_worker {
     unsigned window_bursts, max_hold_ms, packets_in_flight, mbufs;
     char *ipv6;                 /* "pass" or "drop" for NFs that do not take it */
+    char *transport;            /* "tcp", "shm", "verbs": how it reaches the store */
+    char *redis;                /* "host:port,host:port" of a Redis Cluster, instead of it; NULL: not */
     char *tenant, *secret_file; /* as whom it connects to the store; NULL: as nobody */
 };
 
@@ -101,8 +105,8 @@ int site_parse(const uint8_t *text, uint32_t bytes, const struct cyaml_schema_fi
  * ("nfs.nat44.external[0]") in the file, or of the nearest key that holds it; 0
  * if the file cannot be read any more. */
 uint32_t site_line(const char *path, const char *key);
-/* All store nodes' addresses with commas between, as liblethe takes them; malloced, NULL: no
- * memory. And its retry time: half the failure time-out, at most 200 ms, so that a silent primary is
+/* All store nodes' addresses with commas between, as liblethe takes them, for the workers'
+ * transport: by tcp where a node has no other, or is not on this host; malloced, NULL: no memory. And its retry time: half the failure time-out, at most 200 ms, so that a silent primary is
  * left about when the other replicas have agreed on the next one. */
 char *site_store_addresses(const struct site *site);
 unsigned site_store_retry_ms(const struct site *site);

@@ -61,10 +61,11 @@ static const struct row { const char *text, *error; } rows[] = {
     {NODE "\"\": 1\n", "site.yaml:4: a key must be a plain word"},
     {NODE "worker:\n  mbufs: 2000\n  mbuf: 1\n",
      "site.yaml:6: worker.mbuf: is no key here; known are: window_bursts, max_hold_ms, "
-     "packets_in_flight, mbufs, ipv6, "
+     "packets_in_flight, mbufs, ipv6, transport, redis, "
      "tenant, secret_file"},
     {"store:\n  nodes:\n    - name: a\n      listen: \"1:1\"\n    - name: b\n      port: 3\n",
-     "site.yaml:6: store.nodes[1].port: is no key here; known are: name, listen"},
+     "site.yaml:6: store.nodes[1].port: is no key here; known are: name, listen, shm, "
+     "verbs"},
     {"store:\n  nodes:\n    - name: a\n      listen: \"127.0.0.1:1\"\n    - name: b\n",
      "site.yaml:5: store.nodes[1].listen: is missing; write it"},
     {"store:\n  nodes:\n    - listen: \"127.0.0.1:1\"\n",
@@ -125,6 +126,22 @@ static const struct row { const char *text, *error; } rows[] = {
     {NODE "    - {name: b, listen: \"b:1\"}\n    - {name: c, listen: \"c:1\"}\n",
      "site.yaml:1: store.etcd: is missing: more than two nodes agree through etcd; write its end "
      "points, such as [\"127.0.0.1:2379\"]"},
+    {NODE "    - {name: b, listen: \"b:1\", shm: run/b}\n",
+     "site.yaml:4: store.nodes[1].shm: 'run/b' is no path for sockets; write one that begins with / and "
+     "has at most 104 characters, such as /run/lethe/store-a"},
+    {NODE "    - {name: b, listen: \"b:1\", verbs: \"b:65535\"}\n",
+     "site.yaml:4: store.nodes[1].verbs: address b:65535: shards 0 to 1 need ports from 1 to 65535"},
+    {NODE "worker: {transport: udp}\n",
+     "site.yaml:4: worker.transport: 'udp' is none; write tcp, shm or verbs"},
+    {NODE "worker: {transport: shm}\n",
+     "site.yaml:4: worker.transport: none of store.nodes has `shm`; give it to at least one, or write "
+     "tcp"},
+    {"worker: {redis: \"h:1,h\"}\n",
+     "site.yaml:1: worker.redis: 'h' is not an address; write host:port, such as 127.0.0.1:7400 or "
+     "[::1]:7400"},
+    {NODE "worker:\n  redis: h:1\n  transport: tcp\n",
+     "site.yaml:6: worker.transport: is about the store, but with worker.redis the state is in Redis; "
+     "leave one of the two out"},
     {NODE "  etcd: [\"h:1\", \"ftp://h:1\"]\n",
      "site.yaml:4: store.etcd[1]: 'ftp://h:1' is no end point; write one such as "
      "http://127.0.0.1:2379"},
@@ -327,6 +344,25 @@ static void sample_is_valid_and_names_its_defaults(void **state)
     assert_int_equal(site_line("/nonexistent/site.yaml", "nfs"), 0);
 }
 
+static void workers_reach_nodes_by_their_transport(void **state)
+{
+    static const char *const by[] = {"tcp", "shm", "verbs"};
+    static const char *const want[] = {"a:1,b:1", "shm:/r/a|a:1,b:1", "verbs:v:7|a:1,verbs:w:7|b:1"};
+    for (int i = 0; i < 3; i++) {
+        char yaml[300], err[500] = "";
+        struct site *s = NULL;
+        struct nfs *nfs;
+        snprintf(yaml, sizeof yaml, "store:\n  nodes:\n"
+                 "    - {name: a, listen: \"a:1\", shm: /r/a, verbs: \"v:7\"}\n"
+                 "    - {name: b, listen: \"b:1\", verbs: \"w:7\"}\nworker: {transport: %s}\n", by[i]);
+        CHECK(parse(yaml, false, &s, &nfs, err) == 0, "%s", err);
+        char *addresses = site_store_addresses(s);
+        assert_string_equal(addresses, want[i]);
+        free(addresses);
+        site_free(s, NULL, 0, NULL);
+    }
+}
+
 /* The sample with every commented key taken in must be valid, too, and change
  * nothing: what it shows are the defaults. */
 static void commented_defaults_are_the_defaults(void **state)
@@ -411,6 +447,7 @@ int main(void)
         cmocka_unit_test(network_functions_are_for_the_worker_alone),
         cmocka_unit_test(sample_is_valid_and_names_its_defaults),
         cmocka_unit_test(commented_defaults_are_the_defaults),
+        cmocka_unit_test(workers_reach_nodes_by_their_transport),
         cmocka_unit_test(files_are_named_in_errors),
         cmocka_unit_test(short_timeout_is_taken_with_a_warning),
     };

@@ -508,11 +508,13 @@ struct channel *shm_connect(const char *path, char *err, uint32_t err_len)
         return NULL;
     int fd = unix_socket();
     if (fd < 0 || connect(fd, (void *)&a, sizeof a) < 0) {
-        snprintf(err, err_len, errno == ENOENT || errno == ECONNREFUSED
+        int why = errno;
+        snprintf(err, err_len, why == ENOENT || why == ECONNREFUSED
                                    ? "no store listens at %s (%s); is it on this host, and running?"
-                                   : "cannot connect to %s: %s", path, strerror(errno));
+                                   : "cannot connect to %s: %s", path, strerror(why));
         if (fd >= 0)
             close(fd);
+        errno = why;
         return NULL;
     }
     struct shm *s = create(fd);

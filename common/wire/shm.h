@@ -28,7 +28,8 @@ int shm_listen(const char *path, char *err, uint32_t err_len);
 /* The next connection, or NULL: nobody waits, or who waits may not (then errno is
  * EPERM, and it was closed). */
 struct channel *shm_accept(int listen_fd);
-/* Usable at once (send says -EAGAIN until the rings came). NULL and a sentence. */
+/* Usable at once (send says -EAGAIN until the rings came). NULL, errno (ENOENT: no such file,
+ * ECONNREFUSED: nobody listens on it any more) and a sentence. */
 struct channel *shm_connect(const char *path, char *err, uint32_t err_len);
 
 #endif

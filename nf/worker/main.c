@@ -22,6 +22,13 @@
 #include "common/packet/dpdk_port.h"
 #include "nf/worker/worker.h"
 
+#ifdef LETHE_VERBS
+#include "common/wire/verbs/verbs.h"
+#define RDMA (&transport_verbs)
+#else
+#define RDMA NULL
+#endif
+
 enum {
     MBUFS_DEFAULT = 2048,
     MBUF_CACHE = 64,
@@ -108,6 +115,7 @@ static int start_engine(struct worker *w, char *err)
     }
     struct lethe_config client = {.shards = (uint16_t)site->store.shards,
                                   .address = addresses,
+                                  .verbs = RDMA,
                                   .retry_ms = site_store_retry_ms(site),
                                   .tenant = site->worker.tenant,
                                   .secret_file = site->worker.secret_file};

@@ -39,10 +39,13 @@ static int remove_secrets(void **state)
     return 0;
 }
 
+static char shm[64];              /* "": stores and clients meet by tcp; else at this path */
+
 static struct store *start_with(const struct auth_config *auth)
 {
     struct store_config config = store_of(1);
     config.auth = auth;
+    config.listen_shm = shm[0] ? shm : NULL;
     return start(&config);
 }
 
@@ -50,10 +53,15 @@ static struct store *start_with(const struct auth_config *auth)
 
 static void open_as(struct user *u, struct store **s, const char *tenant, const char *file)
 {
-    char err[300];
+    char err[300], address[80];
     struct lethe_config config = {.shards = 1, .window = 512, .dial = dial_store, .dial_ctx = s,
                                   .tenant = tenant, .secret_file = file};
     struct table_schema schema = flows_schema();
+    if (shm[0]) {
+        snprintf(address, sizeof address, "shm:%s", shm);
+        config.dial = NULL;
+        config.address = address;
+    }
     memset(u, 0, sizeof *u);
     u->client = lethe_client_create(&config, err, sizeof err);
     CHECK(u->client, "%s", err);
@@ -107,6 +115,20 @@ static void test_a_tenant_has_its_tables_and_no_others(void **state)
                    "tenant b may not open table flows; its tables (store.tenants) are: other.*");
     assert_int_equal(snapshot_of(s, 0).status.entries, 0);
     store_stop(s);
+}
+
+static void test_shared_memory_is_guarded_like_tcp(void **state)
+{
+    char dir[] = "/tmp/auth-shm-XXXXXX", file[sizeof shm + 4];
+    assert_non_null(mkdtemp(dir));
+    snprintf(shm, sizeof shm, "%s/s", dir);
+    test_the_right_secret_gets_in(state);
+    test_everybody_else_stays_out(state);
+    test_a_tenant_has_its_tables_and_no_others(state);
+    snprintf(file, sizeof file, "%s.0", shm);
+    unlink(file);
+    rmdir(dir);
+    shm[0] = 0;
 }
 
 static void test_which_names_a_pattern_matches(void **state)
@@ -645,6 +667,7 @@ int main(void)
         cmocka_unit_test(test_the_right_secret_gets_in),
         cmocka_unit_test(test_everybody_else_stays_out),
         cmocka_unit_test(test_a_tenant_has_its_tables_and_no_others),
+        cmocka_unit_test(test_shared_memory_is_guarded_like_tcp),
         cmocka_unit_test(test_which_names_a_pattern_matches),
         cmocka_unit_test(test_the_handshake_of_protocol_1),
         cmocka_unit_test(test_proofs_that_were_seen_before),

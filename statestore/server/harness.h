@@ -112,15 +112,25 @@ static inline bool user_turn(struct user *u)
     return true;
 }
 
-static inline void user_open(struct user *u, uint16_t shards, lethe_dial dial, void *ctx)
+static inline void user_create(struct user *u, const struct lethe_config *config)
 {
     char err[200];
-    struct lethe_config config = {.shards = shards, .window = 512, .dial = dial, .dial_ctx = ctx};
     struct table_schema schema = flows_schema();
     memset(u, 0, sizeof *u);
-    u->client = lethe_client_create(&config, err, sizeof err);
+    u->client = lethe_client_create(config, err, sizeof err);
     CHECK(u->client, "%s", err);
     u->flows = lethe_table_open(u->client, &schema);
+}
+
+static inline void user_open(struct user *u, uint16_t shards, lethe_dial dial, void *ctx)
+{
+    user_create(u, &(struct lethe_config){.shards = shards, .window = 512, .dial = dial,
+                                          .dial_ctx = ctx});
+}
+
+static inline void user_open_at(struct user *u, uint16_t shards, const char *address)
+{
+    user_create(u, &(struct lethe_config){.shards = shards, .window = 512, .address = address});
 }
 
 static inline bool user_insert(struct user *u, uint64_t key)

@@ -11,6 +11,9 @@
  * shard's primary: the one the view service names, or whom the node that we asked
  * names, else one node after the other.
  *
+ * Both go by verbs where both nodes have it, else by tcp, and by tcp also when verbs fails: the
+ * two take turns until one comes up.
+ *
  * Either proves the site's replica secret and is shown it in turn, if there is
  * one.
  *
@@ -98,8 +101,27 @@ static void detach(struct loop *l, struct link *k)
         shard_move_through(l->shard, 0);
 }
 
+/* Between the two verbs is configured and did not come up: the next connection is by tcp, which
+ * will say whether anybody is there. One line in the log, until verbs worked again. */
+static void fall_back(struct loop *l, struct link *k, const char *why)
+{
+    k->plain = true;
+    if (!k->plain_told)
+        log_warn("no RDMA to another node", "shard=%u node=%s why=\"%s\" I go on by tcp", l->number,
+                 whom(l, k), why);
+    k->plain_told = true;
+}
+
 void link_closed(struct loop *l, struct link *k, bool refused, const char *why)
 {
+    k->plain = false;
+    if (k->by_verbs && k->state == LINK_CONNECTING && k->node) {
+        fall_back(l, k, why);
+        k->state = LINK_IDLE;
+        k->conn = 0;
+        k->dial_ms = l->now_ms;
+        return;
+    }
     detach(l, k);
     away(l, k, why);
     if (k->kind == CONN_CARRIER && k->node)
@@ -110,12 +132,25 @@ void link_closed(struct loop *l, struct link *k, bool refused, const char *why)
 
 /* --- dialling ------------------------------------------------------------------------------ */
 
+static struct channel *connect_to(struct loop *l, struct link *k, char *err, uint32_t err_len)
+{
+    const struct loop_config *c = &l->config;
+    struct channel *ch = NULL;
+    if (c->dial_verbs && !k->plain) {
+        ch = c->dial_verbs(c->dial_ctx, k->node, k->shard, err, err_len);
+        if (!ch && err[0])
+            fall_back(l, k, err);
+    }
+    k->by_verbs = ch != NULL;
+    err[0] = 0;
+    errno = 0;
+    return ch ? ch : c->dial(c->dial_ctx, k->node, k->shard, err, err_len);
+}
+
 static void dial(struct loop *l, struct link *k)
 {
     char err[160] = "";
-    errno = 0;
-    struct channel *ch =
-        l->config.dial(l->config.dial_ctx, k->node, k->shard, err, sizeof err);
+    struct channel *ch = connect_to(l, k, err, sizeof err);
     bool refused = !ch && errno == ECONNREFUSED;
     struct conn *c = ch ? loop_add(l, ch, k->kind) : NULL;
     if (!c) {
@@ -188,6 +223,7 @@ static void turn_to(struct loop *l, struct link *k, uint32_t node, const char *w
     k->node = node;
     k->state = LINK_IDLE;
     k->conn = 0;
+    k->plain = k->plain_told = false;
     k->dial_ms = l->now_ms;
     k->delay_ms = LINK_DELAY_MIN_MS;
     k->since_ms = node ? at_least_1(l->now_ms) : 0;
@@ -293,6 +329,7 @@ static void joined(struct loop *l, struct link *k, struct conn *c, const struct 
                  l->now_ms - k->since_ms);
     k->primary = m->self;
     k->state = LINK_JOINED;
+    k->plain_told = k->plain_told && !k->by_verbs;
     k->delay_ms = LINK_DELAY_MIN_MS;
     k->since_ms = k->logged_ms = 0;
     k->why[0] = 0;
@@ -303,8 +340,8 @@ static void joined(struct loop *l, struct link *k, struct conn *c, const struct 
         return;
     }
     k->held = m->head.view_epoch ? m->head.view_epoch : 1;
-    log_info("joining", "shard=%u primary=%s epoch=%lu", l->number, whom(l, k),
-             m->head.view_epoch);
+    log_info("joining", "shard=%u primary=%s epoch=%lu by=%s", l->number, whom(l, k),
+             m->head.view_epoch, c->channel->ops->name);
     shard_join_through(l->shard, c->number);
 }
 

@@ -260,19 +260,25 @@ static void flush_dirty(struct loop *l)
 
 /* --- coming in ---------------------------------------------------------------------------------- */
 
+/* False: nobody waits there any more. */
+static bool accept_from(struct loop *l, struct listener *from)
+{
+    for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
+        struct channel *ch = from->accept(from);
+        if (!ch)
+            return false;
+        loop_add(l, ch, CONN_NEW);
+    }
+    return true;
+}
+
 /* Edge-triggered, too, and tried again with every sweep: out of descriptors
  * must not become a busy loop. */
 static void accept_some(struct loop *l)
 {
-    l->accept_more = l->config.listen_fd >= 0;
-    for (int i = 0; i < ACCEPTS_PER_TURN && l->accept_more; i++) {
-        struct channel *ch = tcp_accept(l->config.listen_fd);
-        if (!ch) {
-            l->accept_more = false;
-            return;
-        }
-        loop_add(l, ch, CONN_NEW);
-    }
+    l->accept_more = false;
+    for (uint32_t i = 0; i < l->config.nlisteners; i++)
+        l->accept_more |= accept_from(l, &l->config.listeners[i]);
 }
 
 static void take_inbox(struct loop *l)
@@ -363,9 +369,9 @@ static void tick(struct loop *l)
 
 static void stop_listening(struct loop *l)
 {
-    if (l->config.listen_fd >= 0)
-        close(l->config.listen_fd);
-    l->config.listen_fd = -1;
+    for (uint32_t i = 0; i < l->config.nlisteners; i++)
+        listener_close(&l->config.listeners[i]);
+    l->config.nlisteners = 0;
 }
 
 static bool drained(const struct loop *l)
@@ -509,8 +515,8 @@ static int open_descriptors(struct loop *l)
     if (l->epoll_fd < 0 || l->wake_fd < 0)
         return -errno;
     int rc = watch_own(l, l->wake_fd, EVENT_WAKE, 0);
-    if (!rc && l->config.listen_fd >= 0)
-        rc = watch_own(l, l->config.listen_fd, EVENT_LISTEN, EPOLLET);
+    for (uint32_t i = 0; !rc && i < l->config.nlisteners; i++)
+        rc = watch_own(l, l->config.listeners[i].fd, EVENT_LISTEN, EPOLLET);
     return rc;
 }
 
@@ -519,8 +525,10 @@ int loop_create(struct loop **out, const struct loop_config *config, char *err, 
     struct loop *l = calloc(1, sizeof *l);
     int rc = l ? 0 : -ENOMEM;
     if (!l) {
-        if (config->listen_fd >= 0)
-            close(config->listen_fd);
+        for (uint32_t i = 0; i < config->nlisteners; i++) {
+            struct listener from = config->listeners[i];
+            listener_close(&from);
+        }
         snprintf(err, err_len, "out of memory for a shard's loop");
         return rc;
     }

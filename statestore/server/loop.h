@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * One shard's loop: the driver around the pure core. It owns the shard, its
- * listening descriptor and its connections; it turns bytes, time and the view
+ * listeners and its connections; it turns bytes, time and the view
  * service's word into steps, and the steps' effects into frames.
  *
  * Threads: loop_run or loop_turn, by one thread, from create to destroy.
@@ -18,7 +18,7 @@
 #ifndef STATESTORE_SERVER_LOOP_H
 #define STATESTORE_SERVER_LOOP_H
 
-#include "common/wire/channel.h"
+#include "common/wire/transport.h"
 #include "statestore/server/auth.h"
 #include "statestore/server/snapshot.h"
 
@@ -30,13 +30,18 @@ typedef struct channel *(*loop_dial)(void *ctx, uint16_t shard, char *err, uint3
 typedef struct channel *(*loop_dial_node)(void *ctx, uint32_t node, uint16_t shard, char *err,
                                           uint32_t err_len);
 
+enum { LOOP_LISTENERS_MAX = 3 }; /* tcp, shm, verbs */
+
 struct loop_config {
     struct shard_config shard;
-    int listen_fd;            /* owned from now on; -1: only adopted channels */
+    struct listener listeners[LOOP_LISTENERS_MAX]; /* owned from now on */
+    uint32_t nlisteners;      /* 0: only adopted channels */
     struct views *views;      /* shared by all loops, see views.h */
     uint32_t primary_node;    /* of a static site; 0: whom the view names */
     uint32_t nodes;           /* of the site */
     loop_dial_node dial;
+    loop_dial_node dial_verbs; /* tried before `dial`; NULL, or no sentence with its NULL: not between
+                                  these two nodes */
     void *dial_ctx;
     /* Name and address of a node, for sentences. */
     const char *(*node_text)(void *ctx, uint32_t node);
@@ -47,7 +52,7 @@ struct loop_config {
 };
 
 struct loop;
-/* 0, or -errno and a sentence; then the listening descriptor is closed. */
+/* 0, or -errno and a sentence; then the listeners are closed. */
 int loop_create(struct loop **out, const struct loop_config *config, char *err, uint32_t err_len);
 void loop_destroy(struct loop *l);
 /* Turns until loop_stop took effect. */

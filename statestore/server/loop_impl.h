@@ -51,6 +51,9 @@ struct link {
     uint32_t conn;            /* number */
     uint32_t node;            /* whom to dial; 0: nobody */
     uint16_t shard;           /* of theirs */
+    bool by_verbs;            /* the present connection */
+    bool plain;               /* the next one not by verbs: it just failed */
+    bool plain_told;          /* the log knows */
     uint64_t dial_ms, delay_ms;
     uint64_t since_ms;        /* away since; 0: joined */
     uint64_t logged_ms;

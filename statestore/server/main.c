@@ -18,6 +18,13 @@
 #include "statestore/server/options.h"
 #include "statestore/server/verbs.h"
 
+#ifdef LETHE_VERBS
+#include "common/wire/verbs/verbs.h"
+#define RDMA (&transport_verbs)
+#else
+#define RDMA NULL
+#endif
+
 enum { EXIT_USAGE = 2, STOP_POLL_MS = 20 };
 
 static sigset_t stop_signals(void)
@@ -115,6 +122,7 @@ int main(int argc, char **argv)
         printf("%s is fine%s\n", o.config_path ? o.config_path : "the command line",
                o.config_path ? " for a store; chain and nfs are lethe-nf's to check" : "");
     } else {
+        o.store.verbs = RDMA;
         status = run(&o);
     }
     options_free(&o);

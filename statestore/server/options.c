@@ -11,7 +11,8 @@
 const char options_help[] =
     "lethe-store: one replica of Lethe's state store.\n"
     "\n"
-    "  lethe-store --standalone --listen HOST:PORT [--shards N] [--control PATH]\n"
+    "  lethe-store --standalone --listen HOST:PORT [--listen-shm PATH] [--listen-verbs HOST:PORT]\n"
+    "              [--shards N] [--control PATH]\n"
     "  lethe-store -c site.yaml --node NAME [--accept-loss]\n"
     "\n"
     "Shard i listens on PORT + i and has a thread of its own.\n"
@@ -30,6 +31,8 @@ const char options_help[] =
     "      --standalone    one node without a backup and without a configuration file\n"
     "      --listen ADDR   address of shard 0, for example 127.0.0.1:7400; port 0 takes any\n"
     "                      free port for each shard and logs it\n"
+    "      --listen-shm PATH   for programs of this host, by shared memory: sockets PATH.0, PATH.1...\n"
+    "      --listen-verbs ADDR  by RDMA, on the address of an RDMA device's network interface\n"
     "      --shards N      1 to 16; with --standalone only (default 1)\n"
     "      --control PATH  Unix socket that answers `stats`, `digest`, `map`, and takes orders:\n"
     "                      move, lend, hand-over, rebalance, accept-loss (each says how it is\n"
@@ -49,7 +52,7 @@ const char options_help[] =
     "Of a site: echo \"hand-over 0\" | nc -U -N /run/lethe/store-a.sock\n";
 
 enum { OPT_NODE = 256, OPT_ACCEPT, OPT_STANDALONE, OPT_LISTEN, OPT_SHARDS, OPT_CONTROL,
-       OPT_CHECK, OPT_VERSION };
+       OPT_CHECK, OPT_VERSION, OPT_SHM, OPT_VERBS };
 
 static const struct option longs[] = {
     {"config", required_argument, NULL, 'c'},
@@ -57,6 +60,8 @@ static const struct option longs[] = {
     {"accept-loss", no_argument, NULL, OPT_ACCEPT},
     {"standalone", no_argument, NULL, OPT_STANDALONE},
     {"listen", required_argument, NULL, OPT_LISTEN},
+    {"listen-shm", required_argument, NULL, OPT_SHM},
+    {"listen-verbs", required_argument, NULL, OPT_VERBS},
     {"shards", required_argument, NULL, OPT_SHARDS},
     {"control", required_argument, NULL, OPT_CONTROL},
     {"check", no_argument, NULL, OPT_CHECK},
@@ -88,6 +93,8 @@ static int take(struct options *o, int opt, char **argv, char *err, uint32_t err
     case OPT_ACCEPT: o->accept_loss = true; return 0;
     case OPT_STANDALONE: o->standalone = true; return 0;
     case OPT_LISTEN: o->listen = optarg; return 0;
+    case OPT_SHM: o->listen_shm = optarg; return 0;
+    case OPT_VERBS: o->listen_verbs = optarg; return 0;
     case OPT_SHARDS: return take_shards(o, optarg, err, err_len);
     case OPT_CONTROL: o->control_path = optarg; return 0;
     case OPT_CHECK: o->check = true; return 0;
@@ -109,8 +116,8 @@ static int wrong_combination(const struct options *o, char *err, uint32_t err_le
         why = "--standalone needs --listen HOST:PORT, for example --listen 127.0.0.1:7400";
     else if (o->config_path && !o->node && !o->check)
         why = "-c needs --node NAME: which of the site's store nodes am I?";
-    else if (o->config_path && (o->listen || o->shards))
-        why = "with -c, addresses and shards stand in the file: drop --listen and --shards";
+    else if (o->config_path && (o->listen || o->listen_shm || o->listen_verbs || o->shards))
+        why = "with -c, addresses and shards stand in the file: drop --listen... and --shards";
     if (!why)
         return 0;
     snprintf(err, err_len, "%s; try --help", why);
@@ -125,6 +132,8 @@ static int standalone(struct options *o, char *err, uint32_t err_len)
     o->store.node = 1;
     o->store.shards = (uint16_t)(o->shards ? o->shards : 1);
     o->store.listen = o->listen;
+    o->store.listen_shm = o->listen_shm;
+    o->store.listen_verbs = o->listen_verbs;
     if (o->control_path && strlen(o->control_path) >= sizeof o->control) {
         snprintf(err, err_len, "--control %s: a socket's path has at most %zu characters",
                  o->control_path, sizeof o->control - 1);
@@ -147,7 +156,7 @@ static int check_site(const struct options *o, char *err, uint32_t err_len)
     const struct site *site = o->site;
     if (o->node && find_node(site, o->node) < 0) {
         snprintf(err, err_len, "%s: store: nodes: there is no node \"%s\"; the first is \"%s\"",
-                 o->config_path, o->node, site->store.nodes[0].name);
+                 o->config_path, o->node, site->store.nodes_count ? site->store.nodes[0].name : "");
         return OPTIONS_CONFIG;
     }
     return 0;
@@ -236,8 +245,11 @@ static int from_site(struct options *o, char *err, uint32_t err_len)
     o->store.node = (uint32_t)me + 1;
     o->store.shards = (uint16_t)st->shards;
     o->store.listen = st->nodes[me].listen;
+    o->store.listen_shm = st->nodes[me].shm;
+    o->store.listen_verbs = st->nodes[me].verbs;
     for (unsigned i = 0; i < st->nodes_count; i++)
-        o->nodes[i] = (struct store_node){st->nodes[i].name, st->nodes[i].listen};
+        o->nodes[i] = (struct store_node){st->nodes[i].name, st->nodes[i].listen,
+                                          st->nodes[i].verbs};
     o->store.nodes = o->nodes;
     o->store.nnodes = st->nodes_count;
     o->store.etcd = (const char *const *)st->etcd;

@@ -26,6 +26,36 @@ static void test_insert_and_get_over_tcp(void **state)
     store_stop(s);
 }
 
+/* A way that does not lead to the node from here is passed over; one that does is not. */
+static void test_shared_memory_where_the_store_is_on_this_host(void **state)
+{
+    char dir[] = "/tmp/server-shm-XXXXXX", path[40], list[160], file[44];
+    struct store_config config = store_of(1);
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/s", dir);
+    config.listen_shm = path;
+    struct store *s = start(&config);
+        for (int i = 0; i < 3; i++) {
+        struct user u;
+        if (i == 2)
+            snprintf(list, sizeof list, "tcp:127.0.0.1:%u", store_port(s, 0));
+        else
+            snprintf(list, sizeof list, "shm:%s%s|127.0.0.1:%u", path, i ? "-elsewhere" : "",
+                     i ? store_port(s, 0) : 1);
+        user_open_at(&u, 1, list);
+        WAIT_FOR(user_turn(&u) && lethe_ready(u.client));
+        user_insert_many(&u, 1 + 3000u * (unsigned)i, 3000);
+        assert_int_equal(u.ok, 3000);
+        lethe_client_destroy(u.client);
+    }
+    store_stop(s);
+    s = start(&config); /* the socket's file is taken over */
+    store_stop(s);
+    snprintf(file, sizeof file, "%s.0", path);
+    unlink(file);
+    rmdir(dir);
+}
+
 static void run_embedded(bool threads, bool backup)
 {
     struct embed *e;
@@ -415,6 +445,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_insert_and_get_over_tcp),
+        cmocka_unit_test(test_shared_memory_where_the_store_is_on_this_host),
         cmocka_unit_test(test_embedded_with_threads),
         cmocka_unit_test(test_embedded_driven_by_one_thread),
         cmocka_unit_test(test_a_restarted_store_makes_old_clients_stale),

@@ -27,30 +27,12 @@ struct store {
     uint64_t incarnation;
     struct views *views;
     struct loop *loops[STORE_SHARDS_MAX];
-    uint16_t ports[STORE_SHARDS_MAX];
+    uint16_t ports[STORE_SHARDS_MAX], verbs_ports[STORE_SHARDS_MAX];
     pthread_t threads[STORE_SHARDS_MAX];
     uint16_t nthreads;
 };
 
 /* --- addresses --------------------------------------------------------------------------- */
-
-/* "host:port" of shard 0 -> of shard i. */
-static int shard_address(const char *base, uint16_t shard, char *out, uint32_t len, char *err,
-                         uint32_t err_len)
-{
-    char host[ADDRESS_HOST_MAX];
-    uint16_t port;
-    int rc = address_split(base, host, &port, err, err_len);
-    if (rc)
-        return rc;
-    if (port && port + shard > 65535) {
-        snprintf(err, err_len, "%s: shard %u would need port %u; choose a lower one", base, shard,
-                 port + shard);
-        return -EINVAL;
-    }
-    snprintf(out, len, strchr(host, ':') ? "[%s]:%u" : "%s:%u", host, port ? port + shard : 0);
-    return 0;
-}
 
 /* A shard may want to speak to another of the same process. */
 static struct channel *dial_node(void *ctx, uint32_t node, uint16_t shard, char *err,
@@ -58,14 +40,25 @@ static struct channel *dial_node(void *ctx, uint32_t node, uint16_t shard, char 
 {
     struct store *s = ctx;
     const struct store_config *c = &s->config;
-    char address[300];
+    char address[TRANSPORT_ADDRESS_MAX];
     if (node == c->node)
         return store_dial(s, shard, err, err_len);
     if (c->dial)
         return c->dial(c->dial_ctx, node, shard, err, err_len);
-    if (shard_address(c->nodes[node - 1].listen, shard, address, sizeof address, err, err_len))
+    if (transport_of_shard(&transport_tcp, c->nodes[node - 1].listen, shard, address, err, err_len))
         return NULL;
     return tcp_connect(address, err, err_len);
+}
+
+static struct channel *dial_verbs(void *ctx, uint32_t node, uint16_t shard, char *err,
+                                  uint32_t err_len)
+{
+    const struct store_config *c = &((struct store *)ctx)->config;
+    const char *verbs = node == c->node ? NULL : c->nodes[node - 1].verbs;
+    char address[TRANSPORT_ADDRESS_MAX];
+    if (!verbs || transport_of_shard(c->verbs, verbs, shard, address, err, err_len))
+        return NULL;
+    return c->verbs->connect(address, err, err_len);
 }
 
 static const char *node_text(void *ctx, uint32_t node)
@@ -74,32 +67,38 @@ static const char *node_text(void *ctx, uint32_t node)
     return node >= 1 && node <= STORE_NODES_MAX ? s->node_texts[node - 1] : "nobody";
 }
 
-static uint16_t port_of(int fd)
+static int listen_by(struct store *s, const struct transport *t, const char *base, uint16_t shard,
+                     struct loop_config *lc, uint16_t *port, char *err, uint32_t err_len)
 {
-    struct sockaddr_storage a;
-    socklen_t len = sizeof a;
-    if (getsockname(fd, (struct sockaddr *)&a, &len))
+    char address[TRANSPORT_ADDRESS_MAX];
+    struct listener *l = &lc->listeners[lc->nlisteners];
+    if (!base)
         return 0;
-    return ntohs(a.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&a)->sin6_port
-                                         : ((struct sockaddr_in *)&a)->sin_port);
-}
-
-static int listen_at(struct store *s, uint16_t shard, int *fd, char *err, uint32_t err_len)
-{
-    char address[300];
-    *fd = -1;
-    if (!s->config.listen)
-        return 0;
-    int rc = shard_address(s->config.listen, shard, address, sizeof address, err, err_len);
+    int rc = transport_of_shard(t, base, shard, address, err, err_len);
+    if (!rc)
+        rc = t->listen(l, address, err, err_len);
     if (rc)
         return rc;
-    rc = tcp_listen(address, err, err_len);
-    if (rc < 0)
-        return rc;
-    *fd = rc;
-    s->ports[shard] = port_of(rc);
-    log_info("listening", "shard=%u address=%s port=%u", shard, address, s->ports[shard]);
+    lc->nlisteners++;
+    *port = t->port(l);
+    log_info("listening", "shard=%u by=%s address=%s port=%u", shard, t->name, address, *port);
     return 0;
+}
+
+/* tcp last: who tries another way first finds it when it finds tcp. */
+static int listen_all(struct store *s, uint16_t shard, struct loop_config *lc, char *err,
+                      uint32_t err_len)
+{
+    const struct store_config *c = &s->config;
+    uint16_t none;
+    int rc = listen_by(s, &transport_shm, c->listen_shm, shard, lc, &none, err, err_len);
+    if (!rc)
+        rc = listen_by(s, c->verbs, c->listen_verbs, shard, lc, &s->verbs_ports[shard], err, err_len);
+    if (!rc)
+        rc = listen_by(s, &transport_tcp, c->listen, shard, lc, &s->ports[shard], err, err_len);
+    for (uint32_t i = 0; rc && i < lc->nlisteners; i++)
+        listener_close(&lc->listeners[i]);
+    return rc;
 }
 
 /* --- starting ------------------------------------------------------------------------------ */
@@ -117,7 +116,7 @@ static bool elects(const struct store *s)
     return s->config.netcd || s->config.memory;
 }
 
-static struct loop_config loop_config_of(struct store *s, uint16_t shard, int listen_fd)
+static struct loop_config loop_config_of(struct store *s, uint16_t shard)
 {
     const struct store_config *c = &s->config;
     struct loop_config out = {
@@ -128,11 +127,11 @@ static struct loop_config loop_config_of(struct store *s, uint16_t shard, int li
                   .client_lease_ms = c->client_lease_ms, .memory_bytes = c->memory_bytes,
                   .copies = c->copies, .min_copies = c->min_copies, .limits = c->limits,
                   .nlimits = c->nlimits},
-        .listen_fd = listen_fd,
         .views = s->views,
         .primary_node = elects(s) ? 0 : 1,
         .nodes = c->nnodes,
         .dial = dial_node,
+        .dial_verbs = c->listen_verbs ? dial_verbs : NULL,
         .dial_ctx = s,
         .node_text = node_text,
         .auth = c->auth,
@@ -165,10 +164,10 @@ static int start_thread(struct store *s, uint16_t shard)
 static int start_shards(struct store *s, char *err, uint32_t err_len)
 {
     for (uint16_t i = 0; i < s->config.shards; i++) {
-        int fd, rc = listen_at(s, i, &fd, err, err_len);
+        struct loop_config lc = loop_config_of(s, i);
+        int rc = listen_all(s, i, &lc, err, err_len);
         if (rc)
             return rc;
-        struct loop_config lc = loop_config_of(s, i, fd);
         rc = loop_create(&s->loops[i], &lc, err, err_len);
         if (rc)
             return rc;
@@ -222,14 +221,20 @@ static void name_nodes(struct store *s)
     }
 }
 
-static int set_up(struct store *s, char *err, uint32_t err_len)
+static void warn_of_strangers(const struct store_config *c, const char *listen)
 {
-    struct store_config *c = &s->config;
-    if (!c->auth && c->listen && !auth_is_loopback(c->listen))
+    if (!c->auth && listen && !auth_is_loopback(listen))
         log_warn("no authentication",
                  "address=%s whoever reaches it reads and writes everything; configure secrets "
                  "(store.tenants, store.replica_secret_file) or keep it on a network of its own",
-                 c->listen);
+                 listen);
+}
+
+static int set_up(struct store *s, char *err, uint32_t err_len)
+{
+    struct store_config *c = &s->config;
+    warn_of_strangers(c, c->listen);
+    warn_of_strangers(c, c->listen_verbs);
     if (!c->failure_timeout_ms)
         c->failure_timeout_ms = STORE_FAILURE_TIMEOUT_MS;
     if (!c->hello_timeout_ms)
@@ -251,6 +256,11 @@ int store_start(struct store **out, const struct store_config *config, char *err
                  STORE_SHARDS_MAX);
         return -EINVAL;
     }
+    if (config->listen_verbs && !config->verbs) {
+        snprintf(err, err_len, "verbs %s: this store was built without RDMA; leave it out, or build "
+                 "where libibverbs-dev and librdmacm-dev are", config->listen_verbs);
+        return -ENOTSUP;
+    }
     bool elected = config->netcd || config->memory;
     if (config->nnodes > (elected ? STORE_NODES_MAX : 2) ||
         config->node > (config->nnodes ? config->nnodes : 1)) {
@@ -267,7 +277,7 @@ int store_start(struct store **out, const struct store_config *config, char *err
     int rc = set_up(s, err, err_len);
     if (!rc)
         rc = start_shards(s, err, err_len);
-    s->config.listen = NULL; /* the caller's string, not needed any more */
+    s->config.listen = s->config.listen_shm = s->config.listen_verbs = NULL; /* the caller's strings */
     if (rc)
         store_stop(s);
     else
@@ -343,6 +353,11 @@ uint16_t store_shards(const struct store *s)
 uint16_t store_port(const struct store *s, uint16_t shard)
 {
     return s->ports[shard];
+}
+
+uint16_t store_verbs_port(const struct store *s, uint16_t shard)
+{
+    return s->verbs_ports[shard];
 }
 
 uint32_t store_nodes(const struct store *s)

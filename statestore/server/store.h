@@ -17,13 +17,16 @@ struct views_memory;
 
 enum { STORE_SHARDS_MAX = 16, STORE_NODES_MAX = 16, STORE_FAILURE_TIMEOUT_MS = 1000, STORE_SPIN_US = 50 };
 
-struct store_node { const char *name, *listen; };
+struct store_node { const char *name, *listen, *verbs; }; /* verbs NULL: by tcp alone */
 
 struct store_config {
     uint16_t shards;              /* 1..STORE_SHARDS_MAX */
     uint32_t node;                /* this node's number in the site, from 1 */
     const char *listen;           /* "host:port": shard i at port + i, port 0: any free ones;
                                      NULL: only store_dial */
+    const char *listen_shm;       /* "/path": shard i at /path.i; NULL: not */
+    const char *listen_verbs;     /* "host:port", as `listen`; NULL: not */
+    const struct transport *verbs; /* &transport_verbs, if the program links it; NULL: none */
     const struct store_node *nodes; /* of the site, kept; NULL: this one is alone. Without etcd
                                      two are a pair: node 1 is the primary for ever */
     uint32_t nnodes;
@@ -66,8 +69,9 @@ struct channel *store_dial(void *store, uint16_t shard, char *err, uint32_t err_
 uint16_t store_shards(const struct store *s);
 /* Whose limit `i` of a snapshot is; NULL: there are fewer. The last is the shard's. */
 const char *store_limit_name(const struct store *s, uint32_t i);
-/* 0 if it does not listen. */
+/* 0 if it does not listen by tcp, by verbs. */
 uint16_t store_port(const struct store *s, uint16_t shard);
+uint16_t store_verbs_port(const struct store *s, uint16_t shard);
 /* By any thread; see views.h and loop.h. */
 struct views *store_views(const struct store *s);
 /* Nodes are numbered from 1. */

@@ -60,6 +60,7 @@ enum {
     RESOLVE_MS = 2000,
     CLOSE_MS = 200,
     BACKLOG = 128,
+    NO_LISTENER = 8,              /* IB_CM_REJ_INVALID_SERVICE_ID, what rdma_cm's status is then */
 };
 #define CREDIT 0xffffffffu
 #define HAND_SHAKE 0x3156454Cu /* "LEV1" */
@@ -229,6 +230,7 @@ static void on_event(struct verbs *v, const struct rdma_cm_event *e)
         shut(v, "no RDMA device leads there; is the address that of its network interface?");
         break;
     case RDMA_CM_EVENT_REJECTED:
+        v->c.refused = e->status == NO_LISTENER;
         shut(v, "nothing listens there, or it refused");
         break;
     case RDMA_CM_EVENT_CONNECT_ERROR:
@@ -733,3 +735,32 @@ struct channel *verbs_accept(struct verbs_listener *l)
     }
     return NULL;
 }
+
+/* --- as a transport ------------------------------------------------------------------------------------ */
+
+static struct channel *accept_next(struct listener *l)
+{
+    return verbs_accept(l->own);
+}
+
+static void close_listener(struct listener *l)
+{
+    verbs_listener_close(l->own);
+}
+
+static int listen_at(struct listener *out, const char *address, char *err, uint32_t err_len)
+{
+    struct verbs_listener *l = verbs_listen(address, err, err_len);
+    if (!l)
+        return -ENODEV;
+    *out = (struct listener){.fd = verbs_listener_fd(l), .own = l, .accept = accept_next,
+                             .close = close_listener};
+    return 0;
+}
+
+static uint16_t port_of(const struct listener *l)
+{
+    return verbs_listener_port(l->own);
+}
+
+const struct transport transport_verbs = {"verbs", false, verbs_connect, listen_at, port_of};

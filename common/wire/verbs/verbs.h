@@ -18,7 +18,7 @@
 #ifndef LETHE_WIRE_VERBS_H
 #define LETHE_WIRE_VERBS_H
 
-#include "common/wire/channel.h"
+#include "common/wire/transport.h"
 
 /* NULL, or a sentence that says why there can be no verbs channel here and what to
  * do: no device, too little lockable memory (with the number needed). */
@@ -37,5 +37,8 @@ void verbs_listener_close(struct verbs_listener *l);
 
 /* Usable at once. NULL and a sentence on a bad address. */
 struct channel *verbs_connect(const char *address, char *err, uint32_t err_len);
+
+/* For who takes a transport. */
+extern const struct transport transport_verbs;
 
 #endif
