@@ -2,9 +2,10 @@
 # The two commands: `make run` shows Lethe at work, `make check` tests it. The
 # rest is behind them. All building is CMake's (CMakePresets.json).
 
-.PHONY: rdma-shell help run check check-long bench sim format build install uninstall setup clean
+.PHONY: rdma-shell help run check check-long bench sim sim-planted format build install uninstall setup clean
 SEEDS ?= 200
 SEED ?=
+MINUTES ?= 30
 PREFIX ?= /usr/local
 
 help:
@@ -13,6 +14,7 @@ help:
 	@echo 'make check-long  the same with the long tests'
 	@echo 'make bench       measure; tables here, JSON in build/bench/'
 	@echo 'make sim         the simulator alone: SEEDS=1000, or SEED=17 to replay one'
+	@echo 'make sim-planted  every planted bug and the seeds it takes to find it (MINUTES=30)'
 	@echo 'make rdma-shell  a shell on a machine with soft-RoCE'
 	@echo 'make format      clang-format over the lines you changed and did not commit'
 	@echo 'make install     PREFIX=/usr/local DESTDIR=; make uninstall takes it back'
@@ -36,6 +38,12 @@ check-long: build
 
 sim: build
 	@build/dev/tests/sim/sim $(if $(SEED),--seed $(SEED) --trace,--seeds $(SEEDS))
+
+# Two halves at once, one a core; each line is a bug and its seeds.
+sim-planted: build
+	@build/dev/tests/sim/sim --all-bugs --part 1/2 --minutes $(MINUTES) & \
+	 build/dev/tests/sim/sim --all-bugs --part 2/2 --minutes $(MINUTES); \
+	 second=$$?; wait $$! && exit $$second
 
 bench: setup
 	@cmake --preset release >/dev/null && cmake --build --preset release

@@ -40,8 +40,8 @@ struct story {
 };
 
 /* The keys of every story, all in slot 0: two plain ones, one that expires,
- * a pool index, a sum, an async one. */
-enum { KEY_A, KEY_B, KEY_IDLE, KEY_PORT, KEY_SUM, KEY_ASYNC };
+ * a pool index, a sum, an async one, one whose expiry is told. */
+enum { KEY_A, KEY_B, KEY_IDLE, KEY_PORT, KEY_SUM, KEY_ASYNC, KEY_TIMER };
 
 static inline void handmade_keys(struct history *h)
 {
@@ -54,6 +54,8 @@ static inline void handmade_keys(struct history *h)
     hist_add_key(h, &(struct hist_key){.name = "sum", .sync = true, .counter = true,
                                        .summed = true});
     hist_add_key(h, &(struct hist_key){.name = "async"});
+    hist_add_key(h, &(struct hist_key){.name = "timer", .sync = true, .vanishes = true,
+                                       .timeout_ms = 500, .events = true, .absolute = true});
 }
 
 static inline void handmade_row(struct history *h, const struct row *r)

@@ -12,17 +12,19 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "world.h"
 
-enum { COUNTS_MATTER_FROM = 100, BUG_SEEDS_MAX = 4000, REPLAY_EVERY = 25 };
+enum { COUNTS_MATTER_FROM = 100, BUG_SEEDS_MAX = 4000,
+       BUG_SHARE = 4 /* of the time, for one bug */, REPLAY_EVERY = 25 };
 
 struct options {
     uint64_t first, seeds;
     bool one, trace, all_bugs, next, json;
     uint32_t part, parts;       /* of the planted bugs, from 1 */
     enum shard_bug bug;
-    const char *seeds_file;
+    const char *seeds_file, *only;
     double minutes;
 };
 
@@ -74,6 +76,7 @@ static const char usage[] =
     "  --bug NAME     one of the names below, or a part of it\n"
     "  --all-bugs     seeds until each is found; exit 1 if one survives\n"
     "  --next         those, too, that the core has and that need not be found yet\n"
+    "  --only A,B     with --all-bugs: these alone\n"
     "  --part I/N     with --all-bugs: the I-th of N equal parts of them\n"
     "  --minutes M    stop after M minutes of real time (default: no limit; --all-bugs: 5)\n"
     "  -o json        the result as JSON\n"
@@ -258,7 +261,12 @@ static int run_many(struct world *w, const struct options *o)
         if (o->minutes > 0 && seconds_now() - t.began > o->minutes * 60)
             break;
         tally_seed(&t, w, o->first + i, o);
+        if (!o->one && isatty(2))
+            fprintf(stderr, "\r%" PRIu64 " of %" PRIu64 " seeds, %" PRIu64 " failed, %.0f s ", i + 1,
+                    o->seeds, t.failed, seconds_now() - t.began);
     }
+    if (!o->one && isatty(2))
+        fprintf(stderr, "\r%60s\r", "");
     rc = rc ? rc : tally_print(&t, o);
     json_decref(t.failures);
     return rc;
@@ -266,31 +274,63 @@ static int run_many(struct world *w, const struct options *o)
 
 /* --- planted bugs ---------------------------------------------------------------------- */
 
+/* The bug's doing, or would the seed fail without it? Leaves the verdict of the former. */
+static bool is_its_doing(struct world *w, uint64_t seed, const struct options *o)
+{
+    struct counts unused = {0};
+    struct verdict verdict = w->verdict;
+    enum shard_bug bug = shard_bug;
+    run_clear(w);
+    shard_bug = BUG_NONE;
+    bool good = run_one(w, seed, o, &unused);
+    shard_bug = bug;
+    w->verdict = verdict;
+    return good;
+}
+
+static void say_found(const struct world *w, const struct options *o, uint64_t seeds,
+                      double seconds, json_t *rows)
+{
+    const char *name = bugs[planted()].name;
+    json_array_append_new(rows,
+                          json_pack("{s:s, s:I, s:I, s:s, s:s, s:f}", "bug", name, "seeds",
+                                    (json_int_t)seeds, "seed", (json_int_t)w->seed, "check",
+                                    w->verdict.check, "text", w->verdict.text, "seconds", seconds));
+    if (!o->json)
+        printf("found     %-29s %4" PRIu64 " seeds %6.1f s  %s: %s\n", name, seeds, seconds,
+               w->verdict.check, w->verdict.text);
+    fflush(stdout);
+}
+
 /* Seeds until one fails; 0: it survived. */
 static uint64_t hunt(struct world *w, const struct options *o, double until, json_t *rows)
 {
     double began = seconds_now();
     struct counts unused = {0};
-    for (uint64_t i = 0; i < BUG_SEEDS_MAX && seconds_now() < until; i++) {
-        bool good = run_one(w, o->first + i, o, &unused);
-        if (!good) {
-            double seconds = seconds_now() - began;
-            json_array_append_new(
-                rows, json_pack("{s:s, s:I, s:I, s:s, s:s, s:f}", "bug", bugs[planted()].name,
-                                "seeds", (json_int_t)(i + 1), "seed", (json_int_t)w->seed, "check",
-                                w->verdict.check, "text", w->verdict.text, "seconds", seconds));
-            if (!o->json)
-                printf("found     %-28s %4" PRIu64 " seeds %6.1f s  %s: %s\n",
-                       bugs[planted()].name, i + 1, seconds, w->verdict.check, w->verdict.text);
-            fflush(stdout);
-            run_clear(w);
-            return i + 1;
-        }
+    uint64_t i = 0;
+    for (bool found = false; i < BUG_SEEDS_MAX && seconds_now() < until; run_clear(w)) {
+        found = !run_one(w, o->first + i++, o, &unused) && is_its_doing(w, o->first + i - 1, o);
+        if (!found)
+            continue;
+        say_found(w, o, i, seconds_now() - began, rows);
         run_clear(w);
+        return i;
     }
     if (!o->json)
-        printf("SURVIVED  %-28s %s\n", bugs[planted()].name, bugs[planted()].text);
+        printf("SURVIVED  %-29s %4" PRIu64 " seeds %6.1f s  %s\n", bugs[planted()].name, i,
+               seconds_now() - began, bugs[planted()].text);
+    fflush(stdout);
     return 0;
+}
+
+/* `list`: names with commas between. */
+static bool is_listed(const char *list, const char *name)
+{
+    size_t n = strlen(name);
+    for (const char *at = list; (at = strstr(at, name)); at += n)
+        if ((at == list || at[-1] == ',') && (!at[n] || at[n] == ','))
+            return true;
+    return false;
 }
 
 static int run_all_bugs(struct world *w, const struct options *o)
@@ -302,10 +342,13 @@ static int run_all_bugs(struct world *w, const struct options *o)
     for (int i = 1, nth = 0; i < BUGS; i++) {
         if (bugs[i].next && !o->next)
             continue;
+        if (o->only && !is_listed(o->only, bugs[i].name))
+            continue;
         if (o->parts && (uint32_t)nth++ % o->parts != o->part - 1)
             continue;
         shard_bug = bugs[i].bug;
-        survivors += !hunt(w, o, until, rows);
+        double most = seconds_now() + (until - began) / BUG_SHARE;
+        survivors += !hunt(w, o, most < until ? most : until, rows);
         nbugs++;
     }
     shard_bug = BUG_NONE;
@@ -353,6 +396,7 @@ static void parse(int argc, char **argv, struct options *o)
         {"seed", required_argument, NULL, 's'},  {"trace", no_argument, NULL, 't'},
         {"bug", required_argument, NULL, 'b'},   {"all-bugs", no_argument, NULL, 'a'},
         {"minutes", required_argument, NULL, 'm'}, {"file", required_argument, NULL, 'F'},
+        {"only", required_argument, NULL, 'O'},
         {"next", no_argument, NULL, 'N'},        {"part", required_argument, NULL, 'p'},
         {"help", no_argument, NULL, 'h'},        {0},
     };
@@ -367,6 +411,7 @@ static void parse(int argc, char **argv, struct options *o)
         case 'm': o->minutes = atof(optarg); break;
         case 'F': o->seeds_file = optarg; break;
         case 'N': o->next = true; break;
+        case 'O': o->only = optarg; break;
         case 'p':
             if (sscanf(optarg, "%u/%u", &o->part, &o->parts) != 2 || !o->part ||
                 o->part > o->parts) {
