@@ -41,12 +41,16 @@ static void insert_op(uint32_t part, uint32_t rest)
     rig_op(&t, (struct txn_op){.code = TXN_INSERT, .table = FLOWS}, &k, 8, value, 60);
 }
 
-static void get_op(uint32_t part, uint32_t rest)
+static void get_with(uint32_t part, uint32_t rest, uint8_t flags)
 {
     struct key8 k = {part, rest};
     rig_begin(&t, slot_of(&part, 4));
-    rig_op(&t, (struct txn_op){.code = TXN_GET, .table = FLOWS, .flags = TXN_TOUCH}, &k, 8, NULL,
-           0);
+    rig_op(&t, (struct txn_op){.code = TXN_GET, .table = FLOWS, .flags = flags}, &k, 8, NULL, 0);
+}
+
+static void get_op(uint32_t part, uint32_t rest)
+{
+    get_with(part, rest, TXN_TOUCH);
 }
 
 static void add_op(uint32_t key)
@@ -68,7 +72,7 @@ static void random_txn(struct rig *r)
     rig_begin(&t, slot);
     switch (x % 6) {
     case 0: insert_op(part, rest); break;
-    case 1: get_op(part, rest); break;
+    case 1: get_with(part, rest, x >> 40 & 1 ? TXN_TOUCH : 0); break;
     case 2: add_op(part); break;
     case 3: rig_op(&t, (struct txn_op){.code = TXN_ALLOC, .table = PORTS}, NULL, 0, value, 16); break;
     case 4:
@@ -116,12 +120,16 @@ static void test_commit_waits_for_backup(void **state)
     uint64_t hit = rig_submit(r, &t);
     get_op(1, 3);
     uint64_t miss = rig_submit(r, &t);
+    get_with(1, 2, 0); /* the short way, read.c */
+    uint64_t plain_hit = rig_submit(r, &t);
+    get_with(1, 3, 0);
+    uint64_t plain_miss = rig_submit(r, &t);
     insert_op(1, 2);
     uint64_t failed = rig_submit(r, &t);
     uint32_t elsewhere = 2;
     while (slot_of(&elsewhere, 4) == slot_of(&(uint32_t){1}, 4))
         elsewhere++;
-    get_op(elsewhere, 1);
+    get_with(elsewhere, 1, 0);
     uint64_t other = rig_submit(r, &t);
     add_op(1);
     uint64_t async = rig_submit(r, &t);
@@ -129,13 +137,15 @@ static void test_commit_waits_for_backup(void **state)
     assert_null(rig_result(r, insert));
     assert_null(rig_result(r, hit));
     assert_null(rig_result(r, miss));
+    assert_null(rig_result(r, plain_hit));
+    assert_null(rig_result(r, plain_miss));
     assert_null(rig_result(r, failed));
     assert_non_null(rig_result(r, other));
     assert_non_null(rig_result(r, async));
-    assert_int_equal(rig_status(r, 0).waiting, 4);
+    assert_int_equal(rig_status(r, 0).waiting, 6);
     rig_run(r, 4 * RIG_FAILURE_MS); /* suspected, proposed, not answered */
     assert_null(rig_result(r, insert));
-    get_op(elsewhere, 1);
+    get_with(elsewhere, 1, 0);
     uint64_t suspended = rig_submit(r, &t);
     rig_run(r, 10);
     assert_null(rig_result(r, suspended));
@@ -144,6 +154,8 @@ static void test_commit_waits_for_backup(void **state)
     assert_int_equal(rig_await(r, insert)->status, TXN_OK);
     assert_int_equal(txn_result_first(rig_await(r, hit))->res, RES_HIT);
     assert_int_equal(txn_result_first(rig_await(r, miss))->res, RES_ABSENT);
+    assert_int_equal(txn_result_first(rig_await(r, plain_hit))->res, RES_HIT);
+    assert_int_equal(txn_result_first(rig_await(r, plain_miss))->res, RES_ABSENT);
     assert_int_equal(rig_await(r, failed)->status, TXN_CONFLICT);
     rig_await(r, suspended);
     assert_int_equal(rig_status(r, 0).copies, 1);
