@@ -94,10 +94,8 @@ static bool answer_decided(struct shard *s, struct conn *c, const struct move_id
 
 bool slot_accept(struct shard *s, uint8_t slot, uint32_t epoch, uint16_t from)
 {
-    /* Versions of the next view must be above those of this one, see plan.c. */
-    uint64_t high = (s->slot[slot].seq >> VERSION_EPOCH_SHIFT) + 2;
     struct effect e = {.code = EFFECT_ACCEPT, .children = epoch, .timeout_ms = from,
-                       .version = high > s->view.epoch ? high - s->view.epoch : 0};
+                       .version = version_base_above(s, s->slot[slot].seq)};
     return log_slot(s, slot, &e);
 }
 
@@ -114,6 +112,7 @@ static void refuse(struct shard *s, struct incoming *in, const char *why)
 
 void accepts_run(struct shard *s)
 {
+    loans_answer(s);
     for (int i = 0; i < INCOMING_MAX; i++) {
         struct incoming *in = &s->moves.in[i];
         enum move_state state;
@@ -170,9 +169,7 @@ static struct incoming *open_transfer(struct shard *s, struct conn *c, const str
     return in;
 }
 
-/* Our number of a table of the source. 0, -EAGAIN, or what is wrong in `why`. */
-static int learn_table(struct shard *s, struct incoming *in, const struct effect *e, char *why,
-                       uint32_t why_len)
+int learn_table(struct shard *s, const struct effect *e, uint8_t *map, char *why, uint32_t why_len)
 {
     const struct table_schema *schema = (const void *)effect_value(e);
     const char *wrong = "a schema cut short";
@@ -186,7 +183,7 @@ static int learn_table(struct shard *s, struct incoming *in, const struct effect
     int err = t ? 0 : table_open(s, schema, &wrong, text, sizeof text);
     snprintf(why, why_len, "table %.*s: %.70s", TABLE_NAME_MAX, schema->name, wrong);
     if (!err)
-        in->table[e->table] = table_by_name(s, schema->name)->id;
+        map[e->table] = table_by_name(s, schema->name)->id;
     return err;
 }
 
@@ -197,7 +194,7 @@ static int learn_tables(struct shard *s, struct incoming *in, const struct msg_m
     int err = 0;
     for (; at < end && !err; at += ((const struct effect *)at)->bytes)
         if (((const struct effect *)at)->code == EFFECT_TABLE)
-            err = learn_table(s, in, (const void *)at, why, why_len);
+            err = learn_table(s, (const void *)at, in->table, why, why_len);
     return err;
 }
 
@@ -223,8 +220,11 @@ static bool translate(const struct shard *s, const struct incoming *in, struct e
     case EFFECT_CONSUMER:
     case EFFECT_CURSOR:
     case EFFECT_CELLS:
-    case EFFECT_LEND:
     case EFFECT_BORROW: break;
+    case EFFECT_LEND:
+        if (e->children >= LETHE_SLOTS) /* no slot leaves with a loan under way */
+            return false;
+        break;
     default: return false;
     }
     e->table = in->table[e->table];
@@ -313,6 +313,10 @@ static bool take_end(struct shard *s, struct incoming *in)
 
 void on_move_part(struct shard *s, struct conn *c, const struct msg_move_part *m)
 {
+    if (is_serving(s) && m->move.what == MOVE_INDEXES) {
+        on_loan_part(s, c, m);
+        return;
+    }
     struct incoming *in = open_transfer(s, c, &m->move, m->attempt);
     char why[104];
     if (!in || m->part > in->next)

@@ -266,7 +266,8 @@ static int apply_effect(struct shard *s, uint16_t slot, struct effect *e, bool o
     case EFFECT_OWNER: apply_owner(s, (uint8_t)slot, e); return 0;
     case EFFECT_LEND:
     case EFFECT_BORROW: return apply_lend(s, t, (uint8_t)slot, e);
-    case EFFECT_LOAN_DONE:
+    case EFFECT_LOAN: apply_loan(s, e); return 0;
+    case EFFECT_LOAN_DONE: /* in entries of two slots alone */
     case EFFECT_CODE_END: break;
     }
     return -EINVAL;
@@ -315,7 +316,8 @@ static bool fits_lend(const struct shard *s, uint16_t slot, const struct effect 
 {
     const struct table *t = s->table[e->table];
     uint32_t index;
-    if (!t || t->schema.kind != TABLE_POOL || slot >= LETHE_SLOTS || e->children >= LETHE_SLOTS ||
+    if (!t || t->schema.kind != TABLE_POOL || slot >= LETHE_SLOTS ||
+        e->children > LETHE_SLOTS - (e->code == EFFECT_BORROW) ||
         e->key_len || e->parent_key_len || !e->value_len || e->value_len % sizeof index)
         return false;
     for (uint32_t at = 0; at < e->value_len; at += sizeof index) {
@@ -340,7 +342,9 @@ static bool fits(const struct shard *s, uint16_t slot, const struct effect *e)
     case EFFECT_CELLS: return fits_cells(s, slot, e);
     case EFFECT_RESULT: return slot < LETHE_SLOTS && e->value_len >= sizeof(struct txn_result_head);
     case EFFECT_LEND:
+    case EFFECT_LOAN_DONE:
     case EFFECT_BORROW: return fits_lend(s, slot, e);
+    case EFFECT_LOAN: return slot == SLOT_BASE && loan_fits(s, e);
     case EFFECT_OWNER:
         if (e->parent_table > OWNER_INCOMING)
             return false;
@@ -445,6 +449,19 @@ static int apply_slot_part(struct shard *s, const struct entry *e, bool own)
                        e->result_bytes);
 }
 
+int apply_slot_lend(struct shard *s, const struct entry *e, uint8_t slot, const struct effect *f)
+{
+    rests_end(s, slot, e->time_ms);
+    s->slot[slot].last_position = e->position;
+    /* An index's versions grow from slot to slot. */
+    if (f->code == EFFECT_BORROW) {
+        if (e->slot_seq > s->slot[slot].seq)
+            set_slot_seq(s, slot, e->slot_seq);
+        slot_lift_base(s, slot, f->version);
+    }
+    return apply_lend(s, s->table[f->table], slot, f);
+}
+
 /* Two effects: LEND of the other slot, BORROW of this one; either may be done already
  * at a joiner. */
 static int apply_lend_entry(struct shard *s, const struct entry *e, unsigned what)
@@ -453,20 +470,20 @@ static int apply_lend_entry(struct shard *s, const struct entry *e, unsigned wha
     uint8_t slots[] = {(uint8_t)(e->also - 1), (uint8_t)e->slot};
     int err = 0;
     if (e->effects != 2 || lend->code != EFFECT_LEND || borrow->code != EFFECT_BORROW ||
-        !effect_fits(s, slots[0], lend) || !effect_fits(s, slots[1], borrow))
+        lend->children >= LETHE_SLOTS || !effect_fits(s, slots[0], lend) || !effect_fits(s, slots[1], borrow))
         return -EINVAL;
     for (int i = 0; i < 2 && !err; i++) {
         if (!(what & (i ? APPLY_SLOT : APPLY_ALSO)))
             continue;
-        rests_end(s, slots[i], e->time_ms);
-        s->slot[slots[i]].last_position = e->position;
-        err = apply_lend(s, s->table[lend->table], slots[i], i ? borrow : lend);
+        err = apply_slot_lend(s, e, slots[i], i ? borrow : lend);
     }
     return err;
 }
 
 int apply_entry(struct shard *s, const struct entry *e, unsigned what)
 {
+    if (e->also == SLOT_BASE + 1)
+        return apply_loan_entry(s, e, what);
     if (e->also)
         return apply_lend_entry(s, e, what);
     int err = what & APPLY_SLOT ? apply_slot_part(s, e, what & APPLY_OWN) : 0;

@@ -8,7 +8,8 @@
  *   records (key, value, version, replicated deadline, time-out, children,
  *   parent), resting pool indexes, slot sequences, clients' watermarks, kept
  *   results, tables, the counter of client ids, event logs,
- *   cells of sketches, who owns the slots, pool indexes lent
+ *   cells of sketches, who owns the slots, pool indexes lent,
+ *   loans to and from other shards
  */
 #include "internal.h"
 
@@ -91,7 +92,7 @@ uint64_t slot_entries_digest(const struct shard *s, uint8_t slot)
 
 uint64_t shard_digest_slow(const struct shard *s)
 {
-    uint64_t sum = slot_digest(SLOT_BASE, s->client_counter);
+    uint64_t sum = slot_digest(SLOT_BASE, s->client_counter) + loans_digest(s);
     for (uint32_t i = 0; i < s->tables; i++)
         sum += table_digest(s->table[i]);
     for (uint32_t slot = 0; slot < LETHE_SLOTS; slot++) {

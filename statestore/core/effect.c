@@ -53,7 +53,7 @@ const char *entry_check(const struct entry *e, uint32_t room)
 {
     if (room < sizeof *e || e->bytes > room || e->bytes % 8)
         return "entry cut short";
-    if (e->slot > SLOT_BASE || e->also > LETHE_SLOTS)
+    if (e->slot > SLOT_BASE || e->also > SLOT_BASE + 1)
         return "entry of an unknown slot";
     if (e->effects_bytes > e->bytes - sizeof *e ||
         e->result_bytes > e->bytes - sizeof *e - e->effects_bytes ||

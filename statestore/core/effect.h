@@ -44,15 +44,20 @@ enum effect_code {
     EFFECT_GONE,              /* shard timeout_ms has it: discard; version 1: we refused it */
     EFFECT_OWNER,             /* snapshot: struct slot's owner = parent_table, epoch, other,
                                  version_base = version, attempt = deadline_ms */
-    EFFECT_LEND,              /* pool indexes (value: u32 each) go to slot children; in the log:
-                                 of the entry's `also` slot */
-    EFFECT_BORROW,            /* pool indexes that slot children had are this one's */
-    EFFECT_LOAN_DONE,         /* the other shard has them */
+    EFFECT_LEND,              /* pool indexes (value: u32 each) go to slot children, in the log:
+                                 of the entry's `also` slot; LETHE_SLOTS: to another shard, under
+                                 way */
+    EFFECT_BORROW,            /* pool indexes that slot children had are this one's; version: the
+                                 least version_base */
+    EFFECT_LOAN_DONE,         /* slot children of the other shard has them; LETHE_SLOTS: refused,
+                                 they stay */
     /* Events (event.c). */
     EFFECT_EVENT,             /* an expiry's event: version of the entry, key, value */
     EFFECT_CONSUMER,          /* version = client, children = consumer epoch */
     EFFECT_CURSOR,            /* version = cursor */
     EFFECT_CELLS,             /* snapshot: a run of a sketch's cells, from `children` on */
+    EFFECT_LOAN,              /* of the base: the last loan to, or from, shard timeout_ms:
+                                 number = version, state = parent_table, its slot = children */
     EFFECT_CODE_END
 };
 
@@ -77,7 +82,7 @@ struct entry {                /* 72 bytes */
     uint64_t client, seq, ack;/* client 0: not a client's */
     uint32_t effects_bytes, result_bytes;
     uint32_t sync;            /* 1: replies of this slot wait for it */
-    uint32_t also;            /* another slot it changes, + 1; 0: none */
+    uint32_t also;            /* another slot it changes, or SLOT_BASE, + 1; 0: none */
 };
 
 static inline const uint8_t *effect_key(const struct effect *e)

@@ -364,12 +364,12 @@ static int op_alloc(struct shard *s, int i, const struct txn_op *op, struct foun
         pool_mature(p, s->time_ms);
     if (!pool_promise(p, shard_random(s), &dense)) {
         enum txn_status status = pool_borrow_some(s, f->t, x->slot);
-        if (status != TXN_OK) {
+        /* What was borrowed lifts the slot's versions: the txn begins anew. */
+        x->again = status == TXN_OK;
+        if (!x->again)
             result_add(s, i, RES_FAILED, 0, (struct txn_result){0});
-            s->count.exhausted += status == TXN_EXHAUSTED;
-            return fail(s, status);
-        }
-        pool_promise(p, shard_random(s), &dense);
+        s->count.exhausted += status == TXN_EXHAUSTED;
+        return fail(s, x->again ? TXN_BUSY : status);
     }
     x->promised[x->npromised++] = p;
     index = pool_index_of(p, x->slot, dense);
@@ -563,8 +563,13 @@ uint32_t txn_execute(struct shard *s, const struct txn_head *t, uint8_t slot,
                      struct client *client, uint8_t *result)
 {
     struct exec *x = &s->x;
-    plan_begin(s, slot, result);
-    run_ops(s, t);
+    for (int tries = 0;; tries++) {
+        plan_begin(s, slot, result);
+        run_ops(s, t);
+        if (!x->again || tries == TXN_OPS_MAX)
+            break;
+        plan_abandon(s);
+    }
     *(struct txn_result_head *)result = (struct txn_result_head){
         .seq = t->seq, .bytes = (uint16_t)x->used, .status = x->status, .nres = x->nres,
         .failed_op = x->failed_op};

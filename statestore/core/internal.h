@@ -26,6 +26,7 @@
  *   move.c      who owns a hash slot; the source's side of a move
  *   accept.c    the destination's side
  *   lend.c      pool indexes lent from slot to slot
+ *   loan.c      pool indexes lent from shard to shard
  *   digest.c    the slow digest, shard_each
  *
  * Everything runs on the shard's thread, inside shard_step.
@@ -76,8 +77,9 @@ enum {
     APPEND_BODY_BYTES = SHARD_BOUND(128 * 1024, 2000),
     APPEND_WINDOW_BYTES = SHARD_BOUND(2 * 1024 * 1024, 5000),
     MOVE_BODY_BYTES = SHARD_BOUND(48 * 1024, 1000),    /* of a part: it becomes one log entry */
-    /* indexes at a time; the simulator's checkers hold an index to its own slot: 0 there */
+    /* pool indexes at a time; the simulator's checkers hold an index to its own slot: 0 there */
     LEND_MAX = SHARD_BOUND(32, 0),
+    LOAN_MAX = SHARD_BOUND(256, 8),                    /* to another shard: one part of a move */
     MOVE_WINDOW = SHARD_BOUND(16, 6),                  /* parts unacknowledged */
     CLIENT_KEPT_BYTES = SHARD_BOUND(4 * 1024 * 1024, 4096), /* results kept for one client */
 };
@@ -179,6 +181,7 @@ struct exec {
     bool changed;             /* its entry has more than touches */
     bool logged;              /* it made an entry */
     bool expiry;              /* nobody's txn: a time is over */
+    bool again;               /* its slot has borrowed in the middle of it */
     struct kept *kept;        /* its result, if that is kept; one reference */
     uint8_t status, failed_op, nres;
     uint32_t used;            /* bytes of result */
@@ -320,7 +323,27 @@ struct incoming {             /* a transfer that comes in */
     uint8_t table[TABLES_MAX];/* the source's numbers to ours; TABLES_MAX: not told */
     char text[104];           /* why it was refused */
 };
-enum { INCOMING_MAX = 8 };
+enum { INCOMING_MAX = 8, LEND_ORDERS_MAX = 16 };
+struct lend_order { char table[TABLE_NAME_MAX + 1]; uint32_t count; uint16_t to; }; /* count 0: unused */
+
+/* The last loan to, or from, another shard: replicated; see loan.c. */
+enum loan_state {
+    LOAN_NONE = 0,
+    LOAN_OPEN,                /* ours: released, and may be on its way */
+    LOAN_CLOSED,              /* ours: they have it, or refused it */
+    LOAN_TAKEN,               /* theirs: slot `slot` here has it */
+    LOAN_REFUSED,             /* theirs: never to be taken any more */
+    LOAN_STATE_END
+};
+struct loan {
+    uint32_t number;
+    uint8_t state, slot, table; /* slot, table: ours, while open */
+    uint64_t position;        /* local: what a word about it waits for */
+};
+struct loans {
+    struct loan out[LETHE_SLOTS], in[LETHE_SLOTS]; /* by the other shard */
+    uint32_t open;            /* the shard of the one that is open, + 1: one at a time */
+};
 struct moves {                /* a primary's; nothing of it is replicated */
     bool live;                /* something of it may be set */
     bool queued[LETHE_SLOTS]; /* ordered, not yet released */
@@ -339,6 +362,12 @@ struct moves {                /* a primary's; nothing of it is replicated */
     uint64_t told_ms;         /* BEGIN or END; 0: not yet */
     uint64_t progress_ms;
     struct incoming in[INCOMING_MAX];
+    struct lend_order lend[LEND_ORDERS_MAX];
+    uint32_t nlends;
+    uint64_t loan_told_ms;    /* + 1; 0: not yet */
+    uint32_t loan_conn[LETHE_SLOTS]; /* by source: whom to tell when it is committed */
+    uint32_t loan_answers;    /* of them */
+    char loan_text[104];      /* why the last one was refused */
 };
 
 struct shard {
@@ -357,6 +386,7 @@ struct shard {
     uint32_t tables;
     struct slot slot[LETHE_SLOTS];
     uint32_t lent;            /* pool indexes that slots here lent to others */
+    struct loans loans;
     uint32_t sending;         /* slots released and not gone yet */
     uint64_t base_position;   /* last position of the shard's own entries */
     uint64_t version_floor;   /* promoted: versions begin above what async txns may have lost */
@@ -497,6 +527,8 @@ void apply_volatile(struct shard *s, const struct entry *e);
 /* Such tables are empty at a new primary. */
 void volatile_discard(struct shard *s);
 int apply_snapshot(struct shard *s, uint16_t slot, const void *effects, uint32_t bytes);
+/* A slot's share of an entry that lends. */
+int apply_slot_lend(struct shard *s, const struct entry *e, uint8_t slot, const struct effect *f);
 /* Whether an effect of a move's part fits its table, but for who holds its index. */
 bool effect_fits(const struct shard *s, uint8_t slot, const struct effect *e);
 void record_digest_update(struct shard *s, struct table *t, uint8_t slot, uint32_t rec);
@@ -685,6 +717,9 @@ uint16_t static_owner(const struct shard *s, uint8_t slot);
 uint64_t owner_digest(const struct shard *s, uint8_t slot);
 /* EFFECT_RELEASE .. EFFECT_OWNER */
 void apply_owner(struct shard *s, uint8_t slot, const struct effect *e);
+/* Versions of later views begin above those of this one: see version_base. */
+uint64_t version_base_above(const struct shard *s, uint64_t version);
+void slot_lift_base(struct shard *s, uint8_t slot, uint64_t base);
 /* The slot's content; kept results stay. */
 void slot_clear(struct shard *s, uint8_t slot);
 /* For a txn that may not run in the slot it names: TXN_MOVED, and where to, or
@@ -701,8 +736,37 @@ void moves_run(struct shard *s);
 void moves_reset(struct shard *s);
 uint64_t moves_next_ms(const struct shard *s);
 
+void send_to_destination(struct shard *s, void *frame, enum msg_type type, uint32_t bytes);
+/* Not told yet, or so long ago that it is told again. */
+bool is_due(const struct shard *s, uint64_t told_ms);
+
+/* loan.c */
+void order_lend(struct shard *s, const struct shard_order *o);
+int lend_wanted(const struct shard *s); /* the shard that the next order is about; -1: none */
+void lend_next(struct shard *s);
+void loan_send(struct shard *s);
+void on_loan_part(struct shard *s, struct conn *c, const struct msg_move_part *m);
+void on_loan_ack(struct shard *s, const struct msg_move_ack *m);
+void loans_answer(struct shard *s);
+uint64_t loans_digest(const struct shard *s);
+/* EFFECT_LOAN, and an entry of one and what it does to a slot. */
+void apply_loan(struct shard *s, const struct effect *e);
+int apply_loan_entry(struct shard *s, const struct entry *e, unsigned what);
+bool loan_fits(const struct shard *s, const struct effect *e);
+
 /* lend.c */
-/* EFFECT_LEND and EFFECT_BORROW of a slot; 0 or -EINVAL. */
+struct lot { uint32_t n, index[LOAN_MAX > LEND_MAX ? LOAN_MAX : LEND_MAX]; };
+/* Random free indexes, at most `most`, that go the same way first. From the way on:
+ * a slot here that lent them, or `to`; for another shard (`to` LETHE_SLOTS):
+ * LETHE_SLOTS + the slot that lent them, or that has them. */
+uint32_t pool_draw(struct shard *s, struct table *t, uint8_t from, uint32_t to, uint32_t most,
+                   struct lot *lot);
+/* In a log entry: from slot to slot of this shard. */
+enum txn_status log_lend(struct shard *s, struct table *t, uint8_t from, uint8_t to,
+                         const struct lot *lot);
+/* Free indexes of a slot of ours; 0 of others. */
+uint32_t pool_free_in(struct shard *s, struct table *t, uint8_t slot);
+/* EFFECT_LEND, EFFECT_BORROW and EFFECT_LOAN_DONE of a slot; 0 or -EINVAL. */
 int apply_lend(struct shard *s, struct table *t, uint8_t slot, const struct effect *e);
 /* The digest of what a slot lent and borrowed. */
 uint64_t lends_digest(const struct table *t, uint8_t slot);
@@ -715,6 +779,9 @@ enum txn_status slot_for(const struct shard *s, const struct txn_head *t, uint8_
                          struct txn_moved *to);
 
 /* accept.c */
+/* Our number of another shard's table: map[e->table], from EFFECT_TABLE; opened if it
+ * is not there. 0, -EAGAIN, or what is wrong in `why`. */
+int learn_table(struct shard *s, const struct effect *e, uint8_t *map, char *why, uint32_t why_len);
 /* Logs that the slot is ours. False: log full. */
 bool slot_accept(struct shard *s, uint8_t slot, uint32_t epoch, uint16_t from);
 void on_move_begin(struct shard *s, struct conn *c, const struct msg_move_begin *m);

@@ -7,7 +7,10 @@
  * LEND_MAX random ones of them, half of its own at most, in ONE log entry that
  * changes both slots (entry.also), before the txn's own. Only when no slot of the
  * shard has a free one is the txn told that the pool is exhausted; as that is a word
- * about all slots, it waits for all that is logged.
+ * about all slots, it waits for all that is logged. Loans to other shards: loan.c.
+ *
+ * A version of an index is never given twice: BORROW lifts the borrower's versions above
+ * the lender's. So a txn in the middle of which its slot borrowed begins anew.
  *
  * The lender keeps a mark: whom it lent to. So there is a chain of marks from an
  * index's first slot to the one that has it, each later than the one before. A
@@ -73,8 +76,9 @@ int apply_lend(struct shard *s, struct table *t, uint8_t slot, const struct effe
     for (uint32_t i = 0; i < n && ok; i++) {
         memcpy(&index, effect_value(e) + i * sizeof index, sizeof index);
         s->digest -= index_digest(t, slot, index);
-        ok = e->code == EFFECT_LEND ? pool_lend(p, slot, index, (uint8_t)e->children)
-                                    : pool_borrow(p, slot, index, (uint8_t)e->children);
+        ok = e->code == EFFECT_LEND     ? pool_lend(p, slot, index, (uint16_t)e->children)
+             : e->code == EFFECT_BORROW ? pool_borrow(p, slot, index, (uint8_t)e->children)
+                                        : pool_loan_done(p, slot, index, (uint16_t)e->children);
         s->digest += index_digest(t, slot, index);
     }
     s->lent += p->lent;
@@ -83,15 +87,15 @@ int apply_lend(struct shard *s, struct table *t, uint8_t slot, const struct effe
 
 /* --- lending -------------------------------------------------------------------------- */
 
-struct lot { uint32_t n, index[LEND_MAX + 1]; };
-
-static enum txn_status log_lend(struct shard *s, struct table *t, uint8_t from, uint8_t to,
-                                const struct lot *lot)
+enum txn_status log_lend(struct shard *s, struct table *t, uint8_t from, uint8_t to,
+                         const struct lot *lot)
 {
     uint16_t len = (uint16_t)(lot->n * sizeof *lot->index);
     struct effect lend = {.code = EFFECT_LEND, .table = t->id, .value_len = len, .children = to};
+    uint64_t newest[] = {slot_next_version(s, from), slot_next_version(s, to)};
+    uint64_t seq = newest[newest[1] > newest[0]];
     struct effect borrow = {.code = EFFECT_BORROW, .table = t->id, .value_len = len,
-                            .children = from};
+                            .children = from, .version = version_base_above(s, seq)};
     uint32_t effects = 2 * effect_size(0, 0, len), bytes = (uint32_t)sizeof(struct entry) + effects;
     if (!pool_reserve(t, to, lot->n))
         return TXN_NO_MEMORY;
@@ -99,7 +103,7 @@ static enum txn_status log_lend(struct shard *s, struct table *t, uint8_t from, 
     if (!e)
         return TXN_BUSY;
     *e = (struct entry){.bytes = bytes, .slot = to, .effects = 2, .position = s->position + 1,
-                        .slot_seq = s->slot[to].seq, .time_ms = s->time_ms,
+                        .slot_seq = seq, .time_ms = s->time_ms,
                         .effects_bytes = effects, .sync = 1, .also = from + 1u};
     effect_write(effect_next(effect_write(e + 1, &lend, NULL, NULL, lot->index)), &borrow, NULL,
                  NULL, lot->index);
@@ -109,7 +113,7 @@ static enum txn_status log_lend(struct shard *s, struct table *t, uint8_t from, 
     return err ? TXN_NO_MEMORY : TXN_OK;
 }
 
-static uint32_t free_in(struct shard *s, struct table *t, uint8_t slot)
+uint32_t pool_free_in(struct shard *s, struct table *t, uint8_t slot)
 {
     struct pool_part *p = t->part[slot].pool;
     if (!shard_owns(s, slot))
@@ -120,24 +124,24 @@ static uint32_t free_in(struct shard *s, struct table *t, uint8_t slot)
     return p->free_count;
 }
 
-/* Where a free index has to go first, on its way to `to`. */
-static uint8_t way_to(const struct shard *s, const struct pool_part *p, uint32_t dense, uint8_t to)
+/* Where a free index has to go first, on its way to `to`: see pool_draw. */
+static uint32_t way_to(const struct shard *s, const struct pool_part *p, uint8_t from,
+                       uint32_t dense, uint32_t to)
 {
-    if (dense < p->home)
-        return to;
-    uint32_t lender = p->borrowed[dense - p->home].from;
-    return shard_owns(s, lender) ? (uint8_t)lender : to;
+    uint32_t lender = dense < p->home ? from : p->borrowed[dense - p->home].from;
+    if (lender != from && shard_owns(s, lender))
+        return lender;
+    return to == LETHE_SLOTS ? LETHE_SLOTS + lender : to;
 }
 
-/* Random free indexes of one way. */
-static uint8_t draw(struct shard *s, struct table *t, uint8_t from, uint8_t to, struct lot *lot)
+uint32_t pool_draw(struct shard *s, struct table *t, uint8_t from, uint32_t to, uint32_t most,
+                   struct lot *lot)
 {
     struct pool_part *p = t->part[from].pool;
-    uint32_t want = (p->free_count + 1) / 2, dense;
-    uint8_t way = to;
+    uint32_t want = (p->free_count + 1) / 2, dense, way = to;
     lot->n = 0;
-    while (lot->n < want && (int)lot->n < LEND_MAX && pool_promise(p, shard_random(s), &dense)) {
-        uint8_t its = way_to(s, p, dense, to);
+    for (uint32_t i = 0; i < want && lot->n < most && pool_promise(p, shard_random(s), &dense); i++) {
+        uint32_t its = way_to(s, p, from, dense, to);
         if (!lot->n)
             way = its;
         if (its == way)
@@ -153,7 +157,7 @@ enum txn_status pool_borrow_some(struct shard *s, struct table *t, uint8_t slot)
     uint8_t from = slot;
     struct lot lot;
     for (int i = 0; i < LETHE_SLOTS && LEND_MAX; i++) {
-        uint32_t n = i == slot ? 0 : free_in(s, t, (uint8_t)i);
+        uint32_t n = i == slot ? 0 : pool_free_in(s, t, (uint8_t)i);
         if (n > most)
             most = n, from = (uint8_t)i;
     }
@@ -161,7 +165,7 @@ enum txn_status pool_borrow_some(struct shard *s, struct table *t, uint8_t slot)
         return TXN_EXHAUSTED;
     if (!pool_open(t, from))
         return TXN_NO_MEMORY;
-    uint8_t way = draw(s, t, from, slot, &lot);
+    uint8_t way = (uint8_t)pool_draw(s, t, from, slot, LEND_MAX, &lot);
     enum txn_status status = log_lend(s, t, from, way, &lot);
     if (status == TXN_OK && way != slot)
         status = log_lend(s, t, way, slot, &lot);
@@ -201,6 +205,13 @@ static bool may_be_elsewhere(const struct shard *s, const struct txn_head *t)
     return slot_of_index(index) != t->slot;
 }
 
+static bool is_under_way(const struct table *table, uint8_t at, uint32_t index)
+{
+    const struct pool_part *p = table->part[at].pool;
+    uint32_t dense = p ? pool_number(p, at, index) : REC_NONE;
+    return dense != REC_NONE && p->to[dense] == POOL_UNDER_WAY;
+}
+
 /* A stale word may name any slot; from the first one on the marks are right. */
 static uint8_t next_slot(const struct table *table, uint8_t at, uint32_t index)
 {
@@ -226,6 +237,8 @@ enum txn_status slot_for(const struct shard *s, const struct txn_head *t, uint8_
         *slot = at;
         if (pool_holds(table, at, index))
             return TXN_OK;
+        if (is_under_way(table, at, index))
+            return TXN_BUSY;
         at = next_slot(table, at, index);
     }
     return TXN_BUSY;

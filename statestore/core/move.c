@@ -80,7 +80,7 @@ uint64_t owner_digest(const struct shard *s, uint8_t slot)
 {
     const struct slot *o = &s->slot[slot];
     uint64_t h = mix64((uint64_t)o->epoch << 32 | (uint64_t)o->other << 16 | o->owner << 8 | slot);
-    return o->epoch ? mix64(mix64(h ^ o->version_base) ^ o->attempt) : 0;
+    return o->epoch || o->version_base ? mix64(mix64(h ^ o->version_base) ^ o->attempt) : 0;
 }
 
 static void owner_set(struct shard *s, uint8_t slot, enum owner_state owner, const struct effect *e)
@@ -101,6 +101,18 @@ static void set_base(struct shard *s, uint8_t slot, uint64_t base, uint64_t atte
     s->slot[slot].version_base = (uint32_t)base;
     s->slot[slot].attempt = attempt;
     s->digest += owner_digest(s, slot);
+}
+
+void slot_lift_base(struct shard *s, uint8_t slot, uint64_t base)
+{
+    if (base > s->slot[slot].version_base)
+        set_base(s, slot, base, s->slot[slot].attempt);
+}
+
+uint64_t version_base_above(const struct shard *s, uint64_t version)
+{
+    uint64_t high = (version >> VERSION_EPOCH_SHIFT) + 2;
+    return high > s->view.epoch ? high - s->view.epoch : 0;
 }
 
 void slot_clear(struct shard *s, uint8_t slot)
@@ -206,8 +218,10 @@ int shard_wants_mover(const struct shard *s)
         return -1;
     if ((slot = sending_slot(s)) >= 0)
         return s->slot[slot].other;
+    if (s->loans.open)
+        return (int)s->loans.open - 1;
     slot = queued_slot(s);
-    return slot >= 0 ? s->moves.queued_to[slot] : -1;
+    return slot >= 0 ? s->moves.queued_to[slot] : lend_wanted(s);
 }
 
 static void stop_sending(struct shard *s)
@@ -225,6 +239,7 @@ void shard_move_through(struct shard *s, uint32_t conn)
 {
     int to = shard_wants_mover(s);
     stop_sending(s);
+    s->moves.loan_told_ms = 0;
     s->moves.conn = to >= 0 ? conn : 0;
     s->moves.conn_to = (uint16_t)to;
 }
@@ -265,11 +280,14 @@ void on_order(struct shard *s, const struct shard_order *o)
         shard_note(s, "an order came to a replica that is not the primary: ask the primary");
         return;
     }
-    if (o->kind == SHARD_ORDER_MOVE && o->to < s->config.shards && o->to != s->config.shard)
-        order_move(s, o);
-    else if (o->kind == SHARD_ORDER_MOVE)
-        shard_note(s, "ordered to move hash slots to shard %u, which is %s", o->to,
+    if (o->to >= s->config.shards || o->to == s->config.shard)
+        shard_note(s, "ordered to %s to shard %u, which is %s",
+                   o->kind == SHARD_ORDER_LEND ? "lend pool indexes" : "move hash slots", o->to,
                    o->to == s->config.shard ? "this one" : "none of this store's");
+    else if (o->kind == SHARD_ORDER_LEND)
+        order_lend(s, o);
+    else
+        order_move(s, o);
 }
 
 /* Only with the destination at hand, so that nothing is frozen for one that is down. */
@@ -341,7 +359,7 @@ static bool begin_attempt(struct shard *s, uint8_t slot)
 
 /* --- sending ------------------------------------------------------------------------------- */
 
-static void send_to(struct shard *s, void *frame, enum msg_type type, uint32_t bytes)
+void send_to_destination(struct shard *s, void *frame, enum msg_type type, uint32_t bytes)
 {
     uint32_t padded = (bytes + 7) & ~7u;
     memset((uint8_t *)frame + bytes, 0, padded - bytes);
@@ -355,7 +373,7 @@ static struct move_id id_of(const struct shard *s, uint8_t slot)
                             .epoch = s->slot[slot].epoch};
 }
 
-static bool is_due(const struct shard *s, uint64_t told_ms)
+bool is_due(const struct shard *s, uint64_t told_ms)
 {
     return !told_ms || s->now_ms >= told_ms - 1 + resend_ms(s);
 }
@@ -368,7 +386,7 @@ static void send_begin(struct shard *s)
     if (!is_due(s, v->told_ms))
         return;
     v->told_ms = s->now_ms + 1;
-    send_to(s, &m, MSG_MOVE_BEGIN, sizeof m);
+    send_to_destination(s, &m, MSG_MOVE_BEGIN, sizeof m);
 }
 
 static void send_part(struct shard *s, uint32_t number)
@@ -383,7 +401,7 @@ static void send_part(struct shard *s, uint32_t number)
     memcpy(m + 1, v->body + part->offset, part->bytes);
     m->crc = crc32c(0, m + 1, part->bytes);
     part->sent_ms = s->now_ms + 1;
-    send_to(s, m, MSG_MOVE_PART, (uint32_t)sizeof *m + part->bytes);
+    send_to_destination(s, m, MSG_MOVE_PART, (uint32_t)sizeof *m + part->bytes);
 }
 
 static void send_end(struct shard *s)
@@ -394,7 +412,7 @@ static void send_end(struct shard *s)
     if (!is_due(s, v->told_ms))
         return;
     v->told_ms = s->now_ms + 1;
-    send_to(s, &m, MSG_MOVE_END, sizeof m);
+    send_to_destination(s, &m, MSG_MOVE_END, sizeof m);
 }
 
 static void send_some(struct shard *s)
@@ -427,8 +445,11 @@ void moves_run(struct shard *s)
     int slot = sending_slot(s);
     if (slot < 0) {
         stop_sending(s);
-        release_next(s);
-        slot = sending_slot(s);
+        if (!s->loans.open)
+            release_next(s);
+        if ((slot = sending_slot(s)) < 0)
+            lend_next(s);
+        loan_send(s);
     }
     if (slot < 0 || !is_released(s, slot) || !v->conn || v->conn_to != s->slot[slot].other)
         return;
@@ -446,7 +467,7 @@ void moves_run(struct shard *s)
 uint64_t moves_next_ms(const struct shard *s)
 {
     const struct moves *v = &s->moves;
-    bool busy = v->attempt || (v->conn && (v->nqueued || s->sending));
+    bool busy = v->attempt || (v->conn && (v->nqueued || s->sending || v->nlends || s->loans.open));
     return is_serving(s) && busy ? s->now_ms + resend_ms(s) : UINT64_MAX;
 }
 
@@ -485,6 +506,8 @@ static void on_refused(struct shard *s, uint8_t slot, const char *why)
 static void on_move_ack(struct shard *s, const struct msg_move_ack *m)
 {
     const struct slot *o = &s->slot[m->move.slot];
+    if (is_serving(s) && m->move.what == MOVE_INDEXES && m->move.from_shard == s->config.shard)
+        on_loan_ack(s, m);
     if (!is_serving(s) || m->move.what != MOVE_SLOT || m->move.from_shard != s->config.shard ||
         o->owner != OWNER_SENDING || o->epoch != m->move.epoch || o->other != s->moves.conn_to)
         return;

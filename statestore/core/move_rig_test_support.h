@@ -5,7 +5,8 @@
  *
  *   struct pair *p = pair_new(seed, schemas, n);
  *   pair_add(p, slot);                 // adds 1 to a counter of the slot, wherever it is
- *   pair_order(p, 0, first, last, 1);  // shard 0 gives them to shard 1
+ *   pair_order(p, 0, first, last);     // shard 0 gives them to the other one
+ *   pair_lend(p, 0, pool, count);      // shard 0 lends indexes to the other one
  *   pair_run(p, ms);
  *
  * Frames between the shards may be lost, doubled and overtaken, and after the
@@ -163,6 +164,14 @@ static inline void pair_order(struct pair *p, int from, uint8_t first, uint8_t l
 {
     struct shard_order o = {.kind = SHARD_ORDER_MOVE, .first = first, .last = last,
                             .to = (uint16_t)!from};
+    rig_event(p->r[from], p->r[from]->primary,
+              (struct shard_event){.kind = SHARD_EV_ORDER, .order = &o});
+}
+
+static inline void pair_lend(struct pair *p, int from, const char *pool, uint32_t count)
+{
+    struct shard_order o = {.kind = SHARD_ORDER_LEND, .count = count, .to = (uint16_t)!from};
+    snprintf(o.table, sizeof o.table, "%s", pool);
     rig_event(p->r[from], p->r[from]->primary,
               (struct shard_event){.kind = SHARD_EV_ORDER, .order = &o});
 }

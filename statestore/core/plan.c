@@ -27,7 +27,7 @@ void plan_begin(struct shard *s, uint8_t slot, uint8_t *result)
 {
     struct exec *x = &s->x;
     x->slot = slot;
-    x->sync = x->writes = x->changed = x->logged = x->expiry = false;
+    x->sync = x->writes = x->changed = x->logged = x->expiry = x->again = false;
     x->kept = NULL;
     x->status = TXN_OK;
     x->failed_op = x->nres = 0;

@@ -295,20 +295,44 @@ bool pool_reserve(struct table *t, uint8_t slot, uint32_t more)
     return ok;
 }
 
-bool pool_lend(struct pool_part *p, uint8_t slot, uint32_t index, uint8_t to)
+/* It went to slot `to`: a mark says so, unless nobody but that slot ever pointed here. */
+static void went_to(struct pool_part *p, uint32_t dense, uint16_t to)
+{
+    p->to[dense] = (uint16_t)(to + 1);
+    if (dense < p->home || p->borrowed[dense - p->home].from != to) {
+        p->lent++;
+        return;
+    }
+    map_drop(p, p->borrowed[dense - p->home].index);
+    p->to[dense] = 0;
+    p->borrowed[dense - p->home] = (struct borrowed){.index = p->unused, .from = LETHE_SLOTS};
+    p->unused = dense;
+}
+
+bool pool_lend(struct pool_part *p, uint8_t slot, uint32_t index, uint16_t to)
 {
     uint32_t dense = pool_number(p, slot, index);
     if (dense == REC_NONE || p->pos[dense] == REC_NONE)
         return false;
     pool_take(p, dense, REC_NONE);
-    if (dense >= p->home && p->borrowed[dense - p->home].from == to) {
-        map_drop(p, index);
-        p->borrowed[dense - p->home] = (struct borrowed){.index = p->unused, .from = LETHE_SLOTS};
-        p->unused = dense;
-        return true;
-    }
-    p->to[dense] = (uint16_t)(to + 1);
-    p->lent++;
+    if (to + 1 == POOL_UNDER_WAY)
+        p->to[dense] = POOL_UNDER_WAY, p->lent++;
+    else
+        went_to(p, dense, to);
+    return true;
+}
+
+bool pool_loan_done(struct pool_part *p, uint8_t slot, uint32_t index, uint16_t to)
+{
+    uint32_t dense = pool_number(p, slot, index);
+    if (dense == REC_NONE || p->to[dense] != POOL_UNDER_WAY)
+        return false;
+    p->to[dense] = 0;
+    p->lent--;
+    if (to < LETHE_SLOTS)
+        went_to(p, dense, to);
+    else
+        make_free(p, dense);
     return true;
 }
 
@@ -316,10 +340,12 @@ bool pool_borrow(struct pool_part *p, uint8_t slot, uint32_t index, uint8_t from
 {
     uint32_t dense = pool_number(p, slot, index);
     if (dense != REC_NONE) {
-        if (!p->to[dense])
+        if (!p->to[dense] || p->to[dense] == POOL_UNDER_WAY)
             return false;
         p->to[dense] = 0;
         p->lent--;
+        if (dense >= p->home)
+            p->borrowed[dense - p->home].from = slot;
         make_free(p, dense);
         return true;
     }

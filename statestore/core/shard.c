@@ -71,6 +71,7 @@ void state_discard(struct shard *s)
     owners_reset(s);
     s->client_counter = s->base_position = s->digest = 0;
     s->sending = s->lent = 0;
+    memset(&s->loans, 0, sizeof s->loans);
     s->mark_position = s->mark_digest = 0;
     s->has_state = s->drifted = false;
     log_reset(s, 0);
@@ -350,6 +351,11 @@ void shard_mark_get(const struct shard *s, uint64_t *position, uint64_t *digest)
 {
     *position = s->mark_position;
     *digest = s->mark_digest;
+}
+
+uint32_t shard_lent(const struct shard *s)
+{
+    return s->lent;
 }
 
 void shard_self_get(const struct shard *s, struct msg_node *out)

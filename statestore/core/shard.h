@@ -175,6 +175,9 @@ void shard_mark_get(const struct shard *s, uint64_t *position, uint64_t *digest)
 
 /* --- for tests, the digest and the simulator's checkers --------------------- */
 
+/* Pool indexes that hash slots of this shard lent to slots here or elsewhere. */
+uint32_t shard_lent(const struct shard *s);
+
 /* One entry of the state, as seen by an oracle. */
 struct shard_entry {
     const char *table;

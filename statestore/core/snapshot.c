@@ -170,6 +170,13 @@ bool snapshot_tables(const struct shard *s, struct bytes *b)
     return ok;
 }
 
+static bool put_loan(struct bytes *b, uint32_t shard, const struct loan *l)
+{
+    struct effect e = {.code = EFFECT_LOAN, .timeout_ms = shard, .version = l->number,
+                       .parent_table = l->state, .children = l->slot, .table = l->table};
+    return !l->state || put(b, &e, NULL, NULL, NULL);
+}
+
 static bool snapshot_base(const struct shard *s, struct bytes *b)
 {
     struct effect counter = {.code = EFFECT_CLIENT_COUNTER, .version = s->client_counter};
@@ -179,6 +186,8 @@ static bool snapshot_base(const struct shard *s, struct bytes *b)
                            .deadline_ms = s->client[i].ack};
         ok = !e.version || put(b, &e, NULL, NULL, NULL);
     }
+    for (uint32_t i = 0; i < s->config.shards && ok; i++)
+        ok = put_loan(b, i, &s->loans.out[i]) && put_loan(b, i, &s->loans.in[i]);
     return ok;
 }
 

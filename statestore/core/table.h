@@ -107,7 +107,7 @@ struct pool_part {
     uint32_t *free;           /* dense numbers; the last `reserved` of them are promised */
     uint32_t *pos;            /* dense -> position in free, or REC_NONE */
     uint32_t *rec;            /* dense -> record, or REC_NONE */
-    uint16_t *to;             /* dense -> slot it is lent to, + 1; 0: here */
+    uint16_t *to;             /* dense -> slot it is lent to, + 1; 0: here; POOL_UNDER_WAY */
     struct resting *rest;     /* quarantine, a ring of `room` */
     /* Ring positions, ever growing: [logged, ready) are free again on this
      * replica but the log has not said so yet; [ready, end) still rest. */
@@ -118,7 +118,10 @@ struct pool_part {
     uint32_t *map;            /* open addressing: index -> dense + 1; 0: empty */
     uint32_t map_mask;
 };
-struct borrowed { uint32_t index, from; }; /* from: the slot that lent it; LETHE_SLOTS: unused */
+/* from: the slot that lent it first; the slot itself: several did, so that a mark is kept
+ * when it goes back; LETHE_SLOTS: unused. */
+struct borrowed { uint32_t index, from; };
+enum { POOL_UNDER_WAY = LETHE_SLOTS + 1 }; /* `to`: in a loan to another shard */
 
 /* A pending event, as it is told: the message's event, then key, value, padding. */
 struct event {
@@ -325,7 +328,10 @@ bool pool_holds(const struct table *t, uint8_t slot, uint32_t index);
 bool pool_reserve(struct table *t, uint8_t slot, uint32_t more);
 /* A free index goes to slot `to`: home again if it was borrowed of it. False: it is
  * not free here. */
-bool pool_lend(struct pool_part *p, uint8_t slot, uint32_t index, uint8_t to);
+bool pool_lend(struct pool_part *p, uint8_t slot, uint32_t index, uint16_t to);
+/* What is under way to another shard arrived in its slot `to`; LETHE_SLOTS: stays here
+ * and is free. False: it is not under way. */
+bool pool_loan_done(struct pool_part *p, uint8_t slot, uint32_t index, uint16_t to);
 /* It is ours, and free: lent before and back again, or borrowed. False: it is here. */
 bool pool_borrow(struct pool_part *p, uint8_t slot, uint32_t index, uint8_t from);
 
