@@ -56,10 +56,10 @@ class Verdict:
         good, bad, bold, off = (GREEN, RED, BOLD, OFF) if colour else ("", "", "", "")
         print("\n%sVERDICT%s" % (bold, off))
         for what, ok, text, log in self.rows:
-            print("  %s%s%s %-28s %s" % (good if ok else bad, "ok    " if ok else "FAILED", off,
+            print("  %s%s%s %-34s %s" % (good if ok else bad, "ok    " if ok else "FAILED", off,
                                          what, text))
             if not ok and log:
-                print("         %-28s see %s" % ("", log))
+                print("         %-34s see %s" % ("", log))
 
 
 class Demo:

@@ -11,7 +11,7 @@ import traffic
 from lethe_site import Site
 from netns import Lab, NetError, require_root_and_tools
 
-TOOLS = ["ip", "ethtool", "iperf3", "dnsmasq"]
+TOOLS = ["ip", "ethtool", "iperf3", "dnsmasq", "curl", "etcd"]
 
 
 def arguments(doc, **extra):

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Sixty counted kill -9 of random workers under 512 connections: nothing breaks, nothing is shared.
+"""Sixty counted kill -9 of random workers under 512 connections, every tenth together with a primary of
+the store: nothing breaks, nothing is shared.
 
-Three workers; the killed one is started again while the next victim is chosen among those that have
+Three store replicas and etcd, three workers; the killed one is started again while the next victim is chosen among those that have
 forwarded packets. Short flows come and go, and ports are scarce. Afterwards: 0 broken connections, and neither the
 packets on both sides of the NAT (nat_check.py) nor the store's content (nat_dump) show two live mappings
 with one (protocol, external address, external port).
@@ -18,6 +19,7 @@ from lethe_site import wait_for
 
 CONNECTIONS = 512
 WORKERS = ["w1", "w2", "w3"]
+STORES = ["store-a", "store-b", "store-c"]
 CHURN_RATE = 60
 # ports are given out again soon: few of them, and little rest
 SCARCE = dict(external=1, nat44="    tcp_reset_s: 10\n    port_rest_s: 1\n")
@@ -35,10 +37,14 @@ def kill_many(site, faults, checks, args):
     rng = random.Random(args.seed)
     for number in range(1, args.kills + 1):
         victim = next_victim(site, rng)
-        fault = faults.kill(victim)
+        store = site.primary(rng.randrange(site.shard_count)) if number % 10 == 0 else None
+        fault = faults.kill(victim, store) if store else faults.kill(victim)
+        if store:
+            site.start_store(store)
+            wait_for(site.caught_up, 30, "all copies after the kill of %s; see %s" % (store, site.lab.logs))
         site.start_worker(victim)
-        checks.say("kill %2d: %s after %d packets, gap %d ms over %d flows" % (
-            number, victim, fault["packets_before"], fault["gap_ms"], fault["flows"]))
+        checks.say("kill %2d: %s%s after %d packets, gap %d ms over %d flows" % (
+            number, victim, " and %s, a primary," % store if store else "", fault["packets_before"], fault["gap_ms"], fault["flows"]))
         for name in WORKERS:
             if site.instances[name].state == "starting" and site.stats(name):
                 site.instances[name].state = "running"
@@ -96,4 +102,4 @@ def act(args):
 
 if __name__ == "__main__":
     arguments = scene.arguments(__doc__, kills=(60, "how many"))
-    scene.play(arguments, act(arguments), **SCARCE)
+    scene.play(arguments, act(arguments), stores=STORES, etcd=True, **SCARCE)
