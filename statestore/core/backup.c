@@ -165,8 +165,11 @@ void on_append(struct shard *s, const struct msg_append *m)
         break_off(s, wrong);
         return;
     }
-    if (m->shard_time_ms > s->time_ms)
+    /* An earlier primary may have told us a later time, and this one not: what it dates
+     * since then would be over early if we went on from there. */
+    if (m->shard_time_ms > s->time_ms || s->time_epoch != m->head.view_epoch)
         s->time_ms = m->shard_time_ms;
+    s->time_epoch = m->head.view_epoch;
     if (m->commit > s->commit)
         commit_to(s, m->commit < s->position ? m->commit : s->position);
     compare_digest(s, m);

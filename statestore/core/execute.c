@@ -279,7 +279,9 @@ static uint32_t children_of(const struct shard *s, const struct found *f)
 /* DELETE and FREE. */
 static int op_delete(struct shard *s, int i, const struct txn_op *op, struct found *f)
 {
-    if (!f->exists || version_of(s, f) != op->arg0 || children_of(s, f))
+    bool guard = version_of(s, f) == op->arg0 ||
+                 (op->code == TXN_FREE && SHARD_BUG(BUG_INDEX_FREED_TWICE));
+    if (!f->exists || !guard || children_of(s, f))
         return fail_with_entry(s, i, TXN_CONFLICT, f);
     struct work *w = writable(s, f);
     if (!w)

@@ -77,8 +77,7 @@ enum {
     APPEND_BODY_BYTES = SHARD_BOUND(128 * 1024, 2000),
     APPEND_WINDOW_BYTES = SHARD_BOUND(2 * 1024 * 1024, 5000),
     MOVE_BODY_BYTES = SHARD_BOUND(48 * 1024, 1000),    /* of a part: it becomes one log entry */
-    /* pool indexes at a time; the simulator's checkers hold an index to its own slot: 0 there */
-    LEND_MAX = SHARD_BOUND(32, 0),
+    LEND_MAX = SHARD_BOUND(32, 4),                     /* pool indexes at a time */
     LOAN_MAX = SHARD_BOUND(256, 8),                    /* to another shard: one part of a move */
     MOVE_WINDOW = SHARD_BOUND(16, 6),                  /* parts unacknowledged */
     CLIENT_KEPT_BYTES = SHARD_BOUND(4 * 1024 * 1024, 4096), /* results kept for one client */
@@ -379,6 +378,7 @@ struct shard {
 
     uint64_t now_ms;          /* driver's */
     uint64_t time_ms;         /* shard time */
+    uint64_t time_epoch;      /* backup: whose time that is */
     uint64_t time_offset;     /* primary: time = now + offset (wraps) */
     uint64_t random[2];
 

@@ -262,11 +262,17 @@ static bool tokens_once(const struct index *x, const struct known **all, struct 
     return true;
 }
 
+/* A pool's index is written in the slot that has it just then. */
+static int slot_written(const struct index *x, const struct known *k)
+{
+    return k->writer == NO_OP ? x->h->keys[k->key].slot : x->h->ops[k->writer].slot;
+}
+
 static int by_slot_version(const void *pa, const void *pb, void *ctx)
 {
     const struct index *x = ctx;
     const struct known *a = *(const struct known *const *)pa, *b = *(const struct known *const *)pb;
-    int sa = x->h->keys[a->key].slot, sb = x->h->keys[b->key].slot;
+    int sa = slot_written(x, a), sb = slot_written(x, b);
     if (sa != sb)
         return sa - sb;
     if (a->version != b->version)
@@ -282,11 +288,11 @@ static bool versions_once(const struct index *x, const struct known **all, struc
     qsort_r(all, x->nknown, sizeof(const struct known *), by_slot_version, (void *)x);
     for (uint32_t i = 1; i < x->nknown; i++) {
         const struct known *a = all[i - 1], *b = all[i];
-        bool same = a->version == b->version && h->keys[a->key].slot == h->keys[b->key].slot;
+        bool same = a->version == b->version && slot_written(x, a) == slot_written(x, b);
         if (same && a->writer != NO_OP && b->writer != NO_OP && a->writer != b->writer)
             return BAD(v, "versions", OPS(a->writer, b->writer),
                        "version %" PRIu64 " of slot %u names two writes: %s and %s", a->version,
-                       h->keys[a->key].slot, h->keys[a->key].name, h->keys[b->key].name);
+                       (unsigned)slot_written(x, a), h->keys[a->key].name, h->keys[b->key].name);
     }
     return true;
 }

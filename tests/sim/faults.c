@@ -249,6 +249,15 @@ static void move_slots(struct world *w)
     order(w, &o, from);
 }
 
+static void lend_indexes(struct world *w)
+{
+    int from = (int)rng_below(&w->rng, SHARDS);
+    struct shard_order o = {.kind = SHARD_ORDER_LEND, .to = (uint16_t)((from + 1) % SHARDS),
+                            .count = (uint32_t)rng_between(&w->rng, 1, 20), .table = "ports"};
+    trace(w, NOBODY, "ORDER: lend %u indexes from shard %d to %u", o.count, from, o.to);
+    order(w, &o, from);
+}
+
 static void hand_over(struct world *w)
 {
     int shard = (int)rng_below(&w->rng, SHARDS);
@@ -265,11 +274,15 @@ static const struct {
     {14, pause_node}, {5, pause_client}, {10, reset_one}, {9, cut_nodes},  {4, cut_off},
     {5, cut_views},   {4, cut_client},   {8, storm},      {4, views_go},   {8, crash_any},
     {11, crash_primary}, {5, crash_client}, {10, move_slots}, {3, hand_over},
+    {12, lend_indexes},
 };
 
 static void strike_once(struct world *w)
 {
-    uint32_t n = rng_below(&w->rng, 100);
+    uint32_t sum = 0;
+    for (unsigned i = 0; i < sizeof mix / sizeof *mix; i++)
+        sum += mix[i].weight;
+    uint32_t n = rng_below(&w->rng, sum);
     for (unsigned i = 0; i < sizeof mix / sizeof *mix; i++) {
         if (n < mix[i].weight) {
             mix[i].strike(w);

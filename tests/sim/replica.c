@@ -204,6 +204,10 @@ void replica_step(struct replica *r, const struct shard_event *ev)
     feed_waiting(r);
     replica_set_alarm(r);
     views_end_fail_over(w, r->number, false);
+    uint32_t lent = shard_lent(r->shard);
+    if (r->st.role == SHARD_PRIMARY && lent > r->lent)
+        w->counts.lent += lent - r->lent;
+    r->lent = lent;
     if (r->steps++ % COUNT_EVERY == 0)
         replica_count(r);
     trace_state(r);
@@ -263,9 +267,28 @@ static void note_accepted(struct world *w, const struct move_id *m)
     v->since_us = 0;
 }
 
+static void note_loan(struct world *w, const struct move_id *m, bool taken)
+{
+    struct lending *l = &w->lending[m->from_shard];
+    bool through = false;
+    if (m->what != MOVE_INDEXES || m->epoch <= (taken ? l->taken : l->begun))
+        return;
+    for (int shard = 0; shard < SHARDS; shard++) {
+        through |= taken && l->begun == m->epoch && w->keys[shard].served_epoch != l->served[shard];
+        l->served[shard] = w->keys[shard].served_epoch;
+    }
+    *(taken ? &l->taken : &l->begun) = m->epoch;
+    w->counts.loans += taken;
+    w->counts.loans_through += through;
+}
+
 static void watch_moves(struct world *w, const struct msg_head *h)
 {
     const struct msg_move_ack *ack = (const struct msg_move_ack *)h;
+    if (h->type == MSG_MOVE_PART)
+        note_loan(w, &((const struct msg_move_part *)h)->move, false);
+    if (h->type == MSG_MOVE_ACK && ack->state == MOVE_ACCEPTED)
+        note_loan(w, &ack->move, true);
     if (h->type == MSG_MOVE_BEGIN)
         note_begin(w, &((const struct msg_move_begin *)h)->move);
     if (h->type == MSG_MOVE_ACK && ack->state == MOVE_ACCEPTED)

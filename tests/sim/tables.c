@@ -21,7 +21,7 @@ const struct table_schema sim_schemas[SIM_TABLES] = {
     [T_HITS] = {COUNTERS("hits", DURABLE_ASYNC, 8, 16)},
     [T_CAPS] = {COUNTERS("caps", DURABLE_SYNC, 4, 8)},
     [T_PORTS] = {.name = "ports", .kind = TABLE_POOL, .version = 1, .key_size = 4,
-                 .part_len = 4, .value_size = 16, .max_entries = SIM_POOL,
+                 .part_len = 4, .value_size = 16, .max_entries = SIM_PORTS,
                  .quarantine_ms = QUARANTINE_MS},
     [T_MAPS] = {HASH("maps", DURABLE_SYNC, 8, 24, 0), .flags = TABLE_PARENT_DIES,
                 .reactions = {{.kind = REACT_FREE, .off = 0, .len = 12, .table = "ports"},
@@ -74,16 +74,17 @@ uint16_t sim_key(enum sim_table table, uint32_t slot, uint32_t i)
 
 uint16_t sim_port_key(uint32_t index)
 {
-    for (uint32_t slot = 0; index < SIM_POOL && slot < SIM_SLOTS; slot++)
-        if (sim_slots[slot] == slot_of_index(index))
-            return (uint16_t)(first_key(T_PORTS) + slot * POOL_BLOCK + index % POOL_BLOCK);
-    return HIST_NO_KEY;
+    return index < SIM_PORTS ? (uint16_t)(first_key(T_PORTS) + index) : HIST_NO_KEY;
 }
 
 uint32_t sim_port_index(uint16_t key)
 {
-    uint32_t n = key - first_key(T_PORTS);
-    return sim_slots[n / POOL_BLOCK] * (uint32_t)POOL_BLOCK + n % POOL_BLOCK;
+    return key - first_key(T_PORTS);
+}
+
+uint8_t sim_port_slot(uint32_t index)
+{
+    return (uint8_t)(PORT_SLOT + index);
 }
 
 enum sim_table sim_key_table(uint16_t key)
@@ -152,7 +153,7 @@ static void declare(struct world *w, uint16_t number)
         .quarantine_ms = s->quarantine_ms,
     };
     if (table == T_PORTS) {
-        key.slot = slot_of_index(sim_port_index(number));
+        key.slot = sim_port_slot(sim_port_index(number));
         snprintf(key.name, sizeof key.name, "%s[%u]", s->name, sim_port_index(number));
     } else {
         key.slot = sim_slots[n / sim_per_slot[table]];

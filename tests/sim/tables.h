@@ -25,8 +25,9 @@ enum sim_table {
 };
 enum {
     SIM_SLOTS = 3,
-    SIM_PORTS = 2 * POOL_BLOCK + 6, /* in our slots; the last one has six: it runs dry */
-    SIM_POOL = 255 * POOL_BLOCK + 6,
+    /* All of the first shard's at first: slot 0's, a few of slot 1's, none of the last. */
+    SIM_PORTS = POOL_BLOCK + 16,
+    PORT_SLOT = 100,                /* in the history: + index; no slot of a key. See below */
     CAP_LIMIT = 3,
     IDLE_MAX = 5,                   /* of six in the first shard: inserts may find the table full */
     SESSIONS_PER_MAP = 3,
@@ -48,6 +49,10 @@ extern const uint8_t sim_per_slot[SIM_TABLES]; /* keys of a table in a slot; poo
 /* Number of key `i` of a table in a slot; of a pool index. */
 uint16_t sim_key(enum sim_table table, uint32_t slot, uint32_t i);
 uint16_t sim_port_key(uint32_t index);
+/* An index is lent from slot to slot, and its versions grow all the same. What names
+ * one index and nothing else runs where that is: in the history it stands in an order
+ * of its own. */
+uint8_t sim_port_slot(uint32_t index);
 uint32_t sim_port_index(uint16_t key);
 /* Its bytes; returns their count. */
 uint32_t sim_key_bytes(uint16_t key, uint8_t *out);

@@ -168,13 +168,6 @@ static uint16_t pick_key(struct world *w, enum sim_table t, uint32_t slot)
     return sim_key(t, slot, pick(w, sim_per_slot[t]));
 }
 
-static uint16_t pick_port(struct world *w, uint32_t slot)
-{
-    uint32_t base = sim_slots[slot] * (uint32_t)POOL_BLOCK;
-    uint32_t count = SIM_POOL - base < POOL_BLOCK ? SIM_POOL - base : (uint32_t)POOL_BLOCK;
-    return sim_port_key(base + rng_below(&w->rng, count));
-}
-
 /* The whole of a new or known session in one txn: session? else mapping?
  * else (count, index, mapping); then the session as the mapping's child. */
 static bool ask_session(struct build *b, uint32_t slot)
@@ -261,25 +254,35 @@ static bool ask_scan(struct build *b, uint32_t slot)
     return submit(b);
 }
 
+/* By its index alone, whichever slot has it. */
+static bool ask_index(struct build *b, uint32_t index, uint64_t version)
+{
+    b->w->history.ops[b->pending->op].slot = sim_port_slot(index);
+    if (version)
+        ask_free(b, index, version);
+    else
+        ask_get(b, sim_port_key(index), 0);
+    return submit(b);
+}
+
 static bool ask_port(struct build *b, uint32_t slot)
 {
     struct peer *p = b->p;
-    uint32_t at = p->nheld ? rng_below(&b->w->rng, p->nheld) : 0;
-    bool mine = p->nheld && p->held[at].slot == sim_slots[slot];
-    if (mine && rng_chance(&b->w->rng, 650)) {
-        ask_free(b, p->held[at].index, p->held[at].version);
+    (void)slot;
+    if (p->nheld && rng_chance(&b->w->rng, 450)) {
+        uint32_t at = rng_below(&b->w->rng, p->nheld);
+        struct held_index held = p->held[at];
         if (rng_chance(&b->w->rng, 900)) /* else it will be freed twice */
             p->held[at] = p->held[--p->nheld];
-    } else if (rng_chance(&b->w->rng, 600)) {
-        ask_alloc(b, false);
-    } else {
-        uint16_t key = pick_port(b->w, slot);
-        if (p->version[key] && rng_chance(&b->w->rng, 700))
-            ask_free(b, sim_port_index(key), p->version[key]);
-        else
-            ask_get(b, key, 0);
+        return ask_index(b, held.index, held.version);
     }
-    return submit(b);
+    if (rng_chance(&b->w->rng, 650)) {
+        ask_alloc(b, false);
+        return submit(b);
+    }
+    uint32_t index = rng_below(&b->w->rng, SIM_PORTS);
+    bool frees = rng_chance(&b->w->rng, 700);
+    return ask_index(b, index, frees ? p->version[sim_port_key(index)] : 0);
 }
 
 static bool ask_session_end(struct build *b, uint32_t slot)
@@ -456,10 +459,10 @@ static void did(struct world *w, struct pending *pd, const struct asked *k,
     if (k->code == TXN_ALLOC) {
         w->counts.allocations++;
         a->key = sim_port_key(r->index);
-        if (a->key == HIST_NO_KEY || w->history.keys[a->key].slot != op->slot)
-            run_fail(w, "allocation", "index %u does not belong to slot %u", r->index, op->slot);
+        if (a->key == HIST_NO_KEY)
+            run_fail(w, "allocation", "the pool has no index %u", r->index);
         if (!a->owned && p->nheld < HELD_MAX)
-            p->held[p->nheld++] = (struct held_index){op->slot, r->index, r->version};
+            p->held[p->nheld++] = (struct held_index){r->index, r->version};
         return;
     }
     if (k->code == TXN_ADD || k->code == TXN_ADD_LIMIT)
@@ -665,7 +668,8 @@ static void observe_entry(void *ctx, const struct shard_entry *e)
     struct ending *end = ctx;
     enum sim_table t = table_named(e->table);
     uint16_t key = t == SIM_TABLES ? HIST_NO_KEY : sim_key_find(t, e->key, e->key_len);
-    if (key == HIST_NO_KEY || end->present[key] || end->w->history.keys[key].slot != e->slot) {
+    if (key == HIST_NO_KEY || end->present[key] ||
+        (t != T_PORTS && end->w->history.keys[key].slot != e->slot)) {
         run_fail(end->w, "content", "table %s ends with an entry nobody made, or twice", e->table);
         return;
     }

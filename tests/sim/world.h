@@ -65,6 +65,9 @@ enum {
     X(moves, "moves of hash slots completed")                                                      \
     X(moves_through, "moves with a fail-over in the middle")                                       \
     X(moved_txns, "txns that followed their slot")                                                 \
+    X(lent, "indexes lent")                                                                        \
+    X(loans, "lends between shards")                                                               \
+    X(loans_through, "lends with a fail-over in the middle")                                       \
     X(crashes, "crashes")                                                                          \
     X(pauses, "pauses")                                                                            \
     X(resets, "connection resets")                                                                 \
@@ -177,6 +180,7 @@ struct replica {
     uint64_t served_epoch;       /* it was seen to serve in this view */
     uint64_t traced;             /* the state that was traced last */
     uint32_t steps;
+    uint32_t lent;               /* its slots', counted so far */
 };
 
 /* One op of a txn under way: where its answer goes in the history. */
@@ -194,7 +198,6 @@ struct pending {
     struct asked asked[TXN_OPS_MAX];
 };
 struct held_index {
-    uint8_t slot;
     uint32_t index;
     uint64_t version;
 };
@@ -257,6 +260,10 @@ struct world {
         uint32_t accepted;
         uint64_t served[SHARDS]; /* epochs of the shards when it was begun */
     } moving[LETHE_SLOTS];
+    struct lending {             /* by the lending shard */
+        uint32_t begun, taken;   /* numbers of loans */
+        uint64_t served[SHARDS];
+    } lending[SHARDS];
     struct consumer_seen {       /* who was sent events of a slot, under which epoch */
         uint8_t table, slot;
         uint64_t epoch, client;
