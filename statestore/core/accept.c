@@ -92,10 +92,12 @@ static bool answer_decided(struct shard *s, struct conn *c, const struct move_id
 
 /* --- deciding -------------------------------------------------------------------------- */
 
+/* The base counts from the version this very entry gets, which an earlier base, of when
+ * the slot was here before, may have lifted above all that came with it. */
 bool slot_accept(struct shard *s, uint8_t slot, uint32_t epoch, uint16_t from)
 {
     struct effect e = {.code = EFFECT_ACCEPT, .children = epoch, .timeout_ms = from,
-                       .version = version_base_above(s, s->slot[slot].seq)};
+                       .version = version_base_above(s, slot_next_version(s, slot))};
     return log_slot(s, slot, &e);
 }
 

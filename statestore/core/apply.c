@@ -458,6 +458,7 @@ int apply_slot_lend(struct shard *s, const struct entry *e, uint8_t slot, const 
         if (e->slot_seq > s->slot[slot].seq)
             set_slot_seq(s, slot, e->slot_seq);
         slot_lift_base(s, slot, f->version);
+        s->slot[slot].owner_position = e->position;
     }
     return apply_lend(s, s->table[f->table], slot, f);
 }

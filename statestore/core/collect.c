@@ -56,19 +56,6 @@ static bool nothing_is_missing(struct shard *s)
     return whole;
 }
 
-/* A slot that moved may stand above what this view's number gives: what was told of
- * async entries, and died with an earlier primary, was below the next step there. */
-static void versions_go_on(struct shard *s)
-{
-    for (int i = 0; i < LETHE_SLOTS; i++) {
-        struct slot *o = &s->slot[i];
-        uint64_t step = ((o->seq >> VERSION_EPOCH_SHIFT) + 1) << VERSION_EPOCH_SHIFT;
-        uint64_t floor = s->version_floor + ((uint64_t)o->version_base << VERSION_EPOCH_SHIFT);
-        if (o->epoch && s->view.epoch > 1 && o->seq >= floor && o->volatile_seq < step - 1)
-            o->volatile_seq = step - 1;
-    }
-}
-
 static void serve(struct shard *s)
 {
     s->collecting = false;
@@ -78,7 +65,6 @@ static void serve(struct shard *s)
     s->leases_checked_ms = s->time_ms;
     clients_renew_all(s);
     volatile_discard(s);
-    versions_go_on(s);
     timers_promote(s);
     consumers_promote(s);
     shard_note(s, "serving in epoch %lu from position %lu on", (unsigned long)s->view.epoch,

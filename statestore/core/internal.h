@@ -307,7 +307,7 @@ struct slot {
     uint32_t epoch;
     uint32_t version_base;    /* added to the view's epoch in versions: see slot_next_version */
     uint64_t attempt;         /* of the transfer that comes in */
-    uint64_t owner_position;  /* local: what a word about the owner waits for */
+    uint64_t owner_position;  /* local: what a word about the owner, or a version, waits for */
 };
 
 struct move_part { uint32_t offset, bytes; uint64_t sent_ms; /* + 1; 0: not yet */ };

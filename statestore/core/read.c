@@ -18,8 +18,10 @@ static bool is_plain(const struct txn_head *t, const struct table *table)
 /* What a get waits for otherwise; see waits_for in request.c. */
 static bool may_tell(struct shard *s, const struct table *table, uint8_t slot)
 {
-    bool held = table->schema.durability == DURABLE_SYNC && s->slot[slot].last_position > s->commit;
-    return !held && lease_may_tell(s);
+    const struct slot *o = &s->slot[slot];
+    uint64_t position = table->schema.durability == DURABLE_SYNC ? o->last_position
+                                                                 : o->owner_position;
+    return position <= s->commit && lease_may_tell(s);
 }
 
 bool read_now(struct shard *s, uint32_t conn, uint64_t client, const struct txn_head *t,

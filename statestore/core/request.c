@@ -38,8 +38,8 @@ static void answer_again(struct shard *s, uint32_t conn, struct kept *k)
 static uint64_t waits_for(const struct shard *s, const struct exec *x)
 {
     uint64_t last = s->slot[x->slot].last_position;
-    if (!x->sync)
-        return 0;
+    if (!x->sync) /* versions under an ownership, or a base, that may yet be lost are not told */
+        return s->slot[x->slot].owner_position;
     if (x->status == TXN_EXHAUSTED) /* a word about every slot here */
         return s->position;
     if (!x->logged && x->nres && (SHARD_BUG(BUG_READ_NOT_HELD) || SHARD_BUG(BUG_MISS_NOT_HELD))) {

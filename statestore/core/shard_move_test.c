@@ -12,6 +12,8 @@ static const struct table_schema schemas[] = {
      .timeout_ms = 3000},
     {.name = "ports", .kind = TABLE_POOL, .key_size = 4, .value_size = 8, .max_entries = 64512,
      .quarantine_ms = 50},
+    {.name = "hits", .kind = TABLE_COUNTERS, .durability = DURABLE_ASYNC, .key_size = 8,
+     .part_len = 4, .value_size = 8},
 };
 enum { SCHEMAS = sizeof schemas / sizeof *schemas };
 
@@ -516,6 +518,61 @@ static void test_moved_index_is_final(void **state)
     pair_free(p);
 }
 
+/* --- versions ------------------------------------------------------------------------- */
+
+/* Its primary dies, the other replica serves, a new one comes: two views on. */
+static void next_primary(struct pair *p, int at)
+{
+    struct rig *r = p->r[at];
+    int dead = r->primary;
+    rig_crash(r, dead);
+    rig_promote(r, !dead);
+    rig_client_connect(r, RIG_CLIENT);
+    rig_boot(r, dead, (struct shard_config){.shards = 2, .client_lease_ms = 1000000});
+    rig_connect_backup(r, dead, r->primary);
+    rig_run_until_copies(r, 2);
+}
+
+/* The version of a write that is told before any backup has it. */
+static uint64_t hit(struct pair *p, int at, uint8_t slot, uint32_t epoch)
+{
+    struct key k = key_of(slot, 0);
+    int64_t delta = 1;
+    rig_begin(&t, slot);
+    rig_op(&t, (struct txn_op){.code = TXN_ADD, .table = table_at(at, "hits")}, &k, sizeof k,
+           &delta, 8);
+    uint64_t seq = pair_submit_as(p, at, &t, ++p->r[at]->seq, epoch);
+    const struct txn_result_head *x = rig_result(p->r[at], seq);
+    CHECK(x && x->status == TXN_OK, "a write of an async table was not told at once");
+    return txn_result_first(x)->version;
+}
+
+/* A slot that was here before, under a greater base than the one it comes back with:
+ * what was told of async entries, and died with the primary, is not told again. */
+static void test_versions_of_a_slot_that_was_here(void **state)
+{
+    (void)state;
+    struct pair *p = start(9);
+    for (int i = 0; i < 3; i++)
+        next_primary(p, 1);
+    for (int from = 0, i = 0; i < 4; i++, from = !from) {
+        for (int k = 0; i == 3 && k < 2; k++)
+            next_primary(p, 0); /* while it is away */
+        pair_order(p, from, 9, 9);
+        pair_settle(p);
+        add(p, 9);
+    }
+    for (int i = 0; i < 4; i++) {
+        uint64_t told = hit(p, 0, 9, 4);
+        next_primary(p, 0);
+        uint64_t version = hit(p, 0, 9, 4);
+        CHECK(version > told, "version %lx after %lx was told", (unsigned long)version,
+              (unsigned long)told);
+    }
+    pair_check(p);
+    pair_free(p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -531,6 +588,7 @@ int main(void)
         cmocka_unit_test(test_joiner_knows),
         cmocka_unit_test(test_lent_indexes),
         cmocka_unit_test(test_moved_index_is_final),
+        cmocka_unit_test(test_versions_of_a_slot_that_was_here),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
