@@ -98,6 +98,38 @@ static void test_events_are_asked_for_everywhere_and_again(void **state)
     fake_close(&f);
 }
 
+/* Who has nothing under way, but waits for events, asks whether its store is there. */
+static void asked_in_silence(uint32_t dials)
+{
+    f.statuses = 0;
+    for (int i = 0; i < FAKE_PATIENCE * 100 && !f.statuses; i++) {
+        fake_poll(&f);
+        while (fake_here(&f, 1))
+            ;
+    }
+    CHECK(f.statuses == 1 && f.dials == dials, "%u statuses, %u dials", f.statuses, f.dials);
+}
+
+static void test_a_mere_consumer_leaves_who_serves_no_longer(void **state)
+{
+    open_two();
+    uint32_t dials = f.dials;
+    struct msg_status_is m = {.status.role = SHARD_PRIMARY};
+    for (int i = 0; i < 3; i++) {
+        asked_in_silence(dials);
+        fake_send(&f, 1, &m, MSG_STATUS_IS, sizeof m);
+        struct msg_status_is other = m; /* the other shard is well */
+        fake_send(&f, 0, &other, MSG_STATUS_IS, sizeof other);
+    }
+    asked_in_silence(dials);
+    m.status.role = SHARD_BACKUP;
+    fake_send(&f, 1, &m, MSG_STATUS_IS, sizeof m);
+    for (int i = 0; i < FAKE_PATIENCE && f.dials == dials; i++)
+        fake_poll(&f);
+    CHECK(f.dials > dials, "it stays with a backup");
+    fake_close(&f);
+}
+
 static void test_no_more_is_said_once_per_connection(void **state)
 {
     open_two();
@@ -215,6 +247,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_events_are_asked_for_everywhere_and_again),
+        cmocka_unit_test(test_a_mere_consumer_leaves_who_serves_no_longer),
         cmocka_unit_test(test_no_more_is_said_once_per_connection),
         cmocka_unit_test(test_what_was_taken_is_acknowledged),
         cmocka_unit_test(test_not_now_is_shown_again_and_nothing_behind_it),

@@ -430,9 +430,16 @@ static int receive(struct session *s)
     return done;
 }
 
-static bool expects(const struct session *s)
+static bool is_owed(const struct session *s)
 {
     return s->state != SESSION_UP || s->sent.count;
+}
+
+/* A mere consumer is owed nothing, yet it must notice that its store is gone, or
+ * serves no longer: it would wait for events for ever. */
+static bool expects(const struct session *s)
+{
+    return is_owed(s) || lethe_events_next_us(s) != UINT64_MAX;
 }
 
 /* Half the time is for asking: a store may owe answers that wait for its
@@ -446,7 +453,8 @@ static void watch_silence(struct session *s)
     uint64_t patience_us = lethe_nodes_patience_us(s);
     if (c->now_us > s->heard_us + patience_us)
         leave(s, NODE_SILENT, 0, "no answer; connecting again");
-    else if (c->elsewhere && c->now_us > s->answered_us + STUCK_SILENCES * c->silence_us)
+    else if (c->elsewhere && is_owed(s) &&
+             c->now_us > s->answered_us + STUCK_SILENCES * c->silence_us)
         leave(s, NODE_NOT_PRIMARY, 0, "is there, but answers nothing that was asked");
     else if (s->state > SESSION_HELLO && c->now_us > s->heard_us + patience_us / 2)
         lethe_session_ask(s);
