@@ -193,7 +193,7 @@ static uint32_t round_once(struct worker *w)
 static int sleep_ms(const struct worker *w, uint64_t now_us, bool store_fd)
 {
     uint64_t until = now_us + SLEEP_MAX_US;
-    uint64_t due[] = {lethe_next_us(w->client), engine_next_us(w->engine), w->tend_us};
+    uint64_t due[] = {state_next_us(w->store), engine_next_us(w->engine), w->tend_us};
     for (int i = 0; i < 3; i++)
         if (due[i] < until)
             until = due[i];
@@ -205,7 +205,7 @@ static int sleep_ms(const struct worker *w, uint64_t now_us, bool store_fd)
 static void sleep_once(struct worker *w)
 {
     struct pollfd fds[3];
-    int n = 0, fd = lethe_fd(w->client);
+    int n = 0, fd = state_fd(w->store);
     if (fd >= 0)
         fds[n++] = (struct pollfd){.fd = fd, .events = POLLIN};
     for (int i = 0; i < 2; i++)
@@ -219,7 +219,7 @@ static void sleep_once(struct worker *w)
 static void idle(struct worker *w)
 {
     doorbell_arm(w->bell);
-    if (!lethe_arm(w->client) || round_once(w) || side_waiting(w)) {
+    if (!state_arm(w->store) || round_once(w) || side_waiting(w)) {
         doorbell_disarm(w->bell);
         return;
     }

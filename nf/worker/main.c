@@ -22,13 +22,6 @@
 #include "common/packet/dpdk_port.h"
 #include "nf/worker/worker.h"
 
-#ifdef LETHE_VERBS
-#include "common/wire/verbs/verbs.h"
-#define RDMA (&transport_verbs)
-#else
-#define RDMA NULL
-#endif
-
 enum {
     MBUFS_DEFAULT = 2048,
     MBUF_CACHE = 64,
@@ -56,6 +49,7 @@ static int fail(int status, const char *text)
 static void check_say(const struct worker *w)
 {
     const struct site *site = w->chain.site;
+    const char *at = site->worker.redis ? site->worker.redis : site->store.nodes[0].listen;
     if (w->opt.json)
         printf("{\"ok\": true, \"chain\": [");
     else
@@ -67,10 +61,12 @@ static void check_say(const struct worker *w)
                              : " ",
                w->chain.nf[i]->ops->name);
     if (w->opt.json)
-        printf("], \"store\": \"%s\", \"shards\": %u}\n", site->store.nodes[0].listen,
+        printf("], \"%s\": \"%s\", \"shards\": %u}\n", site->worker.redis ? "redis" : "store", at,
                site->store.shards);
+    else if (site->worker.redis)
+        printf("; state in Redis at %s: commits are best effort\n", at);
     else
-        printf("; store: %s, %u shards\n", site->store.nodes[0].listen, site->store.shards);
+        printf("; store: %s, %u shards\n", at, site->store.shards);
 }
 
 /* --- stages ------------------------------------------------------------------------------ */
@@ -108,24 +104,15 @@ static int start_engine(struct worker *w, char *err)
 {
     const struct site *site = w->chain.site;
     uint32_t hold_ms = site->worker.max_hold_ms ? site->worker.max_hold_ms : MAX_HOLD_DEFAULT_MS;
-    char *addresses = site_store_addresses(site);
-    if (!addresses) {
-        snprintf(err, ERR_BYTES, "no memory");
-        return -ENOMEM;
-    }
-    struct lethe_config client = {.shards = (uint16_t)site->store.shards,
-                                  .address = addresses,
-                                  .verbs = RDMA,
-                                  .retry_ms = site_store_retry_ms(site),
-                                  .tenant = site->worker.tenant,
-                                  .secret_file = site->worker.secret_file};
-    w->client = lethe_client_create(&client, err, ERR_BYTES);
-    free(addresses);
-    if (!w->client)
-        return -EINVAL;
+    int rc = state_create(&w->store, site, err, ERR_BYTES);
+    if (rc)
+        return rc;
+    for (const char *const *lack = state_lacks(w->store); *lack; lack++)
+        log_warn("commits are best effort", "in=%s what_the_store_gives_and_it_does_not=\"%s\"",
+                 state_kind(w->store), *lack);
     struct engine_config c = {
         .nchain = w->chain.n,
-        .backend = backend_lethe(w->client),
+        .backend = state_backend(w->store),
         .packets_in_flight = site->worker.packets_in_flight,
         .window_bursts = site->worker.window_bursts,
         .store_timeout_ms = hold_ms,
@@ -241,7 +228,7 @@ static void stop(struct worker *w)
     joiner_stop(w->joiner);
     dpdk_poll_begin();
     /* The client first: its late answers must not meet a dead engine. */
-    lethe_client_destroy(w->client);
+    state_destroy(w->store);
     engine_destroy(w->engine);
     side_close(&w->side[SIDE_INSIDE]);
     side_close(&w->side[SIDE_OUTSIDE]);

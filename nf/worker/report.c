@@ -96,6 +96,10 @@ static uint64_t get_state(const struct worker *w, int a, int b)
 {
     return w->state;
 }
+static uint64_t get_best_effort(const struct worker *w, int a, int b)
+{
+    return state_lacks(w->store)[0] != NULL;
+}
 static uint64_t get_store_well(const struct worker *w, int a, int b)
 {
     return w->store_well;
@@ -220,6 +224,8 @@ static void rows_worker(struct worker *w)
     row_add(w, true, "lethe_worker_state",
             "0 waiting for the store, 1 serving, 2 leaving, 3 finishing", get_state, 0, 0);
     row_add(w, true, "lethe_worker_store_well", "the store is reached", get_store_well, 0, 0);
+    row_add(w, true, "lethe_worker_best_effort",
+            "1: the state is where acknowledged commits may be lost", get_best_effort, 0, 0);
     row_add(w, false, "lethe_worker_absences_total", "times the loop was away too long", get_u64,
             offsetof(struct worker, absences), 0);
     row_add(w, false, "lethe_worker_sleeps_total", "times the loop slept", get_u64,
@@ -254,6 +260,17 @@ void report_destroy(struct worker *w)
 
 /* --- verbs: control thread ------------------------------------------------------------------ */
 
+/* Where the state is, and what that place does not give; both never change. */
+static void say_backend(const struct worker *w, json_t *o)
+{
+    json_t *lacks = json_array();
+    for (const char *const *lack = state_lacks(w->store); *lack; lack++)
+        json_array_append_new(lacks, json_string(*lack));
+    json_object_set_new(o, "state_by", json_string(state_kind(w->store)));
+    json_object_set_new(o, "best_effort", json_boolean(json_array_size(lacks) != 0));
+    json_object_set_new(o, "lacks", lacks);
+}
+
 static void say_status(struct worker *w, char *reply, uint32_t room)
 {
     static const char *const states[] = {"waiting", "serving", "leaving", "finishing", "done"};
@@ -266,6 +283,8 @@ static void say_status(struct worker *w, char *reply, uint32_t room)
                   w->steered, "links_up", p.joined, "worker", (int)p.number, "store_trouble",
                   trouble, "store_in_flight", (int)p.store.in_flight, "store_retries",
                   (json_int_t)p.store.retries, "store_reconnects", (json_int_t)p.store.reconnects);
+    if (o)
+        say_backend(w, o);
     char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
     snprintf(reply, room, "%s", text ? text : "{\"error\": \"out of memory\"}");
     free(text);

@@ -28,9 +28,9 @@ enum {
 static void tend_store(struct worker *w, uint64_t now_us)
 {
     struct lethe_status st;
-    lethe_status(w->client, &st);
+    state_status(w->store, now_us, &st);
     w->store_well =
-        lethe_ready(w->client) ||
+        state_ready(w->store) ||
         (st.unreachable_since_us != 0 && now_us - st.unreachable_since_us <= w->unreachable_us);
     if (w->state == WORKER_WAITING && st.fatal[0])
         snprintf(w->fatal, sizeof w->fatal, "%s", st.fatal);
@@ -38,9 +38,13 @@ static void tend_store(struct worker *w, uint64_t now_us)
         w->well_us = now_us;
     bool lasts = now_us - w->well_us > TROUBLE_US;
     joiner_complain(w->joiner, st.fatal[0] ? st.fatal : lasts ? st.trouble : "");
-    if (w->state == WORKER_WAITING && lethe_ready(w->client)) {
+    if (w->state == WORKER_WAITING && state_ready(w->store)) {
         w->state = WORKER_SERVING;
-        log_info("store reached", "shards=%u", w->chain.site->store.shards);
+        if (w->chain.site->worker.redis)
+            log_info("Redis reached", "seeds=%s", w->chain.site->worker.redis);
+        else
+            log_info("store reached", "shards=%u by=%s", w->chain.site->store.shards,
+                     state_kind(w->store));
         joiner_want(w->joiner);
     }
     pthread_mutex_lock(&w->public.lock);

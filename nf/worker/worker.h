@@ -13,7 +13,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "client/lethe.h"
 #include "common/metrics/control.h"
 #include "common/packet/doorbell.h"
 #include "common/packet/probe.h"
@@ -21,6 +20,7 @@
 #include "nf/worker/join.h"
 #include "nf/worker/options.h"
 #include "nf/worker/side.h"
+#include "nf/worker/state.h"
 
 enum worker_state {
     WORKER_WAITING, /* for the store, the first time */
@@ -44,7 +44,7 @@ struct report;
 struct worker {
     struct options opt;
     struct chain chain;
-    struct lethe_client *client;
+    struct state *store;
     struct engine *engine;
     struct rte_mempool *pool;
     struct side side[2];

@@ -50,6 +50,9 @@ void publish(struct loop *l)
         snprintf(s->trouble, sizeof s->trouble, "primary %.60s unreachable: %.100s",
                  l->config.node_text(l->config.dial_ctx, l->link.node), l->link.why);
     }
+    struct conn *link = conns_find(&l->conns, l->link.conn);
+    snprintf(s->primary_by, sizeof s->primary_by, "%s",
+             link && l->link.state == LINK_JOINED ? link->channel->ops->name : "");
     s->moves_to = l->carrier.node ? l->carrier.shard + 1u : 0;
     for (uint32_t i = 0; i <= l->config.shard.nlimits && i < SNAPSHOT_LIMITS; i++)
         shard_limit_get(l->shard, i, &s->limits[i]);

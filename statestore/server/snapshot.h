@@ -25,6 +25,7 @@ struct shard_snapshot {
     uint64_t peer_since_ms;   /* backup: for how long the primary is away; 0: connected */
     uint32_t moves_to, zero2; /* 1 + the shard that something is being sent to; 0: nothing */
     struct shard_limit_status limits[SNAPSHOT_LIMITS]; /* as configured; behind them the shard's */
+    char primary_by[8];       /* backup: the transport of its link, "" while it is away */
     char trouble[192];        /* "" or a sentence */
 };
 _Static_assert(sizeof(struct shard_snapshot) % 8 == 0, "copied by words");

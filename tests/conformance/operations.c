@@ -4,7 +4,7 @@
  * whatever carries its state. Each row runs over each subject (subject.h); a row marked
  * STORE is what Redis cannot give: there it must fail, so that nobody thinks it passed.
  *
- *     operations inproc|tcp|redis|redis-cluster [ROW]
+ *     operations inproc|tcp|shm|verbs|redis|redis-cluster [ROW]
  *
  * Exit status: 0, or 1 with each row that is not as it must be.
  */
@@ -620,7 +620,7 @@ int main(int argc, char **argv)
     char err[300] = "";
     s = argc > 1 ? subject_named(argv[1]) : NULL;
     if (!s) {
-        fprintf(stderr, "usage: operations inproc|tcp|redis|redis-cluster [ROW]\n");
+        fprintf(stderr, "usage: operations inproc|tcp|shm|verbs|redis|redis-cluster [ROW]\n");
         return 2;
     }
     if (!s->start(s, err, sizeof err) || !open_all()) {

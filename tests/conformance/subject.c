@@ -18,6 +18,12 @@
 #include "client/redis/lethe_redis.h"
 #include "nf/runtime/backend_redis.h"
 #include "statestore/server/embed.h"
+#ifdef LETHE_VERBS
+#include "common/wire/verbs/verbs.h"
+#define RDMA (&transport_verbs)
+#else
+#define RDMA NULL
+#endif
 
 enum { PATIENCE_US = 30 * 1000 * 1000, REDIS_MAX = 6 };
 
@@ -68,19 +74,22 @@ const struct txn_result_head *subject_run(struct subject *s, struct txn_builder 
 
 /* --- the store ------------------------------------------------------------------------- */
 
-struct ours { struct embed *embed; struct lethe_client *client; char address[64]; };
+/* Two shards and a backup: inside this program, or by a transport of the column's name. */
+struct ours {
+    struct embed *embed;          /* inproc; else: */
+    struct store *nodes[2];
+    struct store_node names[2];
+    char dir[40], shm[64], tcp[2][40], rdma[2][40];
+    char address[200];
+    struct lethe_client *client;
+};
 
-static bool connect_store(struct subject *s, struct ours *o, struct embed *e, bool tcp, char *err,
-                          uint32_t err_len)
+static bool connect_store(struct subject *s, struct ours *o, char *err, uint32_t err_len)
 {
-    struct lethe_config c = {.shards = 2};
-    o->embed = e;
-    if (tcp) {
-        snprintf(o->address, sizeof o->address, "127.0.0.1:%u", store_port(embed_store(e, 1), 0));
-        c.address = o->address;
-    } else {
+    struct lethe_config c = {.shards = 2, .address = o->address, .verbs = RDMA};
+    if (o->embed) {
         c.dial = embed_dial;
-        c.dial_ctx = e;
+        c.dial_ctx = o->embed;
     }
     o->client = lethe_client_create(&c, err, err_len);
     s->own = o;
@@ -115,28 +124,101 @@ static uint16_t free_ports(int n)
     return 0;
 }
 
+static bool all_have_two_copies(const struct ours *o)
+{
+    struct shard_snapshot snap;
+    for (uint16_t i = 0; i < 2; i++) {
+        store_snapshot(o->nodes[0], i, &snap);
+        if (snap.status.copies < 2)
+            return false;
+    }
+    return true;
+}
+
+static bool start_inproc(struct ours *o, char *err, uint32_t err_len)
+{
+    struct embed_config c = {.shards = 2, .threads = true, .backup = true};
+    if (embed_start(&o->embed, &c, err, err_len))
+        return false;
+    uint64_t until = subject_now_us() + PATIENCE_US;
+    while (embed_copies(o->embed) < 2 && subject_now_us() < until)
+        breathe();
+    return true;
+}
+
+/* Where the nodes listen and what the client dials. */
+static bool name_nodes(struct subject *s, struct ours *o)
+{
+    bool verbs = !strcmp(s->name, "verbs");
+    uint16_t first = free_ports(4), rdma = 7500;
+    snprintf(o->dir, sizeof o->dir, "/tmp/lethe-conform-XXXXXX");
+    if (!mkdtemp(o->dir))
+        return false;
+    snprintf(o->shm, sizeof o->shm, "%s/s", o->dir);
+    for (int i = 0; i < 2; i++) {
+        snprintf(o->tcp[i], sizeof o->tcp[i], "127.0.0.1:%u", first + 2 * i);
+        snprintf(o->rdma[i], sizeof o->rdma[i], "10.8.0.1:%u", rdma + 2 * i);
+        o->names[i] = (struct store_node){i ? "b" : "a", o->tcp[i], verbs ? o->rdma[i] : NULL};
+    }
+    if (verbs)
+        snprintf(o->address, sizeof o->address, "verbs:%s", o->rdma[0]);
+    else if (!strcmp(s->name, "shm"))
+        snprintf(o->address, sizeof o->address, "shm:%s", o->shm);
+    else
+        snprintf(o->address, sizeof o->address, "%s", o->tcp[0]);
+    return true;
+}
+
+static bool start_pair(struct subject *s, struct ours *o, char *err, uint32_t err_len)
+{
+    if (!name_nodes(s, o))
+        return snprintf(err, err_len, "no temporary folder"), false;
+    for (uint32_t i = 0; i < 2; i++) {
+        struct store_config c = {.shards = 2, .node = i + 1, .nodes = o->names, .nnodes = 2,
+                                 .threads = true, .listen = o->tcp[i],
+                                 .listen_shm = i ? NULL : o->shm, .verbs = RDMA,
+                                 .listen_verbs = o->names[i].verbs};
+        if (store_start(&o->nodes[i], &c, err, err_len))
+            return false;
+    }
+    uint64_t until = subject_now_us() + PATIENCE_US;
+    while (!all_have_two_copies(o) && subject_now_us() < until)
+        breathe();
+    struct shard_snapshot snap;
+    store_snapshot(o->nodes[1], 0, &snap);
+    const char *want = o->names[1].verbs ? "verbs" : "tcp";
+    if (!strcmp(snap.primary_by, want))
+        return true;
+    snprintf(err, err_len, "the backup's link is by \"%s\" and not by %s", snap.primary_by, want);
+    return false;
+}
+
 static bool start_store(struct subject *s, char *err, uint32_t err_len)
 {
     static struct ours ours;
-    struct embed *e;
-    char listen[64];
-    bool tcp = !strcmp(s->name, "tcp");
-    snprintf(listen, sizeof listen, "127.0.0.1:%u", free_ports(2));
-    struct embed_config c = {.shards = 2, .threads = true, .backup = true,
-                             .listen = tcp ? listen : NULL};
-    if (embed_start(&e, &c, err, err_len))
+    bool inproc = !strcmp(s->name, "inproc");
+    s->own = NULL;
+    if (inproc ? !start_inproc(&ours, err, err_len) : !start_pair(s, &ours, err, err_len))
         return false;
-    uint64_t until = subject_now_us() + PATIENCE_US;
-    while (embed_copies(e) < 2 && subject_now_us() < until)
-        breathe();
-    return connect_store(s, &ours, e, tcp, err, err_len);
+    return connect_store(s, &ours, err, err_len);
 }
 
 static void stop_store(struct subject *s)
 {
     struct ours *o = s->own;
+    char file[80];
     lethe_client_destroy(o->client);
-    embed_stop(o->embed);
+    if (o->embed) {
+        embed_stop(o->embed);
+        return;
+    }
+    store_stop(o->nodes[1]);
+    store_stop(o->nodes[0]);
+    for (int i = 0; i < 2; i++) {
+        snprintf(file, sizeof file, "%s.%d", o->shm, i);
+        unlink(file);
+    }
+    rmdir(o->dir);
 }
 
 static bool store_ready(struct subject *s)
@@ -255,6 +337,8 @@ static void redis_fatal(struct subject *s, char *text, uint32_t len)
 static struct subject subjects[] = {
     {"inproc", start_store, stop_store, store_ready, store_fatal, .is_store = true},
     {"tcp", start_store, stop_store, store_ready, store_fatal, .is_store = true},
+    {"shm", start_store, stop_store, store_ready, store_fatal, .is_store = true},
+    {"verbs", start_store, stop_store, store_ready, store_fatal, .is_store = true},
     {"redis", start_redis, stop_redis, redis_ready, redis_fatal, .is_store = false},
     {"redis-cluster", start_redis, stop_redis, redis_ready, redis_fatal, .is_store = false},
 };
@@ -276,8 +360,8 @@ bool subject_second(struct subject *first, struct subject *second, char *err, ui
         return connect_redis(second, t, err, err_len);
     }
     struct ours *o = calloc(1, sizeof *o);
-    return connect_store(second, o, ((struct ours *)first->own)->embed, !strcmp(first->name, "tcp"),
-                         err, err_len);
+    *o = *(struct ours *)first->own;
+    return connect_store(second, o, err, err_len);
 }
 
 void subject_second_stop(struct subject *second)
