@@ -52,7 +52,7 @@ class Checks:
         self.check(what, result["ok"], json.dumps(shown), result.get("log"))
 
 
-def play(args, act, **site_options):
+def play(args, act, site_class=Site, **site_options):
     """Builds network and site, calls act(lab, site, checks), cleans up, exits with 0 or 1."""
     require_root_and_tools(TOOLS)
     checks = Checks()
@@ -64,7 +64,7 @@ def play(args, act, **site_options):
                 for i in range(2):
                     lab.spawn("busy-%d" % i, ["sh", "-c", "while :; do :; done"])
             traffic.start_servers(lab)
-            site = Site(lab, args.build, **site_options)
+            site = site_class(lab, args.build, **site_options)
             try:
                 act(lab, site, checks)
                 end(site, checks)

@@ -77,7 +77,8 @@ def check_store(lab, site, args, checks):
                  dump.returncode == 0, (dump.stdout + dump.stderr).strip().split("\n")[-1], log)
 
 
-def act(args):
+def act(args, dump=check_store):
+    """dump: looks at the state itself, None: nobody can."""
     def play(lab, site, checks):
         site.bring_up(WORKERS)
         capture = nat_check.Capture(lab, site.programs)
@@ -96,7 +97,8 @@ def act(args):
         checks.result("UDP flows", udp.finish())
         checks.result("short flows", churn.finish())
         check_nat(lab, args, capture, checks)
-        check_store(lab, site, args, checks)
+        if dump:
+            dump(lab, site, args, checks)
     return play
 
 
