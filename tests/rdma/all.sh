@@ -1,0 +1,19 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
+# In the machine of vm.sh: every test that needs RDMA, one after the other, in one boot.
+#   all.sh BUILD_FOLDER      exit status: how many failed
+b=$1
+failed=0
+try() {
+  begun=$(date +%s)
+  if timeout 240 "$@" >/tmp/out 2>&1; then word=ok; else word=FAILED; failed=$((failed + 1)); fi
+  echo "$word $(($(date +%s) - begun)) s: $*"
+  # lethe's log lines are for a test that failed
+  if [ $word = ok ]; then grep -v '^{' /tmp/out; else tail -n 60 /tmp/out; fi
+}
+try "$b/common/channel_verbs_test"
+try "$b/tests/rdma/fence_test"
+[ ! -x "$b/tests/conformance/operations" ] || try "$b/tests/conformance/operations" verbs
+try "$b/tests/rdma/store_verbs_test" "$b/statestore/lethe-store"
+try "$b/tests/rdma/nat_verbs_test"
+exit $failed
