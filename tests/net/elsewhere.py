@@ -40,6 +40,10 @@ class RedisSite(Rewritten):
         return re.sub(r"store:\n.*?^worker: \{.*?\}$", "worker: {redis: \"%s\"}" % seeds, text,
                       flags=re.S | re.M)
 
+    def primary(self, shard=0):
+        """No kill of a worker takes a master with it: that may lose what was acknowledged."""
+        return None
+
     def redis_cli(self, port, *command):
         done = self.lab.namespaces["redis"].run(["redis-cli", "-h", REDIS, "-p", str(port), *command],
                                                 check=False)

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The worker-kill test (test_kills.py) with workers that reach the store by shared memory.
 
-A worker that dies leaves half-written rings; the store must notice each and serve the others."""
+A worker that dies leaves half-written rings; the store must notice each and serve the others. With the
+tenth kill a primary of the store dies, too: workers go on with the next one, over its socket."""
 import network
 import scene
 import test_kills
@@ -27,5 +28,6 @@ def act(args):
 
 
 if __name__ == "__main__":
-    arguments = scene.arguments(__doc__, kills=(8, "how many"))
-    scene.play(arguments, act(arguments), site_class=ShmSite, **test_kills.SCARCE)
+    arguments = scene.arguments(__doc__, kills=(10, "how many"))
+    scene.play(arguments, act(arguments), site_class=ShmSite, stores=test_kills.STORES, etcd=True,
+               **test_kills.SCARCE)
