@@ -106,8 +106,10 @@ void on_consume(struct shard *s, struct conn *conn, const struct msg_consume *m)
     struct consumers *c = &s->consumers;
     struct client *client = client_find(s, m->client);
     const struct table *t = m->table < s->tables ? s->table[m->table] : NULL;
+    if (s->role != SHARD_PRIMARY) /* who only consumes would not find out */
+        conn_refuse(s, conn->id, EAGAIN, "this replica is not the primary; ask another");
     if (!serves(s))
-        return; /* it will find out, and ask the one who does */
+        return;
     if (!client) { /* a mere consumer has no txn by which to hear of it */
         results_push(s, txn_refuse(results_room(s, conn->id, m->client), 0, TXN_STALE_CLIENT));
         return;

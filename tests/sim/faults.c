@@ -104,6 +104,27 @@ static void cut_one_way(struct world *w, int from, int to, uint64_t until_us)
     sched_at(w, until_us, NOBODY, join_again, (uint64_t)from, (uint64_t)to, NULL);
 }
 
+/* e->a, e->b: from, to */
+static void accept_again(struct world *w, const struct event *e)
+{
+    w->refuses[e->a][e->b] = false;
+}
+
+static void refuse(struct world *w, int from, int to, uint64_t until_us)
+{
+    if (w->refuses[from][to])
+        return;
+    w->refuses[from][to] = true;
+    net_refuse(w, from, to);
+    sched_at(w, until_us, NOBODY, accept_again, (uint64_t)from, (uint64_t)to, NULL);
+}
+
+/* e->a, e->b: a pair */
+static void speed_up(struct world *w, const struct event *e)
+{
+    w->lag_us[e->a][e->b] = w->lag_us[e->b][e->a] = 0;
+}
+
 static void cut(struct world *w, int a, int b, uint64_t until_us)
 {
     uint32_t way = rng_below(&w->rng, 100);
@@ -131,6 +152,52 @@ static void cut_off(struct world *w)
             cut(w, a, b, until_us);
     if (rng_chance(&w->rng, 500))
         cut(w, a, PROC_VIEWS, until_us);
+}
+
+/* The world falls in two: one node, at times another, and each client by chance, here; the
+ * others, and mostly the view service, there. Connections within a side live on. Sometimes
+ * one way still works. Sometimes a filter refuses, on one side, and the other hears nothing. */
+static void split(struct world *w)
+{
+    bool here[PROCS] = {false};
+    uint32_t way = rng_below(&w->rng, 100);
+    uint64_t until_us = until_of(w, 40, 900);
+    here[rng_chance(&w->rng, 700) ? some_primary(w) : some_node(w)] = true;
+    if (rng_chance(&w->rng, 150))
+        here[some_node(w)] = true;
+    for (int i = 0; i < w->npeers; i++)
+        here[NODES + i] = rng_chance(&w->rng, 500);
+    here[PROC_VIEWS] = rng_chance(&w->rng, 100);
+    w->counts.partitions++;
+    for (int a = 0; a < PROCS; a++)
+        for (int b = 0; b < PROCS; b++) {
+            if (!here[a] || here[b])
+                continue;
+            if (way >= 10)
+                cut_one_way(w, a, b, until_us);
+            if (way < 10 || way >= 20)
+                cut_one_way(w, b, a, until_us);
+            if (way >= 70 && a < PROC_VIEWS && b < PROC_VIEWS)
+                refuse(w, way < 90 ? b : a, way < 90 ? a : b, until_us);
+        }
+}
+
+/* A way, or both, of one pair; what is under way when it ends is late still. */
+static void slow_down(struct world *w)
+{
+    int a = rng_chance(&w->rng, 500) ? some_primary(w) : some_node(w);
+    int b = rng_chance(&w->rng, 800) ? some_node(w) : PROC_VIEWS;
+    uint32_t way = rng_below(&w->rng, 3);
+    uint32_t lag_us = (uint32_t)rng_between(&w->rng, 5000, rng_chance(&w->rng, 500) ? 60000 : 250000);
+    if (a == b)
+        return;
+    trace(w, NOBODY, "SLOW %s %s %s: %.1f ms", w->procs[a].name, way == 0 ? "->" : way == 1 ? "<-" : "<->",
+          w->procs[b].name, lag_us / 1000.0);
+    if (way != 1)
+        w->lag_us[a][b] = lag_us;
+    if (way != 0)
+        w->lag_us[b][a] = lag_us;
+    sched_at(w, until_of(w, 20, 800), NOBODY, speed_up, (uint64_t)a, (uint64_t)b, NULL);
 }
 
 static void cut_views(struct world *w)
@@ -203,8 +270,9 @@ static void crash_node(struct world *w, int node)
     if (!w->procs[node].alive || (is_last_copy(w, node) && rng_chance(&w->rng, SPARED_PER_MILLE)))
         return;
     node_crash(w, node);
-    sched_at(w, rng_chance(&w->rng, 850) ? until_of(w, 30, 600) : until_of(w, 600, 4000), NOBODY,
-             restart_node, (uint64_t)node, 0, NULL);
+    uint32_t way = rng_below(&w->rng, 100);
+    sched_at(w, way < 25 ? until_of(w, 1, 30) : way < 87 ? until_of(w, 30, 600) : until_of(w, 600, 4000),
+             NOBODY, restart_node, (uint64_t)node, 0, NULL);
 }
 
 static void crash_any(struct world *w)
@@ -274,7 +342,7 @@ static const struct {
     {14, pause_node}, {5, pause_client}, {10, reset_one}, {9, cut_nodes},  {4, cut_off},
     {5, cut_views},   {4, cut_client},   {8, storm},      {4, views_go},   {8, crash_any},
     {11, crash_primary}, {5, crash_client}, {10, move_slots}, {3, hand_over},
-    {12, lend_indexes},
+    {12, lend_indexes}, {12, split},     {8, slow_down},
 };
 
 static void strike_once(struct world *w)
@@ -330,8 +398,10 @@ void faults_heal(struct world *w)
     w->slow_per_mille = 0;
     w->views_back_us = 0;
     for (int a = 0; a < PROCS; a++)
-        for (int b = 0; b < PROCS; b++)
-            w->blocked[a][b] = false; /* pauses end by themselves */
+        for (int b = 0; b < PROCS; b++) { /* pauses end by themselves */
+            w->blocked[a][b] = w->refuses[a][b] = false;
+            w->lag_us[a][b] = 0;
+        }
     for (int i = 0; i < NODES; i++)
         if (!w->procs[i].alive)
             node_start(w, i);

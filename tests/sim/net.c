@@ -5,7 +5,8 @@
  * channel promises, and so do EVENTS; a loss of those is a connection reset. Everything else
  * carries sequences or positions and is re-sent by its owner, so the network
  * drops it, sends it twice and lets it overtake, each message by chance.
- * Across a partition the former waits and the latter is lost.
+ * Across a partition the former waits and the latter is lost. A way may be slow
+ * for a while: what was sent then comes late, the news of a broken connection, too.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -175,7 +176,7 @@ static void schedule(struct world *w, uint32_t number, int from, const void *fra
 {
     struct conn *c = conn_of(w, number);
     const struct msg_head *h = frame;
-    uint64_t at_us = w->now_us + delay_us(w);
+    uint64_t at_us = w->now_us + delay_us(w) + w->lag_us[c->end[from].proc][c->end[!from].proc];
     w->fingerprint += (uint64_t)h->type << 32 | bytes;
     if (at_us <= c->ordered_us[from])
         at_us = c->ordered_us[from] + 1;
@@ -262,7 +263,7 @@ static void hear_closed(struct world *w, const struct event *e)
     struct conn_end *end = &c->end[e->b];
     if (!end->open || end->life != w->procs[end->proc].life)
         return;
-    if (w->blocked[c->end[!e->b].proc][end->proc]) { /* it does not get here either */
+    if (!c->broken[e->b] && w->blocked[c->end[!e->b].proc][end->proc]) { /* it does not get here either */
         sched_at(w, w->now_us + 10000, end->proc, hear_closed, e->a, e->b, NULL);
         return;
     }
@@ -281,7 +282,9 @@ static void tell_closed(struct world *w, uint32_t number, int end, uint64_t afte
 {
     struct conn *c = conn_of(w, number);
     uint64_t at_us = w->now_us + after_us;
-    if (at_us <= c->ordered_us[!end])
+    if (!c->broken[end])
+        at_us += w->lag_us[c->end[!end].proc][c->end[end].proc];
+    if (!c->broken[end] && at_us <= c->ordered_us[!end])
         at_us = c->ordered_us[!end] + 1;
     if (c->end[end].open)
         sched_at(w, at_us, c->end[end].proc, hear_closed, number, (uint64_t)end, NULL);
@@ -301,9 +304,11 @@ uint32_t net_dial(struct world *w, int from, uint16_t dialler, int to, uint16_t 
     c->end[1] = (struct conn_end){to, w->procs[to].life, w->procs[to].alive, NULL};
     c->shard = shard;
     c->dialler = dialler;
-    c->refused = !w->procs[to].alive;
+    c->broken[0] = w->refuses[from][to];
+    c->refused = !w->procs[to].alive || w->refuses[from][to];
+    c->end[1].open = !c->refused;
     trace(w, from, "#%u dials %s for shard %u", w->nconns, w->procs[to].name, shard);
-    if (!w->procs[to].alive)
+    if (c->refused)
         tell_closed(w, w->nconns, 0, delay_us(w));
     return w->nconns;
 }
@@ -330,6 +335,18 @@ void net_reset(struct world *w, uint32_t number)
 {
     tell_closed(w, number, 0, delay_us(w));
     tell_closed(w, number, 1, delay_us(w));
+}
+
+void net_refuse(struct world *w, int from, int to)
+{
+    for (uint32_t i = 1; i <= w->nconns; i++)
+        for (int end = 0; end < 2; end++) {
+            struct conn *c = conn_of(w, i);
+            if (c->end[end].proc != from || c->end[!end].proc != to || !c->end[end].open)
+                continue;
+            c->broken[end] = true;
+            tell_closed(w, i, end, delay_us(w));
+        }
 }
 
 /* Mostly the dead process's host says so at once; sometimes nobody does. */

@@ -10,7 +10,8 @@
 
 #include "world.h"
 
-enum { THINK_US = 9000, CALM_US = 60000, KEEP_US = 45000, DIAL_FAILS_PER_MILLE = 20 };
+enum { THINK_US = 9000, READ_US = 4000, CALM_US = 60000, KEEP_US = 45000,
+       DIAL_FAILS_PER_MILLE = 20, READERS_PER_MILLE = 350 };
 
 static void poll_now(struct world *w, struct peer *p);
 
@@ -64,13 +65,13 @@ static void poll_now(struct world *w, struct peer *p)
 static void think(struct world *w, const struct event *e)
 {
     struct peer *p = &w->peers[e->a];
-    uint64_t mean_us = p->keeper ? KEEP_US : p->calm ? CALM_US : THINK_US;
+    uint64_t mean_us = p->keeper ? KEEP_US : p->calm ? CALM_US : p->reader ? READ_US : THINK_US;
     sched_at(w, w->now_us + 200 + rng_exp(&w->rng, (double)mean_us), p->proc, think, e->a, 0,
              NULL);
     if (w->stopped || !lethe_ready(p->lethe))
         return;
     uint32_t burst = 1;
-    if (!p->keeper && rng_chance(&w->rng, 250))
+    if (!p->keeper && !p->reader && rng_chance(&w->rng, 250))
         burst += rng_below(&w->rng, rng_chance(&w->rng, 200) ? PENDING_MAX : 4);
     bool any = false;
     while (burst-- && workload_ask(w, p))
@@ -105,6 +106,7 @@ void peer_start(struct world *w, int number)
     p->number = number;
     p->keeper = number == 0;
     p->calm = rng_chance(&w->rng, 250);
+    p->reader = !p->keeper && rng_chance(&w->rng, READERS_PER_MILLE);
     p->wake_us = UINT64_MAX;
     p->hist_client = w->hist_clients++;
     for (int i = 0; i < PENDING_MAX; i++)

@@ -79,8 +79,10 @@ static void effect_close(void *ctx, uint32_t conn, const char *why)
 static void effect_propose(void *ctx, uint64_t old_epoch, const struct shard_view *want)
 {
     struct replica *r = ctx;
-    if (!r->proposal.open)
+    if (!r->proposal.open) {
         r->request++; /* an answer to an earlier one is none to this */
+        faults_provoke(r->world);
+    }
     proposal_open(&r->proposal, old_epoch, want, PROPOSAL_RETRY_MS, replica_now_ms(r));
 }
 

@@ -4,7 +4,8 @@
  * on its epoch, read, and watched. It decides nothing: whoever suspects asks.
  *
  * Requests and answers travel; they are lost, late (some by seconds, so that a
- * swap that its owner gave up happens after all) or come twice. At times the
+ * swap that its owner gave up happens after all) or come twice; a partition stops
+ * either way, or one: then what was asked is done, and nobody hears of it. At times the
  * service is away, for all or for one node. A watch tells what changed, unless
  * that is lost, too; so nodes read now and then.
  */
@@ -25,9 +26,9 @@ struct letter {
     bool swapped;
 };
 
-static uint64_t way_us(struct world *w)
+static uint64_t way_us(struct world *w, int from, int to)
 {
-    uint64_t us = 100 + rng_exp(&w->rng, 800);
+    uint64_t us = 100 + rng_exp(&w->rng, 800) + w->lag_us[from][to];
     if (w->healed)
         return us;
     if (rng_chance(&w->rng, LATE_PER_MILLE)) {
@@ -184,7 +185,8 @@ void views_look_for_loss(struct world *w)
 static void watched(struct world *w, const struct event *e)
 {
     const struct letter *l = e->ptr;
-    node_view_answer(w, &w->replicas[e->a][e->b], 0, PROPOSAL_STANDS, &l->view);
+    if (!w->blocked[PROC_VIEWS][e->a])
+        node_view_answer(w, &w->replicas[e->a][e->b], 0, PROPOSAL_STANDS, &l->view);
 }
 
 static struct letter *letter_of(const struct letter *l)
@@ -201,7 +203,7 @@ static void tell_watchers(struct world *w, int shard)
     struct letter l = {.view = *views_of(w, shard)};
     for (int node = 0; node < NODES; node++)
         if (w->procs[node].alive && !lost(w, PROC_VIEWS, node))
-            sched_at(w, w->now_us + way_us(w), node, watched, (uint64_t)node, (uint64_t)shard,
+            sched_at(w, w->now_us + way_us(w, PROC_VIEWS, node), node, watched, (uint64_t)node, (uint64_t)shard,
                      letter_of(&l));
 }
 
@@ -227,6 +229,8 @@ static void adopt(struct world *w, int shard, const struct shard_view *want)
 static void answered(struct world *w, const struct event *e)
 {
     const struct letter *l = e->ptr;
+    if (w->blocked[PROC_VIEWS][e->a])
+        return;
     node_view_answer(w, &w->replicas[e->a][e->b], l->request,
                      l->swapped ? PROPOSAL_SWAPPED : PROPOSAL_STANDS, &l->view);
 }
@@ -236,6 +240,8 @@ static void reach(struct world *w, const struct event *e)
 {
     struct letter l = *(const struct letter *)e->ptr;
     int node = (int)e->a, shard = (int)e->b;
+    if (w->blocked[node][PROC_VIEWS])
+        return;
     l.swapped = l.old_epoch && views_of(w, shard)->epoch == l.old_epoch;
     if (l.swapped)
         adopt(w, shard, &l.view);
@@ -247,7 +253,7 @@ static void reach(struct world *w, const struct event *e)
         trace(w, PROC_VIEWS, "answer to %s lost", w->replicas[node][shard].name);
         return;
     }
-    sched_at(w, w->now_us + way_us(w), node, answered, e->a, e->b, letter_of(&l));
+    sched_at(w, w->now_us + way_us(w, PROC_VIEWS, node), node, answered, e->a, e->b, letter_of(&l));
 }
 
 static void request(struct world *w, const struct replica *r, const struct letter *l)
@@ -256,7 +262,7 @@ static void request(struct world *w, const struct replica *r, const struct lette
     while (times--) {
         if (lost(w, r->proc, PROC_VIEWS))
             continue;
-        sched_at(w, w->now_us + way_us(w), PROC_VIEWS, reach, (uint64_t)r->proc, r->number,
+        sched_at(w, w->now_us + way_us(w, r->proc, PROC_VIEWS), PROC_VIEWS, reach, (uint64_t)r->proc, r->number,
                  letter_of(l));
     }
 }

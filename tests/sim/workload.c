@@ -242,6 +242,14 @@ static bool ask_read(struct build *b, uint32_t slot)
     return submit(b);
 }
 
+/* One key that others write much. */
+static bool ask_get_only(struct build *b, uint32_t slot)
+{
+    enum sim_table t = rng_chance(&b->w->rng, 700) ? T_FLOWS : T_SUMS;
+    ask_get(b, pick_key(b->w, t, slot), 0);
+    return submit(b);
+}
+
 static bool ask_scan(struct build *b, uint32_t slot)
 {
     static const enum sim_table tables[] = {T_FLOWS, T_IDLE, T_MAPS, T_SESSIONS, T_SUMS};
@@ -368,6 +376,8 @@ bool workload_ask(struct world *w, struct peer *p)
         return false;
     if (p->keeper)
         return ask_keep(&b, slot);
+    if (p->reader && rng_chance(&w->rng, 850))
+        return ask_get_only(&b, slot);
     uint32_t n = rng_below(&w->rng, 123);
     for (unsigned i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         if (n < kinds[i].weight)

@@ -138,7 +138,8 @@ struct conn_end {
 struct conn {
     struct conn_end end[2];      /* 0 dialled, 1 accepted */
     uint16_t shard, dialler;     /* accepting replica's; dialling replica's */
-    bool refused;                /* nobody was there */
+    bool refused;                /* nobody was there, or something on the way says so */
+    bool broken[2];              /* end i hears of it whatever lies between */
     uint64_t ordered_us[2];      /* nothing from end i arrives before */
     uint64_t loose_us[2];        /* the latest arrival so far */
     uint64_t waits_us[2];        /* what is in order and waits for a partition's end goes then */
@@ -205,6 +206,7 @@ struct peer {
     int proc, number;
     struct lethe_client *lethe;
     bool keeper, calm;           /* calm: it asks now and then */
+    bool reader;                 /* mostly reads, and much */
     int tables[16];
     struct pending pending[PENDING_MAX];
     uint32_t npending;
@@ -242,6 +244,8 @@ struct world {
     struct conn *conns;
     uint32_t nconns, conns_room; /* connection n is conns[n - 1] */
     bool blocked[PROCS][PROCS];  /* from, to */
+    bool refuses[PROCS][PROCS];  /* who dials across is refused at once */
+    uint32_t lag_us[PROCS][PROCS]; /* of that way, besides chance */
     uint32_t drop_per_mille, slow_per_mille;
     uint64_t views_back_us;      /* the view service is away until then */
     struct shard_key keys[SHARDS];
@@ -303,6 +307,8 @@ void net_close(struct world *w, uint32_t conn, int proc, uint16_t shard, const c
 bool net_is_open(const struct world *w, uint32_t conn, int proc, uint16_t shard);
 /* The network breaks it: both ends hear of it. */
 void net_reset(struct world *w, uint32_t conn);
+/* A filter at `from` breaks all that it has with `to`, who hears nothing. */
+void net_refuse(struct world *w, int from, int to);
 void net_crash(struct world *w, int proc);
 void net_clear(struct world *w);
 const char *net_type_name(uint8_t type);
