@@ -152,6 +152,20 @@ static const char *silence_makes_a_backup_propose(struct rig *r)
     return NULL;
 }
 
+static const char *a_deaf_primary_falls_silent(struct rig *r)
+{
+    begin(r, 3);
+    r->take_overs = r->deaf[0] = true;
+    rig_run(r, 5 * RIG_FAILURE_MS);
+    WRONG_IF(r->view.members[0].node == 1, "it goes on speaking, so nobody takes over");
+    r->deaf[0] = false;
+    int heir = (int)r->view.members[0].node - 1;
+    follow(r);
+    run_until_serving(r, heir);
+    WRONG_IF(rig_await(r, insert(r, 7))->status != TXN_OK, "no write after the take-over");
+    return NULL;
+}
+
 static const char *a_backup_that_was_away_suspects_nobody(struct rig *r)
 {
     begin(r, 2);
@@ -592,6 +606,8 @@ static const char *an_unknown_outcome_is_unknown(struct rig *r)
     struct proposal p = {0};
     proposal_open(&p, 4, &want, 20, 1000);
     proposal_due(&p, 1000);
+    proposal_was_read(&p, 1000);
+    proposal_due(&p, 1000);
     WRONG_IF(proposal_answered(&p, PROPOSAL_UNKNOWN, NULL, 1001, &outcome),
              "no answer was taken for one");
     return NULL;
@@ -601,6 +617,7 @@ static const char *an_unknown_outcome_is_unknown(struct rig *r)
 
 #define SCENARIOS(X)                                                                               \
     X(silence_makes_a_backup_propose, 0, 0, BUG_NONE)                                              \
+    X(a_deaf_primary_falls_silent, 0, 0, BUG_NONE)                                                 \
     X(a_backup_that_was_away_suspects_nobody, 0, 0, BUG_NONE)                                      \
     X(a_refused_port_is_reason_at_once, 0, 0, BUG_NONE)                                            \
     X(a_suspecting_backup_goes_on_acknowledging, 0, 0, BUG_NONE)                                   \

@@ -84,6 +84,8 @@ void peers_new_epoch(struct shard *s)
 
 void peers_we_were_away(struct shard *s, uint64_t ms)
 {
+    s->proposed_ms += ms;
+    s->peers_heard_ms += ms;
     for (int i = 0; i < PEERS_MAX; i++)
         s->peer[i].heard_ms += ms;
     s->joining.heard_ms += ms;
@@ -170,8 +172,18 @@ static void flush(struct shard *s, struct peer *p)
     }
 }
 
+/* Nobody answers, neither replicas nor the view service: then to go on speaking
+ * would only keep others from taking over. */
+static bool is_deaf(const struct shard *s)
+{
+    return s->proposing && s->now_ms > s->proposed_ms + s->config.failure_timeout_ms &&
+           s->now_ms > s->peers_heard_ms + s->config.failure_timeout_ms;
+}
+
 void peers_flush(struct shard *s)
 {
+    if (is_deaf(s))
+        return;
     for (int i = 0; i < PEERS_MAX; i++)
         if (s->peer[i].node.node && s->peer[i].conn)
             flush(s, &s->peer[i]);

@@ -21,12 +21,21 @@ void proposal_open(struct proposal *p, uint64_t old_epoch, const struct shard_vi
                            .retry_ms = retry_ms ? retry_ms : 1};
 }
 
-bool proposal_due(struct proposal *p, uint64_t now_ms)
+enum proposal_request proposal_due(struct proposal *p, uint64_t now_ms)
 {
     if (!p->open || p->asked || now_ms < p->again_ms)
-        return false;
+        return PROPOSAL_NOTHING;
     p->asked = true;
-    return true;
+    return p->read ? PROPOSAL_SWAP : PROPOSAL_READ;
+}
+
+void proposal_was_read(struct proposal *p, uint64_t now_ms)
+{
+    if (!p->open || !p->asked || p->read)
+        return;
+    p->read = true;
+    p->asked = false;
+    p->again_ms = now_ms;
 }
 
 uint64_t proposal_next_ms(const struct proposal *p)
@@ -37,7 +46,7 @@ uint64_t proposal_next_ms(const struct proposal *p)
 /* Later and later, for a service that is away is not helped by questions. */
 static void ask_again(struct proposal *p, uint64_t now_ms)
 {
-    p->asked = false;
+    p->asked = p->read = false;
     p->again_ms = now_ms + p->delay_ms;
     if (p->delay_ms < p->retry_ms << DELAY_DOUBLINGS)
         p->delay_ms *= 2;
@@ -64,9 +73,9 @@ bool proposal_answered(struct proposal *p, enum proposal_answer answer,
     case PROPOSAL_SWAPPED:
         return decide(p, &p->want, outcome);
     case PROPOSAL_UNKNOWN:
-        if (SHARD_BUG(BUG_UNKNOWN_TAKEN_FOR_SUCCESS))
+        if (p->read && SHARD_BUG(BUG_UNKNOWN_TAKEN_FOR_SUCCESS))
             return decide(p, &p->want, outcome);
-        if (SHARD_BUG(BUG_UNKNOWN_TAKEN_FOR_FAILURE))
+        if (p->read && SHARD_BUG(BUG_UNKNOWN_TAKEN_FOR_FAILURE))
             return decide(p, &(struct shard_view){.epoch = p->old_epoch}, outcome);
         ask_again(p, now_ms);
         return false;

@@ -11,6 +11,10 @@
  * (then the first, still under way, can only fail). What stands is compared by
  * content, not only by its number.
  *
+ * Before each request comes a read, sent after the wish: who cannot hear must
+ * change nothing, for a view that names a deaf primary alone, or with others
+ * that it keeps quiet by its heartbeats, stays until somebody heals the network.
+ *
  * Thread: the owner's. One at a time per shard and node.
  */
 #ifndef STATESTORE_CORE_PROPOSAL_H
@@ -21,6 +25,7 @@
 struct proposal {
     bool open;
     bool asked;               /* a request is out and its answer not here */
+    bool read;                /* a read was answered: the swap is next, or out */
     uint64_t old_epoch;
     struct shard_view want;
     uint64_t again_ms;        /* not before, the driver's clock */
@@ -34,11 +39,19 @@ enum proposal_answer {
     PROPOSAL_UNKNOWN,         /* time-out, connection lost, an error after sending */
 };
 
+enum proposal_request {
+    PROPOSAL_NOTHING = 0,
+    PROPOSAL_READ,            /* read the key, by a request sent from now on */
+    PROPOSAL_SWAP,            /* send the compare-and-swap (old_epoch -> want) */
+};
+
 /* A newer wish of the same epoch replaces nothing: the open one goes on. */
 void proposal_open(struct proposal *p, uint64_t old_epoch, const struct shard_view *want,
                    uint32_t retry_ms, uint64_t now_ms);
-/* True: send the compare-and-swap (old_epoch -> want) now; it counts as asked. */
-bool proposal_due(struct proposal *p, uint64_t now_ms);
+/* What to send now; it counts as asked. */
+enum proposal_request proposal_due(struct proposal *p, uint64_t now_ms);
+/* The read that it was asked for is answered; first say what stands. */
+void proposal_was_read(struct proposal *p, uint64_t now_ms);
 uint64_t proposal_next_ms(const struct proposal *p);
 /* True: the outcome is known, in *outcome (the wish itself, or the view that
  * stands instead), and the proposal is closed. Also for views nobody asked for

@@ -14,8 +14,11 @@ static struct proposal asked(void)
 {
     struct proposal p = {0};
     proposal_open(&p, 4, &want, RETRY_MS, 1000);
-    assert_true(proposal_due(&p, 1000));
-    assert_false(proposal_due(&p, 1000)); /* one request at a time */
+    assert_int_equal(proposal_due(&p, 1000), PROPOSAL_READ);
+    assert_int_equal(proposal_due(&p, 1000), PROPOSAL_NOTHING); /* one request at a time */
+    proposal_was_read(&p, 1000);
+    assert_int_equal(proposal_due(&p, 1000), PROPOSAL_SWAP);
+    assert_int_equal(proposal_due(&p, 1000), PROPOSAL_NOTHING);
     return p;
 }
 
@@ -64,8 +67,12 @@ static void test_unknown(void **state)
         CHECK(next > now && next - now >= waited && next - now <= 16 * RETRY_MS,
               "again after %lu ms", (unsigned long)(next - now));
         waited = next - now;
-        assert_false(proposal_due(&p, next - 1));
-        assert_true(proposal_due(&p, next));
+        assert_int_equal(proposal_due(&p, next - 1), PROPOSAL_NOTHING);
+        assert_int_equal(proposal_due(&p, next), PROPOSAL_READ);
+        if (i % 2) { /* every swap has a read of its own before it */
+            proposal_was_read(&p, next + 1);
+            assert_int_equal(proposal_due(&p, next + 1), PROPOSAL_SWAP);
+        }
         now = next + 100;
     }
     assert_true(waited > RETRY_MS);
@@ -86,7 +93,7 @@ static void test_one_at_a_time(void **state)
     newer.epoch = 6;
     proposal_open(&p, 5, &newer, RETRY_MS, 1002); /* the epoch moved: what was open is over */
     assert_int_equal(p.old_epoch, 5);
-    assert_true(proposal_due(&p, 1002));
+    assert_int_equal(proposal_due(&p, 1002), PROPOSAL_READ);
     assert_false(proposal_answered(&p, PROPOSAL_STANDS, &other, 1003, &out));
 }
 
@@ -102,7 +109,22 @@ static void test_a_watch(void **state)
     assert_int_equal(out.epoch, 0);
     assert_true(proposal_answered(&p, PROPOSAL_STANDS, &other, 1002, &out));
     assert_int_equal(out.epoch, 5);
-    assert_false(proposal_due(&p, 2000));
+    assert_int_equal(proposal_due(&p, 2000), PROPOSAL_NOTHING);
+}
+
+/* Who hears nothing asks, and asks again, and never swaps. */
+static void test_deaf(void **state)
+{
+    (void)state;
+    struct shard_view out = {0};
+    struct proposal p = {0};
+    proposal_open(&p, 4, &want, RETRY_MS, 1000);
+    for (uint64_t now = 1000; p.open && now < 3000; now = proposal_next_ms(&p)) {
+        assert_int_equal(proposal_due(&p, now), PROPOSAL_READ);
+        assert_false(proposal_answered(&p, PROPOSAL_UNKNOWN, NULL, now + 50, &out));
+        proposal_was_read(&p, now + 51); /* of a request that was given up */
+        assert_false(p.read);
+    }
 }
 
 int main(void)
@@ -114,6 +136,7 @@ int main(void)
         cmocka_unit_test(test_unknown),
         cmocka_unit_test(test_one_at_a_time),
         cmocka_unit_test(test_a_watch),
+        cmocka_unit_test(test_deaf),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -51,6 +51,7 @@ struct rig {
     struct shard *shard[RIG_SHARDS];
     bool paused[RIG_SHARDS];
     bool cut[RIG_SHARDS];     /* replication with it is cut off */
+    bool deaf[RIG_SHARDS];    /* it is heard, and hears nobody; so its view provider swaps nothing */
     uint64_t now, random;
     uint32_t drop, twice, swap; /* per mille, of replication messages */
     struct shard_view view;
@@ -131,7 +132,7 @@ static inline void rig_send(void *ctx, uint32_t conn, const void *frame, uint32_
           msg_validate(frame, bytes));
     for (uint32_t i = 0; i < r->links; i++)
         if (r->link[i].at == e->shard && r->link[i].conn == conn) {
-            if (!r->cut[e->shard] && !r->cut[r->link[i].with])
+            if (!r->cut[e->shard] && !r->cut[r->link[i].with] && !r->deaf[r->link[i].with])
                 rig_push(r, r->link[i].with, r->link[i].peer_conn, frame, bytes, true);
             return;
         }
@@ -153,6 +154,8 @@ static inline void rig_propose(void *ctx, uint64_t old_epoch, const struct shard
     struct rig_end *e = ctx;
     struct rig *r = e->rig;
     bool primarys = r->view.members[0].node == (uint32_t)e->shard + 1;
+    if (r->deaf[e->shard])
+        return;
     if (r->view.epoch == old_epoch && (primarys || r->take_overs))
         r->view = *want;
     r->answer[e->shard] = true;

@@ -27,7 +27,9 @@
  * caught up, or led by another member; a backup asks for one without its
  * primary. One at a time. A primary's is over when the epoch has moved past the
  * one it compared, and until then commit needs both views (log.c) and nothing
- * is told that no commit proves (lease.c). A backup's changes nothing in what
+ * is told that no commit proves (lease.c). If meanwhile no replica is heard, a
+ * primary keeps silent, too, so that a backup may suspect it: it may be one that
+ * hears nothing but can still speak. A backup's changes nothing in what
  * it does: it goes on acknowledging until it learns of another view.
  */
 #include "internal.h"
@@ -50,6 +52,7 @@ int view_index(const struct shard_view *v, const struct msg_node *n)
 void propose(struct shard *s, const struct shard_view *want)
 {
     s->proposing = true;
+    s->proposed_ms = s->now_ms;
     s->want = *want;
     s->want.epoch = s->view.epoch + 1;
     peers_adopt_view(s);

@@ -71,6 +71,15 @@ static json_t *range_of(const struct views_etcd *p)
     return json_pack("{s:o, s:o}", "key", etcd_text(from), "range_end", etcd_text(to));
 }
 
+/* What stands, before it is to be replaced: proposal.h. */
+static void post_ask(struct views_etcd *p, uint16_t shard, uint64_t old_epoch)
+{
+    char name[KEY_MAX_BYTES];
+    key_name(p, "shards", shard, name);
+    etcd_post(p->etcd, "kv/range", json_pack("{s:o}", "key", etcd_text(name)),
+              tag_of(TAG_ASK, shard, old_epoch));
+}
+
 /* If the key still has `revision` (0: is not there) it becomes `view`; else it is read. */
 static void post_swap(struct views_etcd *p, uint16_t shard, int64_t revision,
                       const struct shard_view *view, enum tag tag)
@@ -196,7 +205,10 @@ static void take_wishes(struct views_etcd *p)
 static void send_proposal(struct views_etcd *p, uint16_t shard)
 {
     struct key *k = &p->keys[shard];
-    if (!k->proposal.open || !proposal_due(&k->proposal, p->now_ms))
+    enum proposal_request request = proposal_due(&k->proposal, p->now_ms);
+    if (request == PROPOSAL_READ)
+        post_ask(p, shard, k->proposal.old_epoch);
+    if (request != PROPOSAL_SWAP)
         return;
     if (k->present && !k->bad[0] && k->view.epoch == k->proposal.old_epoch) {
         post_swap(p, shard, k->view_revision, &k->proposal.want, TAG_SWAP);

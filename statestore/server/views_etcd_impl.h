@@ -31,7 +31,7 @@ enum {
     ACCEPT_LEASES = 4,
 };
 
-enum tag { TAG_READ = 1, TAG_GRANT, TAG_KEEP, TAG_REGISTER, TAG_SWAP, TAG_CREATE };
+enum tag { TAG_READ = 1, TAG_GRANT, TAG_KEEP, TAG_REGISTER, TAG_ASK, TAG_SWAP, TAG_CREATE };
 /* Of a swap also which epoch it compares: an answer may come when its wish is decided, by a
  * watch, and the next one is open. */
 static inline uint32_t tag_of(enum tag t, uint32_t shard, uint64_t epoch)

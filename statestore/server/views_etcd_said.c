@@ -272,6 +272,18 @@ static bool on_swapped(struct views_etcd *p, uint16_t shard, const json_t *answe
     return false;
 }
 
+/* The one key, read before it is to be replaced. */
+static void on_asked(struct views_etcd *p, uint16_t shard, const json_t *answer)
+{
+    int64_t revision = header_of(p, answer);
+    const json_t *kv = json_array_get(json_object_get(answer, "kvs"), 0);
+    if (kv)
+        on_kv(p, kv, false);
+    else
+        on_shard_gone(p, shard, revision);
+    views_etcd_tell(p, shard, PROPOSAL_STANDS);
+}
+
 static void on_failed(struct views_etcd *p, enum tag tag, uint16_t shard, bool open,
                       const char *why)
 {
@@ -289,6 +301,7 @@ static void on_failed(struct views_etcd *p, enum tag tag, uint16_t shard, bool o
     case TAG_GRANT: p->grant_due_ms = again; break;
     case TAG_KEEP: p->keep_due_ms = again; break;
     case TAG_REGISTER: p->register_due_ms = again; break;
+    case TAG_ASK:
     case TAG_SWAP:
         if (open)
             views_etcd_tell(p, shard, PROPOSAL_UNKNOWN);
@@ -315,7 +328,7 @@ void views_etcd_answered(void *ctx, uint32_t number, const json_t *answer, const
     p->registering &= tag != TAG_REGISTER;
     k->swapping &= tag != TAG_CREATE;
     if (!answer) {
-        on_failed(p, tag, shard, tag != TAG_SWAP || open, why);
+        on_failed(p, tag, shard, (tag != TAG_SWAP && tag != TAG_ASK) || open, why);
         return;
     }
     if (p->away_logged_ms)
@@ -328,6 +341,11 @@ void views_etcd_answered(void *ctx, uint32_t number, const json_t *answer, const
     case TAG_REGISTER:
         header_of(p, answer);
         p->registered_ms = p->now_ms;
+        break;
+    case TAG_ASK:
+        on_asked(p, shard, answer);
+        if (open)
+            proposal_was_read(&k->proposal, p->now_ms);
         break;
     case TAG_SWAP:
         done = on_swapped(p, shard, answer, open ? &k->proposal.want : NULL);

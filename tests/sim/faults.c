@@ -177,7 +177,7 @@ static void split(struct world *w)
                 cut_one_way(w, a, b, until_us);
             if (way < 10 || way >= 20)
                 cut_one_way(w, b, a, until_us);
-            if (way >= 70 && a < PROC_VIEWS && b < PROC_VIEWS)
+            if (way >= 60 && a < PROC_VIEWS && b < PROC_VIEWS)
                 refuse(w, way < 90 ? b : a, way < 90 ? a : b, until_us);
         }
 }
@@ -198,6 +198,18 @@ static void slow_down(struct world *w)
     if (way != 0)
         w->lag_us[b][a] = lag_us;
     sched_at(w, until_of(w, 20, 800), NOBODY, speed_up, (uint64_t)a, (uint64_t)b, NULL);
+}
+
+/* A node hears nothing, or cannot speak, for longer than anybody should wait. */
+static void cut_one_ear(struct world *w)
+{
+    int a = rng_chance(&w->rng, 700) ? some_primary(w) : some_node(w);
+    bool deaf = rng_chance(&w->rng, 600);
+    uint64_t until_us = until_of(w, 100, 5000);
+    w->counts.partitions++;
+    for (int b = 0; b < PROCS; b++)
+        if (a != b)
+            cut_one_way(w, deaf ? b : a, deaf ? a : b, until_us);
 }
 
 static void cut_views(struct world *w)
@@ -342,7 +354,7 @@ static const struct {
     {14, pause_node}, {5, pause_client}, {10, reset_one}, {9, cut_nodes},  {4, cut_off},
     {5, cut_views},   {4, cut_client},   {8, storm},      {4, views_go},   {8, crash_any},
     {11, crash_primary}, {5, crash_client}, {10, move_slots}, {3, hand_over},
-    {12, lend_indexes}, {12, split},     {8, slow_down},
+    {12, lend_indexes}, {12, split},     {8, slow_down},  {2, cut_one_ear},
 };
 
 static void strike_once(struct world *w)

@@ -27,11 +27,14 @@ void node_view_answer(struct world *w, struct replica *r, uint32_t request,
             replica_view(r, view);
         return;
     }
-    w->counts.unknown_swaps += answer == PROPOSAL_UNKNOWN;
-    if (proposal_answered(&r->proposal, answer, view, replica_now_ms(r), &outcome))
+    w->counts.unknown_swaps += answer == PROPOSAL_UNKNOWN && r->proposal.read;
+    if (proposal_answered(&r->proposal, answer, view, replica_now_ms(r), &outcome)) {
         replica_view(r, &outcome);
-    else
-        replica_set_alarm(r);
+        return;
+    }
+    if (request && request == r->request && answer == PROPOSAL_STANDS)
+        proposal_was_read(&r->proposal, replica_now_ms(r));
+    replica_set_alarm(r);
 }
 
 /* e->a: node, e->b: shard */

@@ -11,7 +11,7 @@
 #include "world.h"
 
 enum { THINK_US = 9000, READ_US = 4000, CALM_US = 60000, KEEP_US = 45000,
-       DIAL_FAILS_PER_MILLE = 20, READERS_PER_MILLE = 350 };
+       DIAL_FAILS_PER_MILLE = 20, READERS_PER_MILLE = 450 };
 
 static void poll_now(struct world *w, struct peer *p);
 

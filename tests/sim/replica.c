@@ -182,8 +182,9 @@ static void raw_step(struct replica *r, const struct shard_event *ev)
         views_note_primary(r->world, r);
     if (r->st.role == SHARD_PRIMARY && shard_takes_requests(r->shard))
         serves(r, r->st.view_epoch);
-    if (proposal_due(&r->proposal, replica_now_ms(r)))
-        views_swap(r->world, r);
+    enum proposal_request request = proposal_due(&r->proposal, replica_now_ms(r));
+    if (request)
+        views_ask(r->world, r, request == PROPOSAL_SWAP);
 }
 
 /* Frames that waited for the shard to take requests again. */

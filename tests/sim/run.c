@@ -35,8 +35,9 @@ void run_fail(struct world *w, const char *check, const char *format, ...)
 
 static void create(struct world *w, uint64_t seed, bool trace_on)
 {
-    static const char *const names[PROCS] = {"node1", "node2", "node3", "node4", "keeper", "client1", "client2",
-                                             "client3", "client4", "views"};
+    static const char *const names[PROCS] = {"node1", "node2", "node3", "node4", "keeper",
+                                             "client1", "client2", "client3", "client4",
+                                             "client5", "views"};
     memset(w, 0, sizeof *w);
     w->seed = seed;
     w->rng.state = seed * 0x2545f4914f6cdd1dull + 1;
@@ -63,6 +64,7 @@ static void begin(struct world *w)
     views_begin(w);
     for (int i = 0; i < w->npeers; i++)
         peer_start(w, i);
+    views_watch_service(w);
     faults_start(w, RUN_US);
 }
 

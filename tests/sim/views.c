@@ -16,7 +16,8 @@
 #include "world.h"
 
 enum { LOST_PER_MILLE = 80, LATE_PER_MILLE = 80, VERY_LATE_PER_MILLE = 15, TWICE_PER_MILLE = 50,
-       TIMEOUT_US = 60000 };
+       TIMEOUT_US = 60000, IDLE_MAX_US = 2500000, IDLE_LOOK_US = 20000,
+       THREAD_US = 500 };
 
 /* What travels, either way. */
 struct letter {
@@ -182,11 +183,11 @@ void views_look_for_loss(struct world *w)
 }
 
 /* e->a: node, e->b: shard */
-static void watched(struct world *w, const struct event *e)
+static void told(struct world *w, const struct event *e)
 {
     const struct letter *l = e->ptr;
-    if (!w->blocked[PROC_VIEWS][e->a])
-        node_view_answer(w, &w->replicas[e->a][e->b], 0, PROPOSAL_STANDS, &l->view);
+    node_view_answer(w, &w->replicas[e->a][e->b], l->request,
+                     l->swapped ? PROPOSAL_SWAPPED : PROPOSAL_STANDS, &l->view);
 }
 
 static struct letter *letter_of(const struct letter *l)
@@ -198,12 +199,21 @@ static struct letter *letter_of(const struct letter *l)
     return copy;
 }
 
+/* e->a: node, e->b: shard: it arrives; the process has a thread of its own for
+ * these, so that frames that came later may be seen earlier */
+static void arrive(struct world *w, const struct event *e)
+{
+    if (!w->blocked[PROC_VIEWS][e->a])
+        sched_at(w, w->now_us + rng_exp(&w->rng, THREAD_US), (int)e->a, told, e->a, e->b,
+                 letter_of(e->ptr));
+}
+
 static void tell_watchers(struct world *w, int shard)
 {
     struct letter l = {.view = *views_of(w, shard)};
     for (int node = 0; node < NODES; node++)
         if (w->procs[node].alive && !lost(w, PROC_VIEWS, node))
-            sched_at(w, w->now_us + way_us(w, PROC_VIEWS, node), node, watched, (uint64_t)node, (uint64_t)shard,
+            sched_at(w, w->now_us + way_us(w, PROC_VIEWS, node), node, arrive, (uint64_t)node, (uint64_t)shard,
                      letter_of(&l));
 }
 
@@ -223,17 +233,55 @@ static void adopt(struct world *w, int shard, const struct shard_view *want)
     w->lost = w->over = true;
 }
 
-/* --- requests --------------------------------------------------------------------------- */
+/* --- that somebody serves ----------------------------------------------------------------- */
 
-/* e->a: node, e->b: shard */
-static void answered(struct world *w, const struct event *e)
+/* Whether it would do: everybody's way to the service and back is open. */
+static uint32_t able_now(const struct world *w, int shard)
 {
-    const struct letter *l = e->ptr;
-    if (w->blocked[PROC_VIEWS][e->a])
-        return;
-    node_view_answer(w, &w->replicas[e->a][e->b], l->request,
-                     l->swapped ? PROPOSAL_SWAPPED : PROPOSAL_STANDS, &l->view);
+    const struct shard_view *v = views_of(w, shard);
+    uint32_t able = 0;
+    for (uint32_t i = 0; i < v->nmembers; i++) {
+        const struct replica *r = &w->replicas[v->members[i].node - 1][shard];
+        bool good = lives(w, shard, &v->members[i]) && w->procs[r->proc].paused_until_us <= w->now_us &&
+                    (r->st.role == SHARD_PRIMARY || r->st.role == SHARD_BACKUP) &&
+                    !w->blocked[r->proc][PROC_VIEWS] && !w->blocked[PROC_VIEWS][r->proc] &&
+                    !w->lag_us[r->proc][PROC_VIEWS] && !w->lag_us[PROC_VIEWS][r->proc];
+        able |= good && w->now_us >= w->views_back_us ? 1u << r->proc : 0;
+    }
+    return able;
 }
+
+/* No change of view holds it up. Whether clients reach it the store cannot know. */
+static bool is_served(const struct world *w, int shard)
+{
+    const struct shard_view *v = views_of(w, shard);
+    const struct replica *r = &w->replicas[v->members[0].node - 1][shard];
+    return lives(w, shard, &v->members[0]) && r->st.role == SHARD_PRIMARY &&
+           r->served_epoch == v->epoch && !r->proposal.open;
+}
+
+/* e->a: shard, e->b: epoch of its view the last time */
+static void look_whether_served(struct world *w, const struct event *e)
+{
+    struct shard_key *k = &w->keys[e->a];
+    k->able &= able_now(w, (int)e->a);
+    if (is_served(w, (int)e->a) || !k->able || k->view.epoch != e->b) {
+        k->idle_from_us = w->now_us;
+        k->able = able_now(w, (int)e->a);
+    } else if (w->now_us > k->idle_from_us + IDLE_MAX_US) {
+        run_fail(w, "liveness", "for %.1f s nobody serves shard %d, though node %d could",
+                 IDLE_MAX_US / 1e6, (int)e->a, __builtin_ctz(k->able) + 1);
+    }
+    sched_at(w, w->now_us + IDLE_LOOK_US, NOBODY, look_whether_served, e->a, k->view.epoch, NULL);
+}
+
+void views_watch_service(struct world *w)
+{
+    for (int shard = 0; shard < SHARDS; shard++)
+        sched_at(w, w->now_us, NOBODY, look_whether_served, (uint64_t)shard, 0, NULL);
+}
+
+/* --- requests --------------------------------------------------------------------------- */
 
 /* e->a: node, e->b: shard: a request arrives */
 static void reach(struct world *w, const struct event *e)
@@ -253,7 +301,7 @@ static void reach(struct world *w, const struct event *e)
         trace(w, PROC_VIEWS, "answer to %s lost", w->replicas[node][shard].name);
         return;
     }
-    sched_at(w, w->now_us + way_us(w, PROC_VIEWS, node), node, answered, e->a, e->b, letter_of(&l));
+    sched_at(w, w->now_us + way_us(w, PROC_VIEWS, node), node, arrive, e->a, e->b, letter_of(&l));
 }
 
 static void request(struct world *w, const struct replica *r, const struct letter *l)
@@ -274,11 +322,11 @@ static void timed_out(struct world *w, const struct event *e)
     node_view_answer(w, &w->replicas[e->a][e->b], l->request, PROPOSAL_UNKNOWN, NULL);
 }
 
-void views_swap(struct world *w, struct replica *r)
+void views_ask(struct world *w, struct replica *r, bool swap)
 {
-    struct letter l = {.view = r->proposal.want, .old_epoch = r->proposal.old_epoch,
+    struct letter l = {.view = r->proposal.want, .old_epoch = swap ? r->proposal.old_epoch : 0,
                        .request = ++r->request, .life = w->procs[r->proc].life};
-    if (w->trace) {
+    if (w->trace && swap) {
         replica_trace(r, "asks for");
         say_view(w, r->number, "is asked for", &l.view);
     }

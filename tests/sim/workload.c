@@ -376,7 +376,7 @@ bool workload_ask(struct world *w, struct peer *p)
         return false;
     if (p->keeper)
         return ask_keep(&b, slot);
-    if (p->reader && rng_chance(&w->rng, 850))
+    if (p->reader && rng_chance(&w->rng, 985))
         return ask_get_only(&b, slot);
     uint32_t n = rng_below(&w->rng, 123);
     for (unsigned i = 0; i < sizeof kinds / sizeof *kinds; i++) {

@@ -30,7 +30,7 @@ enum {
     SHARDS = 2,
     NODES = 4,
     COPIES_MAX = 3,
-    CLIENTS_MAX = 5,
+    CLIENTS_MAX = 6,
     PROC_VIEWS = NODES + CLIENTS_MAX, /* the view service is a process too */
     PROCS,
     NOBODY = -1,                      /* an event that belongs to no process */
@@ -229,6 +229,8 @@ struct shard_key {
     struct msg_node served_by;
     struct reached { uint64_t epoch, position, us; } *reached; /* by primaries */
     uint32_t nreached, reached_room;
+    uint64_t idle_from_us;       /* nobody serves it, though one of `able` could */
+    uint32_t able;               /* nodes, all the time since */
     uint64_t lost_from_us;       /* of the fail-overs under way: what may be lost; HIST_NEVER */
 };
 
@@ -316,9 +318,9 @@ const char *net_type_name(uint8_t type);
 /* --- views.c -------------------------------------------------------------------- */
 
 void views_begin(struct world *w);
-/* The replica's proposal is due: a compare-and-swap travels. */
-void views_swap(struct world *w, struct replica *r);
-/* It asks what stands. */
+/* The replica's proposal is due: a compare-and-swap travels, or the read before it. */
+void views_ask(struct world *w, struct replica *r, bool swap);
+/* It asks now and then what stands. */
 void views_read(struct world *w, struct replica *r);
 static inline const struct shard_view *views_of(const struct world *w, int shard)
 {
@@ -330,6 +332,8 @@ void views_look_for_loss(struct world *w);
 /* Notes where a primary's log stands: what async writes a fail-over may lose. */
 void views_note_primary(struct world *w, struct replica *r);
 void views_note_fail_over(struct world *w, struct replica *r);
+/* From now on: who could serve does, soon. */
+void views_watch_service(struct world *w);
 /* No more primaries of earlier views: the fail-over is over. */
 void views_end_fail_over(struct world *w, int shard, bool by_force);
 /* The node that the service's view names primary, alive or not. */
@@ -345,7 +349,7 @@ void node_frame(struct world *w, struct replica *r, uint32_t conn, const void *f
                 uint32_t bytes);
 void node_closed(struct world *w, struct replica *r, uint32_t conn);
 /* What the view service said to a replica, or that it said nothing. `request`
- * 0: not the answer to a compare-and-swap. */
+ * 0: not the answer to a proposal's request. */
 void node_view_answer(struct world *w, struct replica *r, uint32_t request,
                       enum proposal_answer answer, const struct shard_view *view);
 
