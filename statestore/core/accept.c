@@ -261,19 +261,21 @@ static bool reserve(struct shard *s, uint8_t slot, struct entry *e)
 {
     uint32_t more[TABLES_MAX] = {0}, events[TABLES_MAX] = {0};
     uint64_t cost[TABLES_MAX] = {0};
+    bool groups[TABLES_MAX] = {0};
     const struct effect *f = entry_first(e);
     for (uint32_t i = 0; i < e->effects; i++, f = effect_next(f)) {
         more[f->table] += f->code == EFFECT_PUT || f->code == EFFECT_REST ||
                           f->code == EFFECT_CELLS;
         events[f->table] += f->code == EFFECT_EVENT;
+        groups[f->table] |= f->code == EFFECT_PUT && (f->children || f->parent_key_len);
     }
     for (uint32_t i = 0; i < s->tables; i++)
-        cost[i] = (more[i] ? part_reserve_cost(s->table[i], slot, more[i]) : 0) +
+        cost[i] = (more[i] ? part_reserve_cost(s->table[i], slot, more[i], groups[i]) : 0) +
                   (events[i] ? event_reserve_cost(s->table[i], slot, events[i]) : 0);
     if (!limits_allow(s, cost))
         return false;
     for (uint32_t i = 0; i < s->tables; i++)
-        if ((more[i] && !part_reserve(s->table[i], slot, more[i])) ||
+        if ((more[i] && !part_reserve(s->table[i], slot, more[i], groups[i])) ||
             (events[i] && !event_reserve(s->table[i], slot, events[i])))
             return false;
     return true;

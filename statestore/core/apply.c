@@ -39,14 +39,6 @@ static uint32_t find(const struct table *t, uint8_t slot, const struct effect *e
     return own && e->rec != REC_NONE ? e->rec : find_key(t, slot, effect_key(e));
 }
 
-void record_digest_update(struct shard *s, struct table *t, uint8_t slot, uint32_t rec)
-{
-    struct meta *m = meta_at(t, slot, rec);
-    uint64_t d = record_digest(t, slot, rec);
-    s->digest += d - m->digest;
-    m->digest = d;
-}
-
 static void take_index(struct table *t, uint8_t slot, const uint8_t *key, uint32_t rec)
 {
     uint32_t index;
@@ -78,25 +70,30 @@ static uint32_t create(struct shard *s, struct table *t, uint8_t slot, const str
     uint32_t rec = part_insert(t, slot, key, hash);
     if (t->schema.kind == TABLE_POOL)
         take_index(t, slot, key, rec);
-    struct meta *m = meta_at(t, slot, rec);
-    m->parent_rec = parent;
-    m->parent_table = e->parent_table;
-    m->parent_mix = parent == REC_NONE ? 0 : crc32c(1, parent_key, e->parent_key_len);
+    if (parent != REC_NONE)
+        *group_at(t, slot, rec) = (struct group){
+            .parent_rec = parent, .parent_table = e->parent_table,
+            .parent_mix = crc32c(1, parent_key, e->parent_key_len)};
     return rec;
 }
 
+/* The last of what an effect writes: the digest gains what the record is now. */
 static void set_deadline(struct shard *s, struct table *t, uint8_t slot, uint32_t rec,
                          const struct effect *e)
 {
+    struct record *r = record_at(t, slot, rec);
     struct meta *m = meta_at(t, slot, rec);
     uint64_t local = local_deadline(s, t, e->deadline_ms, e->timeout_ms);
+    if (is_armed(m) && local < r->deadline_ms)
+        wheel_disarm(s, t, slot, rec); /* it would be looked at too late */
     m->ahead_ms = (uint32_t)(local - e->deadline_ms);
-    m->timeout_ms = e->timeout_ms;
-    m->children = e->children;
-    record_at(t, slot, rec)->deadline_ms = local;
+    r->timeout_ms = e->timeout_ms;
+    r->deadline_ms = local;
+    if (t->part[slot].grouped)
+        group_at(t, slot, rec)->children = e->children;
     if (is_serving(s) && e->deadline_ms && !e->children && shard_owns(s, slot))
         wheel_arm(s, t, slot, rec);
-    record_digest_update(s, t, slot, rec);
+    s->digest += record_digest(t, slot, rec);
 }
 
 static void add_deltas(uint8_t *value, const uint8_t *deltas, uint32_t bytes)
@@ -123,6 +120,8 @@ static int apply_put(struct shard *s, struct table *t, uint8_t slot, struct effe
     if (fresh && (rec = create(s, t, slot, e)) == REC_NONE)
         return -EINVAL;
     struct record *r = record_at(t, slot, rec);
+    if (!fresh)
+        s->digest -= record_digest(t, slot, rec);
     if (e->code == EFFECT_ADD) {
         if (!fresh)
             record_value(t, r, sum);
@@ -140,8 +139,10 @@ static void apply_meta(struct shard *s, struct table *t, uint8_t slot, const str
                        bool own)
 {
     uint32_t rec = find(t, slot, e, own);
-    if (rec != REC_NONE)
-        set_deadline(s, t, slot, rec, e);
+    if (rec == REC_NONE)
+        return;
+    s->digest -= record_digest(t, slot, rec);
+    set_deadline(s, t, slot, rec, e);
 }
 
 static void rest(struct shard *s, struct table *t, uint8_t slot, const struct effect *e)
@@ -158,10 +159,9 @@ static void apply_del(struct shard *s, struct table *t, uint8_t slot, const stru
     uint32_t rec = find(t, slot, e, own);
     if (rec == REC_NONE)
         return;
-    struct meta *m = meta_at(t, slot, rec);
-    if (m->armed)
+    if (is_armed(meta_at(t, slot, rec)))
         wheel_disarm(s, t, slot, rec);
-    s->digest -= m->digest;
+    s->digest -= record_digest(t, slot, rec);
     if (t->schema.kind == TABLE_POOL)
         rest(s, t, slot, e);
     part_remove(t, slot, rec);
@@ -379,6 +379,7 @@ static bool holds_index(const struct shard *s, uint16_t slot, const struct effec
 static int prepare(struct shard *s, uint16_t slot, const struct effect *e, uint32_t bytes)
 {
     uint32_t more[TABLES_MAX] = {0}, events[TABLES_MAX] = {0};
+    bool groups[TABLES_MAX] = {0};
     const uint8_t *end = (const uint8_t *)e + bytes;
     for (; (const uint8_t *)e < end; e = effect_next(e)) {
         if (!fits(s, slot, e) || !holds_index(s, slot, e))
@@ -389,6 +390,8 @@ static int prepare(struct shard *s, uint16_t slot, const struct effect *e, uint3
                       s->table[e->table]->schema.kind == TABLE_POOL;
         if (e->code == EFFECT_PUT || e->code == EFFECT_ADD || e->code == EFFECT_CELLS || (pooled && !more[e->table]))
             more[e->table]++;
+        bool groupable = e->code == EFFECT_PUT || e->code == EFFECT_ADD || e->code == EFFECT_META;
+        groups[e->table] |= groupable && (e->children || e->parent_key_len);
         bool event = e->code == EFFECT_EVENT;
         events[e->table] += event;
         if ((event || e->code == EFFECT_CONSUMER || e->code == EFFECT_CURSOR) &&
@@ -396,7 +399,7 @@ static int prepare(struct shard *s, uint16_t slot, const struct effect *e, uint3
             return -ENOMEM;
     }
     for (uint32_t i = 0; i < s->tables; i++)
-        if (more[i] && !part_reserve(s->table[i], (uint8_t)slot, more[i]))
+        if ((more[i] || groups[i]) && !part_reserve(s->table[i], (uint8_t)slot, more[i], groups[i]))
             return -ENOMEM;
     return 0;
 }

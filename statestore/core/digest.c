@@ -16,14 +16,14 @@
 uint64_t record_digest(const struct table *t, uint8_t slot, uint32_t rec)
 {
     const struct record *r = record_at(t, slot, rec);
-    const struct meta *m = meta_at(t, slot, rec);
+    const struct group *g = group_of(t, slot, rec);
     if (is_volatile(t))
         return 0;
     uint64_t h = mix64((uint64_t)record_crc(t, r) << 16 | (uint64_t)slot << 8 | (t->id + 1u));
     h = mix64(h ^ r->version);
-    h = mix64(h ^ replicated_ms(r, m));
-    h = mix64(h ^ ((uint64_t)m->timeout_ms << 32 | m->children));
-    return mix64(h ^ m->parent_mix);
+    h = mix64(h ^ replicated_ms(r, meta_at(t, slot, rec)));
+    h = mix64(h ^ ((uint64_t)r->timeout_ms << 32 | g->children));
+    return mix64(h ^ g->parent_mix);
 }
 
 uint64_t rest_digest(uint8_t table, uint32_t index, uint64_t release_ms)
@@ -119,7 +119,8 @@ static void each_in_part(const struct shard *s, const struct table *t, uint8_t s
         record_value(t, r, value);
         struct shard_entry e = {.table = t->schema.name, .kind = t->schema.kind, .slot = slot,
                                 .key_len = t->schema.key_size, .key = r->payload, .value = value,
-                                .value_len = t->schema.value_size, .children = m->children,
+                                .value_len = t->schema.value_size,
+                                .children = group_of(t, slot, rec)->children,
                                 .version = r->version, .deadline_ms = r->deadline_ms,
                                 .replicated_deadline_ms = replicated_ms(r, m)};
         each(ctx, &e);

@@ -101,7 +101,7 @@ static void result_entry(struct shard *s, int op, enum txn_res res, const struct
     } else {
         const struct record *r = record_at(f->t, s->x.slot, f->rec);
         head.version = r->version;
-        head.timeout_ms = meta_at(f->t, s->x.slot, f->rec)->timeout_ms;
+        head.timeout_ms = r->timeout_ms;
         record_value(f->t, r, result_add(s, op, res, len, head));
     }
 }
@@ -273,7 +273,7 @@ static int op_cas(struct shard *s, int i, const struct txn_op *op, struct found 
 
 static uint32_t children_of(const struct shard *s, const struct found *f)
 {
-    return f->w ? f->w->children : meta_at(f->t, s->x.slot, f->rec)->children;
+    return f->w ? f->w->children : group_of(f->t, s->x.slot, f->rec)->children;
 }
 
 /* DELETE and FREE. */
@@ -357,7 +357,7 @@ static int op_alloc(struct shard *s, int i, const struct txn_op *op, struct foun
     uint32_t dense, index, timeout = op->timeout_ms ? op->timeout_ms : f->t->schema.timeout_ms;
     if (!f->t->part[x->slot].pool) {
         uint64_t cost[TABLES_MAX] = {0};
-        cost[f->t->id] = part_reserve_cost(f->t, x->slot, 1);
+        cost[f->t->id] = part_reserve_cost(f->t, x->slot, 1, false);
         if (!limits_allow(s, cost) || !pool_open(f->t, x->slot))
             return fail(s, TXN_NO_MEMORY);
     }

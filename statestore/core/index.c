@@ -219,14 +219,14 @@ static uint32_t buckets_of(const struct index *ix)
 void index_destroy(struct table *t, struct index *ix)
 {
     table_account(t, -(int64_t)index_bytes(buckets_of(ix)));
-    free(ix->buckets);
+    memory_free(ix->buckets, index_bytes(buckets_of(ix)));
     memset(ix, 0, sizeof *ix);
 }
 
-/* A big part that has just grown wastes a third at most, a small one half. */
+/* A big part that has just grown wastes a fifth at most, a small one half. */
 static uint32_t next_size(uint32_t buckets)
 {
-    return buckets < 64 ? 2 * buckets : buckets + buckets / 2;
+    return buckets < 64 ? 2 * buckets : buckets + buckets / 4;
 }
 
 static uint32_t buckets_needed(const struct index *ix, uint32_t more)
@@ -248,16 +248,15 @@ static bool rehash(struct table *t, uint8_t slot, uint32_t n)
 {
     struct index *old = &t->part[slot].index;
     struct index ix = {.count = n, .overflow_room = overflow_for(n)};
-    ix.buckets = aligned_alloc(sizeof(struct bucket), index_bytes(n));
+    ix.buckets = memory_new(index_bytes(n));
     if (!ix.buckets)
         return false;
-    memset(ix.buckets, 0, index_bytes(n));
     uint32_t all = old->buckets ? old->count + old->overflow_used : 0;
     for (uint32_t i = 0; i < all; i++)
         for (int w = 0; w < BUCKET_WAYS; w++) {
             const struct bucket *b = &old->buckets[i];
             if (b->print[w] && !put(&ix, record_hash(t, slot, b->rec[w]), b->rec[w])) {
-                free(ix.buckets);
+                memory_free(ix.buckets, index_bytes(n));
                 return rehash(t, slot, next_size(n));
             }
         }

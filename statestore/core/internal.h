@@ -533,7 +533,6 @@ int apply_snapshot(struct shard *s, uint16_t slot, const void *effects, uint32_t
 int apply_slot_lend(struct shard *s, const struct entry *e, uint8_t slot, const struct effect *f);
 /* Whether an effect of a move's part fits its table, but for who holds its index. */
 bool effect_fits(const struct shard *s, uint8_t slot, const struct effect *e);
-void record_digest_update(struct shard *s, struct table *t, uint8_t slot, uint32_t rec);
 /* Of all tables' entries in one slot, from scratch. */
 uint64_t slot_entries_digest(const struct shard *s, uint8_t slot);
 uint64_t record_digest(const struct table *t, uint8_t slot, uint32_t rec);

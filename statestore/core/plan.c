@@ -69,15 +69,15 @@ static uint64_t touched_deadline(const struct exec *x, uint8_t table, uint32_t r
 static void load_record(const struct exec *x, struct work *w, const struct table *t)
 {
     const struct record *r = record_at(t, x->slot, w->rec);
-    const struct meta *m = meta_at(t, x->slot, w->rec);
+    const struct group *g = group_of(t, x->slot, w->rec);
     record_value(t, r, w->value);
     w->version = r->version;
     w->deadline_ms = touched_deadline(x, t->id, w->rec, r->deadline_ms);
-    w->timeout_ms = m->timeout_ms;
-    w->children = m->children;
-    w->has_parent = m->parent_rec != REC_NONE;
-    w->parent_rec = m->parent_rec;
-    w->parent_table = m->parent_table;
+    w->timeout_ms = r->timeout_ms;
+    w->children = g->children;
+    w->has_parent = g->parent_rec != REC_NONE;
+    w->parent_rec = g->parent_rec;
+    w->parent_table = g->parent_table;
 }
 
 struct work *plan_load(struct shard *s, struct table *t, const void *key, uint32_t rec)
@@ -245,11 +245,10 @@ static bool touch_one(struct shard *s, struct table *t, uint32_t rec, uint64_t d
                       bool log)
 {
     const struct record *r = record_at(t, s->x.slot, rec);
-    const struct meta *m = meta_at(t, s->x.slot, rec);
     struct work *w = s->x.nwork ? plan_find(s, t->id, r->payload) : NULL;
-    if (r->deadline_ms >= deadline_ms || !m->timeout_ms || t->schema.flags & TABLE_ABSOLUTE)
+    if (r->deadline_ms >= deadline_ms || !r->timeout_ms || t->schema.flags & TABLE_ABSOLUTE)
         return false;
-    log |= deadline_ms > replicated_ms(r, m) + touch_slack_ms(m->timeout_ms);
+    log |= deadline_ms > replicated_ms(r, meta_at(t, s->x.slot, rec)) + touch_slack_ms(r->timeout_ms);
     log &= !SHARD_BUG(BUG_TOUCH_NOT_LOGGED);
     if (!w && log && (w = load_rec(s, t, rec)))
         w->meta = true;
@@ -264,14 +263,15 @@ static bool touch_one(struct shard *s, struct table *t, uint32_t rec, uint64_t d
 
 void plan_touch(struct shard *s, struct table *t, uint32_t rec)
 {
-    const struct meta *m = meta_at(t, s->x.slot, rec);
-    uint64_t mine = m->timeout_ms ? s->time_ms + m->timeout_ms : 0;
+    const struct group *g = group_of(t, s->x.slot, rec);
+    uint32_t timeout_ms = record_at(t, s->x.slot, rec)->timeout_ms;
+    uint64_t mine = timeout_ms ? s->time_ms + timeout_ms : 0;
     bool logged = touch_one(s, t, rec, mine, false);
-    if (m->parent_rec == REC_NONE)
+    if (g->parent_rec == REC_NONE)
         return;
-    struct table *pt = s->table[m->parent_table];
-    uint64_t its = s->time_ms + meta_at(pt, s->x.slot, m->parent_rec)->timeout_ms;
-    touch_one(s, pt, m->parent_rec, its > mine ? its : mine, logged);
+    struct table *pt = s->table[g->parent_table];
+    uint64_t its = s->time_ms + record_at(pt, s->x.slot, g->parent_rec)->timeout_ms;
+    touch_one(s, pt, g->parent_rec, its > mine ? its : mine, logged);
 }
 
 void plan_extend_parent(struct shard *s, struct work *child)
@@ -281,7 +281,7 @@ void plan_extend_parent(struct shard *s, struct work *child)
     if (!child->has_parent)
         return;
     if (child->parent < 0) {
-        uint64_t its = s->time_ms + meta_at(pt, s->x.slot, child->parent_rec)->timeout_ms;
+        uint64_t its = s->time_ms + record_at(pt, s->x.slot, child->parent_rec)->timeout_ms;
         touch_one(s, pt, child->parent_rec, its > deadline ? its : deadline, true);
         return;
     }
@@ -387,11 +387,12 @@ static uint8_t *write_effects(struct shard *s, struct entry *e)
 }
 
 /* May the tables grow by that? Events are not asked: an expiry makes room. */
-static bool may_grow(struct shard *s, const uint8_t *more)
+static bool may_grow(struct shard *s, const uint8_t *more, uint64_t groups)
 {
     uint64_t cost[TABLES_MAX] = {0};
     for (uint32_t i = 0; i < s->tables; i++)
-        cost[i] = more[i] ? part_reserve_cost(s->table[i], s->x.slot, more[i]) : 0;
+        if (more[i] || groups >> i & 1)
+            cost[i] = part_reserve_cost(s->table[i], s->x.slot, more[i], groups >> i & 1);
     return limits_allow(s, cost);
 }
 
@@ -399,28 +400,31 @@ static bool may_grow(struct shard *s, const uint8_t *more)
 static bool reserve(struct shard *s)
 {
     uint8_t more[TABLES_MAX] = {0}, events[TABLES_MAX] = {0}; /* WORK_MAX at most */
-    uint64_t cost = 0;
+    uint64_t cost = 0, groups = 0; /* groups: a bit per table */
     for (int i = 0; i < s->x.nwork; i++) {
         const struct work *w = &s->x.work[i];
         bool inserts = w->exists && w->written && (!w->existed || w->replaced);
         more[w->table] = (uint8_t)(more[w->table] + inserts);
         events[w->table] = (uint8_t)(events[w->table] + w->event);
+        groups |= (uint64_t)(w->exists && (w->children || w->has_parent)) << w->table;
         s->x.sync |= is_logged(w) && s->table[w->table]->schema.durability == DURABLE_SYNC;
     }
     for (uint32_t i = 0; i < s->tables; i++) {
         const struct table *t = s->table[i];
-        if (!more[i])
+        bool grouped = groups >> i & 1;
+        if (!more[i] && !grouped)
             continue;
         bool bounded = t->schema.kind == TABLE_HASH || t->schema.kind == TABLE_COUNTERS;
-        if (bounded && t->schema.max_entries &&
+        if (bounded && more[i] && t->schema.max_entries &&
             t->entries + t->pending + more[i] > t->schema.max_entries)
             return false;
-        cost += part_reserve_cost(t, s->x.slot, more[i]);
+        cost += part_reserve_cost(t, s->x.slot, more[i], grouped);
     }
-    if (cost && !may_grow(s, more))
+    if (cost && !may_grow(s, more, groups))
         return false;
     for (uint32_t i = 0; i < s->tables; i++)
-        if ((more[i] && !part_reserve(s->table[i], s->x.slot, more[i])) ||
+        if (((more[i] || groups >> i & 1) &&
+             !part_reserve(s->table[i], s->x.slot, more[i], groups >> i & 1)) ||
             (events[i] && !event_reserve(s->table[i], s->x.slot, events[i])))
             return false;
     return true;

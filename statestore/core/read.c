@@ -42,7 +42,7 @@ bool read_now(struct shard *s, uint32_t conn, uint64_t client, const struct txn_
         len = schema->value_size;
         *r = (struct txn_result){.res = RES_HIT, .value_len = (uint16_t)len,
                                  .version = entry->version,
-                                 .timeout_ms = meta_at(table, t->slot, rec)->timeout_ms};
+                                 .timeout_ms = entry->timeout_ms};
         if (len % 8)
             memset((uint8_t *)(r + 1) + (len & ~7u), 0, 8);
         record_value(table, entry, r + 1);

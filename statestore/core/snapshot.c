@@ -35,19 +35,19 @@ static bool put_record(const struct shard *s, struct bytes *b, const struct tabl
                        uint32_t rec)
 {
     const struct record *r = record_at(t, slot, rec);
-    const struct meta *m = meta_at(t, slot, rec);
+    const struct group *g = group_of(t, slot, rec);
     uint8_t value[TXN_VALUE_MAX];
     const uint8_t *parent_key = NULL;
     struct effect e = {.code = EFFECT_PUT, .table = t->id, .key_len = t->schema.key_size,
                        .value_len = (uint16_t)t->schema.value_size, .rec = REC_NONE,
                        .version = r->version,
-                       .deadline_ms = b->moves ? r->deadline_ms : replicated_ms(r, m),
-                       .timeout_ms = m->timeout_ms, .children = m->children};
-    if (m->parent_rec != REC_NONE) {
-        const struct table *pt = s->table[m->parent_table];
+                       .deadline_ms = b->moves ? r->deadline_ms : replicated_ms(r, meta_at(t, slot, rec)),
+                       .timeout_ms = r->timeout_ms, .children = g->children};
+    if (g->parent_rec != REC_NONE) {
+        const struct table *pt = s->table[g->parent_table];
         e.parent_table = pt->id;
         e.parent_key_len = pt->schema.key_size;
-        parent_key = record_at(pt, slot, m->parent_rec)->payload;
+        parent_key = record_at(pt, slot, g->parent_rec)->payload;
     }
     record_value(t, r, value);
     return put(b, &e, r->payload, parent_key, value);
@@ -59,7 +59,7 @@ static bool put_records(const struct shard *s, struct bytes *b, const struct tab
     for (uint32_t rec = 0; rec < t->part[slot].high; rec++) {
         if (record_at(t, slot, rec)->state == RECORD_FREE)
             continue;
-        bool child = meta_at(t, slot, rec)->parent_rec != REC_NONE;
+        bool child = group_of(t, slot, rec)->parent_rec != REC_NONE;
         if (child == children && !put_record(s, b, t, slot, rec))
             return false;
     }

@@ -4,15 +4,29 @@
  * pool.c; table.h says how they belong together.
  */
 #include <assert.h>
+#include <stddef.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "common/wire/crc.h"
 #include "table.h"
+
+const struct group group_none = {.parent_rec = REC_NONE};
 
 static uint8_t lines_for(uint32_t payload)
 {
     uint32_t rest = payload > LINE0_PAYLOAD ? payload - LINE0_PAYLOAD : 0;
     return (uint8_t)(1 + (rest + LINE_PAYLOAD - 1) / LINE_PAYLOAD);
+}
+
+static uint16_t place_of_crc(uint32_t off)
+{
+    uint32_t rest = off - LINE0_PAYLOAD, line = rest / LINE_PAYLOAD, in_line = rest % LINE_PAYLOAD;
+    if (off < LINE0_PAYLOAD)
+        return off + 4 <= LINE0_PAYLOAD ? (uint16_t)(offsetof(struct record, payload) + off) : 0;
+    return in_line + 4 <= LINE_PAYLOAD
+               ? (uint16_t)((1 + line) * LINE_BYTES + offsetof(struct record_line, payload) + in_line)
+               : 0;
 }
 
 struct table *table_create(const struct table_schema *schema, uint8_t id, uint64_t seed,
@@ -24,7 +38,11 @@ struct table *table_create(const struct table_schema *schema, uint8_t id, uint64
     memset(t, 0, sizeof *t);
     t->schema = *schema;
     t->id = id;
-    t->record_lines = lines_for(schema->key_size + schema->value_size + 4);
+    uint32_t payload = schema->key_size + schema->value_size + 4;
+    t->record_lines = lines_for(payload);
+    t->meta_inside = lines_for(payload + sizeof(struct meta)) == t->record_lines;
+    t->meta_stride = t->meta_inside ? t->record_lines * LINE_BYTES : sizeof(struct meta);
+    t->crc_at = place_of_crc(payload - 4);
     memset(t->reaction_table, -1, sizeof t->reaction_table);
     t->seed = seed;
     t->sketch_seed = hash_bytes(0x5e7c4ull, schema->name, TABLE_NAME_MAX);
@@ -35,9 +53,49 @@ struct table *table_create(const struct table_schema *schema, uint8_t id, uint64
     return t;
 }
 
+enum { PAGES_FROM = 16 * 1024 };
+
+void *memory_new(uint64_t bytes)
+{
+    void *at;
+    if (bytes >= PAGES_FROM) {
+        at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        return at == MAP_FAILED ? NULL : at;
+    }
+    if ((at = aligned_alloc(LINE_BYTES, bytes)))
+        memset(at, 0, bytes);
+    return at;
+}
+
+void memory_free(void *at, uint64_t bytes)
+{
+    if (at && bytes >= PAGES_FROM)
+        munmap(at, bytes);
+    else
+        free(at);
+}
+
 static uint64_t chunk_bytes(const struct table *t, uint32_t c)
 {
-    return ((uint64_t)CHUNK_FIRST << c) * (t->record_lines * LINE_BYTES + sizeof(struct meta));
+    uint32_t meta = t->meta_inside ? 0 : sizeof(struct meta);
+    return ((uint64_t)CHUNK_FIRST << c) * (t->record_lines * LINE_BYTES + meta);
+}
+static uint64_t groups_bytes(uint32_t c)
+{
+    return ((uint64_t)CHUNK_FIRST << c) * sizeof(struct group);
+}
+
+static void drop_groups(struct table *t, struct part *p)
+{
+    if (!p->groups)
+        return;
+    for (uint32_t c = 0; c < CHUNKS_MAX && p->groups[c]; c++) {
+        table_account(t, -(int64_t)groups_bytes(c));
+        free(p->groups[c]);
+    }
+    free(p->groups);
+    p->groups = NULL;
+    p->grouped = false;
 }
 
 void part_clear(struct table *t, uint8_t slot)
@@ -45,9 +103,9 @@ void part_clear(struct table *t, uint8_t slot)
     struct part *p = &t->part[slot];
     for (uint32_t c = 0; c < CHUNKS_MAX && p->chunk[c].lines; c++) {
         table_account(t, -(int64_t)chunk_bytes(t, c));
-        free(p->chunk[c].lines);
-        free(p->chunk[c].metas);
+        memory_free(p->chunk[c].lines, chunk_bytes(t, c));
     }
+    drop_groups(t, p);
     index_destroy(t, &p->index);
     pool_close(t, slot);
     if (t->schema.flags & TABLE_EVENTS)
@@ -74,30 +132,57 @@ static uint32_t records_left(const struct part *p)
     return p->free_count + (p->room - p->high);
 }
 
+static bool add_groups(struct table *t, struct part *p, uint32_t c)
+{
+    struct group *g = malloc(groups_bytes(c));
+    if (!g)
+        return false;
+    for (uint32_t i = 0; i < (uint32_t)CHUNK_FIRST << c; i++)
+        g[i] = group_none;
+    p->groups[c] = g;
+    table_account(t, (int64_t)groups_bytes(c));
+    return true;
+}
+
 static bool add_chunk(struct table *t, struct part *p)
 {
     uint32_t in_chunk, c = chunk_of(p->room, &in_chunk);
     size_t records = (size_t)CHUNK_FIRST << c;
     if (c >= CHUNKS_MAX)
         return false;
-    void *lines = aligned_alloc(LINE_BYTES, records * t->record_lines * LINE_BYTES);
-    void *metas = aligned_alloc(LINE_BYTES, records * sizeof(struct meta));
-    if (!lines || !metas) {
-        free(lines);
-        free(metas);
+    uint8_t *lines = memory_new(chunk_bytes(t, c));
+    if (!lines || (p->grouped && !add_groups(t, p, c))) {
+        memory_free(lines, chunk_bytes(t, c));
         return false;
     }
+    uint8_t *metas = t->meta_inside ? lines + t->meta_stride - sizeof(struct meta)
+                                    : lines + records * t->record_lines * LINE_BYTES;
     p->chunk[c] = (struct chunk){lines, metas};
     p->room += (uint32_t)records;
     table_account(t, (int64_t)chunk_bytes(t, c));
     return true;
 }
 
-bool part_reserve(struct table *t, uint8_t slot, uint32_t more)
+static bool start_groups(struct table *t, struct part *p)
+{
+    if (!(p->groups = calloc(CHUNKS_MAX, sizeof *p->groups)))
+        return false;
+    for (uint32_t c = 0; c < CHUNKS_MAX && p->chunk[c].lines; c++)
+        if (!add_groups(t, p, c)) {
+            drop_groups(t, p);
+            return false;
+        }
+    p->grouped = true;
+    return true;
+}
+
+bool part_reserve(struct table *t, uint8_t slot, uint32_t more, bool groups)
 {
     struct part *p = &t->part[slot];
     if (t->schema.kind == TABLE_SKETCH)
         return sketch_reserve(t, slot);
+    if (groups && !p->grouped && !start_groups(t, p))
+        return false;
     while (records_left(p) < more)
         if (!add_chunk(t, p))
             return false;
@@ -106,15 +191,17 @@ bool part_reserve(struct table *t, uint8_t slot, uint32_t more)
     return index_reserve(t, slot, more);
 }
 
-uint64_t part_reserve_cost(const struct table *t, uint8_t slot, uint32_t more)
+uint64_t part_reserve_cost(const struct table *t, uint8_t slot, uint32_t more, bool groups)
 {
     const struct part *p = &t->part[slot];
     uint64_t cost = 0, left = records_left(p), room = p->room;
     if (t->schema.kind == TABLE_SKETCH)
         return sketch_reserve_cost(t, slot);
+    if (groups && !p->grouped)
+        cost += room * sizeof(struct group);
     while (left < more) {
         uint32_t in_chunk, c = chunk_of((uint32_t)room, &in_chunk);
-        cost += chunk_bytes(t, c);
+        cost += chunk_bytes(t, c) + (groups || p->grouped ? groups_bytes(c) : 0);
         left += (uint64_t)CHUNK_FIRST << c;
         room += (uint64_t)CHUNK_FIRST << c;
     }
@@ -135,13 +222,13 @@ uint32_t part_insert(struct table *t, uint8_t slot, const void *key, uint64_t ha
         assert(p->high < p->room);
         rec = p->high++;
     }
-    struct meta *m = meta_at(t, slot, rec);
-    *m = (struct meta){.parent_rec = REC_NONE};
     struct record *r = record_at(t, slot, rec);
     memset(r, 0, sizeof *r);
-    r->incarnation = incarnation;
+    r->incarnation = (uint16_t)incarnation;
     r->state = RECORD_PENDING;
-    r->key_len = t->schema.key_size;
+    *meta_at(t, slot, rec) = (struct meta){0};
+    if (p->grouped)
+        *group_at(t, slot, rec) = group_none;
     if (t->schema.kind != TABLE_POOL)
         index_put(&p->index, hash, rec);
     p->entries++;
@@ -230,7 +317,10 @@ void record_value(const struct table *t, const struct record *r, void *value)
 uint32_t record_crc(const struct table *t, const struct record *r)
 {
     uint32_t crc;
-    payload_get(r, t->schema.key_size + t->schema.value_size, (uint8_t *)&crc, sizeof crc);
+    if (t->crc_at)
+        memcpy(&crc, (const uint8_t *)r + t->crc_at, sizeof crc);
+    else
+        payload_get(r, t->schema.key_size + t->schema.value_size, (uint8_t *)&crc, sizeof crc);
     return crc;
 }
 

@@ -10,11 +10,17 @@
  *           chain. It grows by a rehash of this one part.
  *   slab    records of whole 64-byte lines, in chunks that double; a record is
  *           never moved, its number never changes while it lives.
- *   meta    what readers of a record do not need: group, time-outs, wheel.
+ *   meta    what readers of a record do not need: the wheel's links. At the end
+ *           of the record's last line if that has room, else in an array.
+ *   groups  parents and children: an array per chunk, in parts that have any.
  *
  * Record: payload = key || value || CRC32C(version, key, value), cut over
- * line 0 (40 bytes) and further lines (56 bytes), each of which repeats the
+ * line 0 (44 bytes) and further lines (56 bytes), each of which repeats the
  * version: a reader that copies the lines without asking can tell a torn copy.
+ * Line 0 tells it all the rest: whether the record is committed, whose it is by
+ * now (incarnation, modulo 2^16; the key says so, too), until when, and its
+ * time-out. The sizes of key and value are the table's. What follows the CRC is
+ * no reader's business.
  *
  * A pool has no index: its indexes are dense in the part, see pool.c.
  *
@@ -33,7 +39,7 @@
 
 enum {
     LINE_BYTES = 64,
-    LINE0_PAYLOAD = 40,
+    LINE0_PAYLOAD = 44,
     LINE_PAYLOAD = 56,
     BUCKET_WAYS = 8,
     CHUNKS_MAX = 26,          /* chunk c holds CHUNK_FIRST << c records */
@@ -46,12 +52,13 @@ enum record_state { RECORD_FREE = 0, RECORD_PENDING, RECORD_COMMITTED };
 
 struct record {               /* line 0 of a record */
     uint64_t version;
-    uint32_t incarnation;     /* of this record number; counts its owners */
-    uint8_t state, flags;
-    uint16_t key_len;
-    uint64_t deadline_ms;     /* local: touches that are not logged move it */
+    uint64_t deadline_ms : 46; /* local: touches that are not logged move it; until 4199 */
+    uint64_t incarnation : 16; /* of this record number; counts its owners */
+    uint64_t state : 2;
+    uint32_t timeout_ms;
     uint8_t payload[LINE0_PAYLOAD];
 };
+_Static_assert(sizeof(struct record) == LINE_BYTES, "line 0");
 struct record_line {
     uint64_t version;
     uint8_t payload[LINE_PAYLOAD];
@@ -72,17 +79,19 @@ static inline void link_set(struct link *l, rec_ref ref)
     *l = (struct link){(uint32_t)ref, (uint16_t)(ref >> 32)};
 }
 
-struct meta {                 /* 48 bytes */
-    uint64_t digest;          /* this record's share in the shard's digest */
-    struct link next, prev;   /* timing wheel; next also chains free records */
+struct meta {
+    struct link next, prev;   /* timing wheel; prev 0: not in it; next also chains free records */
     uint32_t ahead_ms;        /* of the deadline that every replica knows is the record's */
-    uint32_t timeout_ms, children;
+};
+_Static_assert(sizeof(struct meta) == 16, "memory of an entry");
+
+struct group {
+    uint32_t children;
     uint32_t parent_rec;      /* REC_NONE: no parent */
     uint32_t parent_mix;      /* CRC32C of the parent's key: replica-independent */
-    uint32_t due_tick;        /* when the wheel looks at it, low bits */
-    uint8_t parent_table, armed, zero[2];
+    uint8_t parent_table, zero[3];
 };
-_Static_assert(sizeof(struct meta) == 48, "memory of an entry");
+extern const struct group group_none;
 
 struct bucket {
     uint16_t print[BUCKET_WAYS]; /* fingerprint, 0: free */
@@ -142,7 +151,7 @@ struct event_log {
 
 struct chunk {                /* lines NULL: not allocated yet */
     uint8_t *lines;
-    struct meta *metas;
+    uint8_t *metas;           /* the first; the others follow at the table's meta_stride */
 };
 
 /* Its first cache line is all that a look-up needs but the chunk's. */
@@ -153,17 +162,22 @@ struct part {
     uint32_t room;            /* record numbers that have memory */
     uint32_t free_head, free_count;
     uint32_t entries;
+    bool grouped;             /* every chunk has its groups */
     union {                   /* made at first use */
         struct event_log *events; /* TABLE_EVENTS */
         uint64_t *cells;      /* TABLE_SKETCH: its rows, one behind the other */
     };
     struct chunk chunk[CHUNKS_MAX] __attribute__((aligned(64)));
+    struct group **groups;    /* if grouped: of each chunk */
 };
 
 struct table {
     struct table_schema schema;
     uint8_t id;
     uint8_t record_lines;
+    bool meta_inside;         /* of the record's last line */
+    uint32_t meta_stride;
+    uint16_t crc_at;          /* byte of the record; 0: cut by the end of a line */
     int8_t reaction_table[TABLE_REACTIONS]; /* -1: not open (yet) */
     uint64_t seed;
     uint64_t sketch_seed;     /* the same at every replica */
@@ -189,11 +203,12 @@ struct table *table_create(const struct table_schema *schema, uint8_t id, uint64
 void table_destroy(struct table *t);
 /* Throws away one slot's entries. */
 void part_clear(struct table *t, uint8_t slot);
-/* Makes room for `more` insertions. False: out of memory, nothing changed
- * that anyone can see. */
-bool part_reserve(struct table *t, uint8_t slot, uint32_t more);
+/* Makes room for `more` insertions; `groups`: of what has or is a parent, or for
+ * a record becoming one. False: out of memory, nothing changed that anyone can
+ * see. */
+bool part_reserve(struct table *t, uint8_t slot, uint32_t more, bool groups);
 /* What part_reserve would allocate now, in bytes. */
-uint64_t part_reserve_cost(const struct table *t, uint8_t slot, uint32_t more);
+uint64_t part_reserve_cost(const struct table *t, uint8_t slot, uint32_t more, bool groups);
 
 static inline bool is_volatile(const struct table *t)
 {
@@ -204,6 +219,11 @@ static inline void table_account(struct table *t, int64_t bytes)
     t->bytes += (uint64_t)bytes;
     *t->memory_bytes += (uint64_t)bytes;
 }
+
+/* Zeroed memory for slabs and indexes, whole pages of its own if it is big: what
+ * is given back leaves no hole, what is never written takes no memory. */
+void *memory_new(uint64_t bytes);
+void memory_free(void *at, uint64_t bytes);
 
 /* A seeded hash of a key (a folded-multiply chain). */
 uint64_t hash_bytes(uint64_t seed, const void *key, uint32_t len);
@@ -239,7 +259,24 @@ static inline struct record *record_at(const struct table *t, uint8_t slot, uint
 static inline struct meta *meta_at(const struct table *t, uint8_t slot, uint32_t rec)
 {
     uint32_t i, c = chunk_of(rec, &i);
-    return &t->part[slot].chunk[c].metas[i];
+    return (struct meta *)(t->part[slot].chunk[c].metas + (size_t)i * t->meta_stride);
+}
+static inline bool is_armed(const struct meta *m)
+{
+    return m->prev.low | m->prev.high;
+}
+static inline const struct group *group_of(const struct table *t, uint8_t slot, uint32_t rec)
+{
+    if (!t->part[slot].grouped)
+        return &group_none;
+    uint32_t i, c = chunk_of(rec, &i);
+    return &t->part[slot].groups[c][i];
+}
+/* To be written: part_reserve was asked for groups. */
+static inline struct group *group_at(struct table *t, uint8_t slot, uint32_t rec)
+{
+    uint32_t i, c = chunk_of(rec, &i);
+    return &t->part[slot].groups[c][i];
 }
 /* Of the key of a record that exists; not of a pool's. */
 static inline uint64_t record_hash(const struct table *t, uint8_t slot, uint32_t rec)
@@ -285,7 +322,8 @@ static inline void record_prefetch(const struct table *t, uint8_t slot, uint32_t
     const uint8_t *line = (const uint8_t *)record_at(t, slot, rec);
     for (int i = 0; i < t->record_lines; i++)
         bring_near(line + i * LINE_BYTES);
-    bring_near(meta_at(t, slot, rec));
+    if (!t->meta_inside)
+        bring_near(meta_at(t, slot, rec));
 }
 
 /* --- pool.c ----------------------------------------------------------------- */

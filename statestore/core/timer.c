@@ -4,10 +4,11 @@
  * buckets, ticks of TIMER_TICK_MS of shard time; records are linked through
  * their meta, so arming allocates nothing. Only a primary's wheel is armed.
  *
- * A touch only moves the record's deadline; the wheel finds out when the old
- * one is due, and arms it anew. What is due and has no children is deleted by
- * a log entry like any other delete, with its reactions. A parent with
- * children leaves the wheel; the entry that takes its last child arms it.
+ * A later deadline only moves the record's; the wheel finds out when the old one
+ * is due, and arms it anew. What is armed is so for its deadline at the latest.
+ * What is due and has no children is deleted by a log entry like any other
+ * delete, with its reactions. A parent with children leaves the wheel; the entry
+ * that takes its last child arms it.
  *
  * Links: a ref (table.h), or WHEEL_HEAD | bucket for the link back to a bucket;
  * 0 cannot be a ref of a next one, because refs are stored plus one.
@@ -44,8 +45,6 @@ static void link_in(struct shard *s, rec_ref ref, struct meta *m, uint64_t due_t
     if (*head)
         link_set(&meta_of(s, *head)->prev, ref);
     *head = ref;
-    m->armed = 1;
-    m->due_tick = (uint32_t)tick;
     w->armed++;
 }
 
@@ -58,7 +57,7 @@ static void link_out(struct shard *s, struct meta *m)
         link_set(&meta_of(s, prev)->next, next);
     if (next)
         link_set(&meta_of(s, next)->prev, prev);
-    m->armed = 0;
+    m->prev = (struct link){0};
     s->wheel.armed--;
 }
 
@@ -70,12 +69,9 @@ static uint64_t due_tick(uint64_t deadline_ms)
 void wheel_arm(struct shard *s, struct table *t, uint8_t slot, uint32_t rec)
 {
     struct meta *m = meta_at(t, slot, rec);
-    uint64_t tick = due_tick(record_at(t, slot, rec)->deadline_ms);
-    if (m->armed && (int32_t)((uint32_t)tick - m->due_tick) >= 0)
-        return; /* looked at early enough */
-    if (m->armed)
-        link_out(s, m);
-    link_in(s, ref_make(t->id, slot, rec) + 1, m, tick);
+    const struct record *r = record_at(t, slot, rec);
+    if (!is_armed(m))
+        link_in(s, ref_make(t->id, slot, rec) + 1, m, due_tick(r->deadline_ms));
 }
 
 void wheel_disarm(struct shard *s, struct table *t, uint8_t slot, uint32_t rec)
@@ -106,7 +102,7 @@ static bool fire(struct shard *s, rec_ref ref)
     struct record *r = record_at(t, slot, rec);
     struct meta *m = meta_at(t, slot, rec);
     link_out(s, m);
-    if (!r->deadline_ms || m->children || !shard_owns(s, slot))
+    if (!r->deadline_ms || group_of(t, slot, rec)->children || !shard_owns(s, slot))
         return true;
     if (r->deadline_ms > s->time_ms) {
         link_in(s, ref, m, due_tick(r->deadline_ms));
@@ -114,7 +110,7 @@ static bool fire(struct shard *s, rec_ref ref)
     }
     if (expire(s, t, slot, rec))
         return true;
-    if (!m->armed)
+    if (!is_armed(m))
         link_in(s, ref, m, 0);
     return false;
 }
@@ -176,7 +172,7 @@ void timers_stop(struct shard *s)
 /* A primary that was demoted has deadlines of its own, without the slack. */
 static void add_slack(struct record *r, struct meta *m)
 {
-    uint64_t late = replicated_ms(r, m) + touch_slack_ms(m->timeout_ms);
+    uint64_t late = replicated_ms(r, m) + touch_slack_ms(r->timeout_ms);
     if (r->deadline_ms && replicated_ms(r, m) && r->deadline_ms < late)
         deadline_move(r, m, late);
 }
@@ -185,11 +181,11 @@ static void arm_one(struct shard *s, struct table *t, uint8_t slot, uint32_t rec
 {
     struct record *r = record_at(t, slot, rec);
     struct meta *m = meta_at(t, slot, rec);
-    if (r->state == RECORD_FREE || m->armed)
+    if (r->state == RECORD_FREE || is_armed(m))
         return;
     if (!(t->schema.flags & TABLE_ABSOLUTE) && !SHARD_BUG(BUG_TIMER_EARLY))
         add_slack(r, m);
-    if (r->deadline_ms && !m->children)
+    if (r->deadline_ms && !group_of(t, slot, rec)->children)
         wheel_arm(s, t, slot, rec);
 }
 
@@ -198,7 +194,7 @@ void timers_disarm_slot(struct shard *s, uint8_t slot)
     for (uint32_t i = 0; i < s->tables; i++)
         for (uint32_t rec = 0; rec < s->table[i]->part[slot].high; rec++)
             if (record_at(s->table[i], slot, rec)->state != RECORD_FREE &&
-                meta_at(s->table[i], slot, rec)->armed)
+                is_armed(meta_at(s->table[i], slot, rec)))
                 link_out(s, meta_at(s->table[i], slot, rec));
 }
 
@@ -225,8 +221,8 @@ void timers_arm_slot(struct shard *s, uint8_t slot)
     for (uint32_t i = 0; i < s->tables; i++)
         for (uint32_t rec = 0; rec < s->table[i]->part[slot].high; rec++) {
             const struct record *r = record_at(s->table[i], slot, rec);
-            const struct meta *m = meta_at(s->table[i], slot, rec);
-            if (r->state != RECORD_FREE && !m->armed && r->deadline_ms && !m->children)
+            if (r->state != RECORD_FREE && r->deadline_ms &&
+                !group_of(s->table[i], slot, rec)->children)
                 wheel_arm(s, s->table[i], slot, rec);
         }
 }
