@@ -224,6 +224,44 @@ static void test_none_ends_with_the_primary(void **state)
     rig_check_digest(r, 1);
 }
 
+/* Both stay, the other one leads. */
+static void hand_over(struct rig *r, int from, int to)
+{
+    struct msg_node leader = r->view.members[1];
+    r->view.members[1] = r->view.members[0];
+    r->view.members[0] = leader;
+    r->view.epoch++;
+    r->primary = to;
+    rig_set_view(r, from);
+    rig_set_view(r, to);
+    rig_disconnect(r, from, to);
+    rig_connect_backup(r, from, to);
+    rig_client_connect(r, RIG_CLIENT);
+    for (int i = 0; i < 5000 && !shard_takes_requests(r->shard[to]); i++)
+        rig_run(r, 1);
+    rig_run_until_copies(r, 2);
+}
+
+/* A primary that becomes one again has its own of last time: nobody may see it. */
+static void test_none_ends_with_the_term(void **state)
+{
+    struct rig *r = *state;
+    one(r, TXN_INSERT, FLOWS, 1, 1, 1, 0);
+    one(r, TXN_INSERT, CACHE, 1, 2, 7, 0);
+    number(one(r, TXN_ADD, CACHE_COUNTS, 1, 1, 5, 0));
+    number(one(r, TXN_ADD, LOOSE, 1, 1, 3, 0));
+    hand_over(r, 0, 1);
+    assert_int_equal(txn_result_first(one(r, TXN_GET, CACHE, 1, 2, 0, 0))->res, RES_ABSENT);
+    hand_over(r, 1, 0);
+    assert_int_equal(rig_status(r, 0).role, SHARD_PRIMARY);
+    assert_int_equal(txn_result_first(one(r, TXN_GET, CACHE, 1, 2, 0, 0))->res, RES_ABSENT);
+    assert_int_equal(number(one(r, TXN_ADD, CACHE_COUNTS, 1, 1, 1, 0)), 1);
+    assert_int_equal(number(one(r, TXN_ADD, LOOSE, 1, 1, 1, 0)), 1);
+    assert_int_equal(txn_result_first(one(r, TXN_GET, FLOWS, 1, 1, 0, 0))->res, RES_HIT);
+    rig_run(r, 2500);
+    rig_check_same(r, 0, 1);
+}
+
 static void test_none_times_out_without_a_log(void **state)
 {
     struct rig *r = *state;
@@ -414,7 +452,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(test_sketch_error_bound), T(test_sketch_takes_get_and_add_only),
         T(test_sketch_in_a_txn), T(test_none_is_the_primarys_own),
-        T(test_none_ends_with_the_primary), T(test_none_times_out_without_a_log),
+        T(test_none_ends_with_the_primary), T(test_none_ends_with_the_term),
+        T(test_none_times_out_without_a_log),
         T(test_none_in_a_mixed_txn), T(test_none_has_no_foreign_parent),
         L(test_limit_of_a_tenant), L(test_limit_of_a_pool), L(test_memory_is_counted_once),
     };

@@ -29,7 +29,7 @@ struct mapping_key { uint32_t host, port; };
 struct session_key { uint32_t host, port, peer; };
 static struct rig_txn t;
 
-static int start_with(void **state, uint32_t log_bytes)
+static int start_alone(void **state, uint32_t log_bytes)
 {
     struct rig *r = rig_new(5, 3, (struct shard_config){.client_lease_ms = 1000000,
                                                         .log_bytes = log_bytes});
@@ -40,10 +40,21 @@ static int start_with(void **state, uint32_t log_bytes)
     assert_int_equal(rig_table(r, &hosts), HOSTS);
     assert_int_equal(rig_table(r, &mappings), MAPPINGS);
     assert_int_equal(rig_table(r, &sessions), SESSIONS);
-    rig_connect_backup(r, 1, 0);
-    rig_run_until_copies(r, 2);
     *state = r;
     return 0;
+}
+
+static int start_with(void **state, uint32_t log_bytes)
+{
+    start_alone(state, log_bytes);
+    rig_connect_backup(*state, 1, 0);
+    rig_run_until_copies(*state, 2);
+    return 0;
+}
+
+static int start_single(void **state)
+{
+    return start_alone(state, 0);
 }
 
 static int start(void **state)
@@ -321,6 +332,33 @@ static void test_a_full_bucket_of_the_wheel(void **state)
     rig_check_same(r, 0, 1);
 }
 
+/* Those that are due first go down last: while the others do, the driver must not
+ * sleep as if nobody else were left; no heartbeat wakes this one. */
+static void test_a_bucket_on_its_way_down(void **state)
+{
+    enum { EARLY = 100, LATE = 20000, WINDOW_MS = 256 * 8 };
+    struct rig *r = *state;
+    uint64_t offset = rig_status(r, 0).shard_time_ms - r->now;
+    uint64_t window = ((r->now + offset) / WINDOW_MS + 3) * WINDOW_MS - offset;
+    uint64_t early = window + 600, late = window + 1600;
+    for (uint32_t i = 0; i < EARLY + LATE; i++) {
+        submit_mapping(r, i, (uint32_t)((i < EARLY ? early : late) - r->now));
+        r->ack = r->seq > 500 ? r->seq - 500 : 0;
+        if (i % 100 == 0)
+            rig_run(r, 1);
+        if (i % 10000 == 0)
+            rig_results_clear(r);
+    }
+    rig_run(r, window - r->now - 16);
+    assert_int_equal(rig_status(r, 0).entries, EARLY + LATE);
+    for (; r->now < early; rig_run(r, 1))
+        CHECK(shard_next_ms(r->shard[0]) <= early + 16, "at %lu it rests until %lu, first due %lu",
+              (unsigned long)r->now, (unsigned long)shard_next_ms(r->shard[0]),
+              (unsigned long)early);
+    rig_run(r, 50);
+    assert_int_equal(rig_status(r, 0).expired, EARLY);
+}
+
 /* What is due while the log is full waits, and the driver may sleep meanwhile. */
 static void test_due_while_the_log_is_full(void **state)
 {
@@ -356,6 +394,7 @@ int main(void)
         T(test_touch_keeps_alive), T(test_promoted_backup_is_not_early),
         T(test_cas_changes_timeout), T(test_many_at_once),
         T(test_a_full_bucket_of_the_wheel),
+        cmocka_unit_test_setup_teardown(test_a_bucket_on_its_way_down, start_single, stop),
         cmocka_unit_test_setup_teardown(test_due_while_the_log_is_full, start_with_a_small_log,
                                         stop),
     };
