@@ -3,6 +3,7 @@
  * primary that starts empty may do. */
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/eventfd.h>
 
 #include "statestore/server/harness.h"
 
@@ -327,9 +328,66 @@ static void test_a_client_of_the_backup_is_told(void **state)
     stop_primary();
 }
 
+/* --- RDMA that does not work --------------------------------------------------------------- */
+
+static bool no_device;            /* else: a connection that never comes up */
+static _Atomic uint32_t rdma_dials;
+
+static struct channel *nobody(struct listener *l)
+{
+    return NULL;
+}
+static void close_listener(struct listener *l)
+{
+    close(l->fd);
+}
+static int listen_in_vain(struct listener *out, const char *address, char *err, uint32_t err_len)
+{
+    *out = (struct listener){.fd = eventfd(0, EFD_CLOEXEC), .accept = nobody, .close = close_listener};
+    return out->fd < 0 ? -errno : 0;
+}
+static uint16_t no_port(const struct listener *l)
+{
+    return 0;
+}
+static struct channel *dial_in_vain(const char *address, char *err, uint32_t err_len)
+{
+    rdma_dials++;
+    assert_string_equal(address, "127.0.0.1:7500");
+    if (!no_device)
+        return tcp_connect("127.0.0.1:1", err, err_len);
+    snprintf(err, err_len, "there is no RDMA device");
+    return NULL;
+}
+
+static void test_a_link_goes_by_tcp_where_rdma_fails(void **state)
+{
+    static const struct transport broken = {"verbs", false, dial_in_vain, listen_in_vain, no_port};
+    static const struct store_node with_rdma[] = {{.name = "store-a", .verbs = "127.0.0.1:7500"},
+                                                  {.name = "store-b", .verbs = "127.0.0.1:7510"}};
+    for (int i = 0; i < 2; i++) {
+        no_device = i;
+        rdma_dials = 0;
+        start_primary(1, false);
+        struct store_config config = store_of(1);
+        config.nodes = with_rdma;
+        config.nnodes = config.node = 2;
+        config.dial = dial_node;
+        config.verbs = &broken;
+        config.listen_verbs = with_rdma[1].verbs;
+        backup = start(&config);
+        WAIT_FOR(copies(1) == 2 && equal(1));
+        assert_true(rdma_dials >= 1);
+        assert_string_equal(snapshot_of(backup, 0).primary_by, "tcp");
+        stop_backup();
+        stop_primary();
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_link_goes_by_tcp_where_rdma_fails),
         cmocka_unit_test(test_both_hold_the_same),
         cmocka_unit_test(test_a_backup_may_go_and_come_back_while_writes_go_on),
         cmocka_unit_test(test_a_broken_link_heals),
