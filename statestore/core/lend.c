@@ -3,8 +3,8 @@
  * Pool indexes lent from hash slot to hash slot.
  *
  * An index belongs at first to slot_of_index(). A slot that runs dry in the middle
- * of a txn borrows: the slot of this shard that has most free indexes lends up to
- * LEND_MAX random ones of them, half of its own at most, in ONE log entry that
+ * of a txn borrows: a slot of this shard that is among the richest lends up to
+ * LEND_MAX random ones, half of its free ones at most, in ONE log entry that
  * changes both slots (entry.also), before the txn's own. Only when no slot of the
  * shard has a free one is the txn told that the pool is exhausted; as that is a word
  * about all slots, it waits for all that is logged. Loans to other shards: loan.c.
@@ -151,18 +151,41 @@ uint32_t pool_draw(struct shard *s, struct table *t, uint8_t from, uint32_t to, 
     return way;
 }
 
-enum txn_status pool_borrow_some(struct shard *s, struct table *t, uint8_t slot)
+/* One that has at least half as many free ones as the last that lent, going round from
+ * there; else the richest. `slot` itself: all are dry. */
+static uint8_t lender_for(struct shard *s, struct table *t, uint8_t slot)
 {
     uint32_t most = 0;
-    uint8_t from = slot;
-    struct lot lot;
-    for (int i = 0; i < LETHE_SLOTS && LEND_MAX; i++) {
-        uint32_t n = i == slot ? 0 : pool_free_in(s, t, (uint8_t)i);
+    uint8_t best = slot;
+    for (int i = 0; i < LETHE_SLOTS && (!most || most < t->lend_least); i++) {
+        uint8_t at = (uint8_t)(t->lend_at + i);
+        uint32_t n = at == slot ? 0 : pool_free_in(s, t, at);
         if (n > most)
-            most = n, from = (uint8_t)i;
+            most = n, best = at;
     }
-    if (!most)
+    t->lend_at = best;
+    t->lend_least = (most + 1) / 2;
+    return best;
+}
+
+static void note_dry(struct shard *s, struct table *t)
+{
+    enum { NOTE_EVERY_MS = 5000 };
+    if (s->config.shards < 2 || (t->dry_noted_ms && s->now_ms < t->dry_noted_ms + NOTE_EVERY_MS))
+        return;
+    t->dry_noted_ms = s->now_ms + !s->now_ms;
+    shard_note(s, "pool %.*s has no free index left in this shard; another one may lend some: order "
+               "`lend` there", TABLE_NAME_MAX, t->schema.name);
+}
+
+enum txn_status pool_borrow_some(struct shard *s, struct table *t, uint8_t slot)
+{
+    struct lot lot;
+    uint8_t from = lender_for(s, t, slot);
+    if (from == slot) {
+        note_dry(s, t);
         return TXN_EXHAUSTED;
+    }
     if (!pool_open(t, from))
         return TXN_NO_MEMORY;
     uint8_t way = (uint8_t)pool_draw(s, t, from, slot, LEND_MAX, &lot);

@@ -188,6 +188,9 @@ struct table {
     uint64_t bytes;           /* of memory */
     uint64_t limits;          /* a bit per limit it is held to (limit.c) */
     uint64_t *memory_bytes;   /* the shard's account of it */
+    uint64_t dry_noted_ms;    /* this pool: a note was made */
+    uint32_t lend_least;      /* where to look for a lender, and what makes one: lend.c */
+    uint8_t lend_at;
     struct part part[LETHE_SLOTS];
 };
 
