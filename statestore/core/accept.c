@@ -311,6 +311,7 @@ static bool take_end(struct shard *s, struct incoming *in)
 {
     if (!slot_accept(s, in->id.slot, in->id.epoch, in->id.from_shard))
         return false;
+    s->slots_taken++;
     in->answer = true;
     return true;
 }

@@ -28,6 +28,7 @@
  *   lend.c      pool indexes lent from slot to slot
  *   loan.c      pool indexes lent from shard to shard
  *   digest.c    the slow digest, shard_each
+ *   health.c    what an operator sees of it
  *
  * Everything runs on the shard's thread, inside shard_step.
  */
@@ -421,6 +422,8 @@ struct shard {
     struct consumers consumers;
 
     struct moves moves;
+    uint64_t slots_sent, slots_taken; /* counted here, not replicated */
+    char order_refused[160];  /* shard_order_refused */
 
     struct peer peer[PEERS_MAX];
     bool proposing;
@@ -754,6 +757,9 @@ uint64_t loans_digest(const struct shard *s);
 void apply_loan(struct shard *s, const struct effect *e);
 int apply_loan_entry(struct shard *s, const struct entry *e, unsigned what);
 bool loan_fits(const struct shard *s, const struct effect *e);
+
+/* health.c: says so, and keeps it for who ordered. */
+void order_refuse(struct shard *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* lend.c */
 struct lot { uint32_t n, index[LOAN_MAX > LEND_MAX ? LOAN_MAX : LEND_MAX]; };

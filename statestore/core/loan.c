@@ -133,6 +133,19 @@ static const char *not_lendable(const struct shard *s, const char *name)
                                              : NULL;
 }
 
+/* The slot of ours that has most free ones, or (`dry`) fewest; -1: no slot, or none free. */
+static int extreme_slot(struct shard *s, struct table *t, bool dry)
+{
+    uint32_t best = 0;
+    int slot = -1;
+    for (int i = 0; i < LETHE_SLOTS; i++) {
+        uint32_t n = shard_owns(s, i) ? pool_free_in(s, t, (uint8_t)i) : 0;
+        if (shard_owns(s, i) && (dry ? slot < 0 || n < best : n > best))
+            best = n, slot = i;
+    }
+    return slot;
+}
+
 void order_lend(struct shard *s, const struct shard_order *o)
 {
     struct moves *v = &s->moves;
@@ -142,10 +155,15 @@ void order_lend(struct shard *s, const struct shard_order *o)
         i++;
     if (!why && i == LEND_ORDERS_MAX)
         why = "too many orders to lend are waiting";
-    shard_note(s, "ordered to lend %u indexes of pool %.*s to shard %u%s%s", o->count,
-               TABLE_NAME_MAX, o->table, o->to, why ? ": not done: " : "", why ? why : "");
-    if (why)
+    if (!why && extreme_slot(s, table_by_name(s, o->table), false) < 0)
+        why = "none is free here";
+    if (why) {
+        order_refuse(s, "pool %.*s is not lent to shard %u: %s", TABLE_NAME_MAX, o->table, o->to,
+                     why);
         return;
+    }
+    shard_note(s, "ordered to lend %u indexes of pool %.*s to shard %u", o->count, TABLE_NAME_MAX,
+               o->table, o->to);
     v->lend[i] = (struct lend_order){.count = o->count, .to = o->to};
     memcpy(v->lend[i].table, o->table, TABLE_NAME_MAX);
     v->nlends++;
@@ -169,19 +187,6 @@ static void order_done(struct shard *s, struct lend_order *o, uint32_t lent)
 {
     o->count -= lent;
     s->moves.nlends -= !o->count;
-}
-
-/* The slot of ours that has most free ones, or (`dry`) fewest; -1: no slot, or none free. */
-static int extreme_slot(struct shard *s, struct table *t, bool dry)
-{
-    uint32_t best = 0;
-    int slot = -1;
-    for (int i = 0; i < LETHE_SLOTS; i++) {
-        uint32_t n = shard_owns(s, i) ? pool_free_in(s, t, (uint8_t)i) : 0;
-        if (shard_owns(s, i) && (dry ? slot < 0 || n < best : n > best))
-            best = n, slot = i;
-    }
-    return slot;
 }
 
 /* A loan of free indexes of one slot; 0: log full, or no memory. */

@@ -270,20 +270,23 @@ static void order_move(struct shard *s, const struct shard_order *o)
         v->queued_to[slot] = o->to;
         queued++;
     }
-    shard_note(s, "ordered to move %u hash slots of %u..%u to shard %u", queued, o->first, o->last,
-               o->to);
+    if (!queued)
+        order_refuse(s, "shard %u owns none of the hash slots %u to %u; ask for the map",
+                     s->config.shard, o->first, o->last);
+    else
+        shard_note(s, "ordered to move %u hash slots of %u..%u to shard %u", queued, o->first,
+                   o->last, o->to);
 }
 
 void on_order(struct shard *s, const struct shard_order *o)
 {
-    if (!is_serving(s)) {
-        shard_note(s, "an order came to a replica that is not the primary: ask the primary");
-        return;
-    }
-    if (o->to >= s->config.shards || o->to == s->config.shard)
-        shard_note(s, "ordered to %s to shard %u, which is %s",
-                   o->kind == SHARD_ORDER_LEND ? "lend pool indexes" : "move hash slots", o->to,
-                   o->to == s->config.shard ? "this one" : "none of this store's");
+    if (s->role != SHARD_PRIMARY)
+        order_refuse(s, "this is not the primary of shard %u; ask that one", s->config.shard);
+    else if (s->collecting)
+        order_refuse(s, "shard %u is taking over; ask again", s->config.shard);
+    else if (o->to >= s->config.shards || o->to == s->config.shard)
+        order_refuse(s, "shard %u is %s", o->to,
+                     o->to == s->config.shard ? "this one" : "none of this store's");
     else if (o->kind == SHARD_ORDER_LEND)
         order_lend(s, o);
     else
@@ -491,8 +494,10 @@ static void on_accepted(struct shard *s, uint8_t slot)
 {
     struct effect gone = {.code = EFFECT_GONE, .children = s->slot[slot].epoch,
                           .timeout_ms = s->slot[slot].other};
-    if (log_slot(s, slot, &gone)) /* log full: END is sent, and answered, again */
-        stop_sending(s);
+    if (!log_slot(s, slot, &gone))
+        return; /* log full: END is sent, and answered, again */
+    s->slots_sent++;
+    stop_sending(s);
 }
 
 static void on_refused(struct shard *s, uint8_t slot, const char *why)

@@ -285,6 +285,7 @@ void shard_step(struct shard *s, const struct shard_event *ev, uint64_t now_ms,
     case SHARD_EV_VIEW: on_view(s, ev->view); break;
     case SHARD_EV_SUSPECT: suspect(s, "it refuses us"); break;
     case SHARD_EV_ORDER:
+        s->order_refused[0] = 0;
         if (ev->order->kind == SHARD_ORDER_HAND_OVER)
             hand_over(s);
         else

@@ -163,6 +163,35 @@ uint64_t shard_next_ms(const struct shard *s);
 bool shard_takes_requests(const struct shard *s);
 
 void shard_status_get(const struct shard *s, struct shard_status *out);
+/* What an operator sees beyond that, as of the last step. Local: nothing of it is on the wire. */
+#define SHARD_NO_LEASE UINT64_MAX
+enum shard_collecting {          /* what a primary waits for before it serves */
+    SHARD_COLLECTS_NOTHING = 0,
+    SHARD_COLLECTS_MEMBERS,      /* a member has not said yet what it has */
+    SHARD_COLLECTS_TAIL,         /* one has more than we, and sends it */
+    SHARD_COLLECTS_LEASE,        /* an earlier primary may answer reads still */
+};
+struct shard_health {
+    uint64_t lease_left_ms;      /* until the shortest lease runs out; 0: it did, nothing is read.
+                                    SHARD_NO_LEASE: no backup to have one of, or no primary */
+    uint64_t lease_wait_ms;      /* collecting: left of the wait for earlier leases */
+    uint64_t proposal_open_ms;   /* how long our own proposal is unanswered; 0: none */
+    uint64_t events_pending;
+    uint64_t slots_sent, slots_taken; /* moves done, as source and destination, since the start */
+    uint64_t indexes_to_lend;    /* ordered, and not lent yet */
+    uint32_t collecting;         /* enum shard_collecting */
+    uint32_t collects_from;      /* the node it is about; 0: none */
+    uint32_t slots_owned, slots_sending, slots_incoming, slots_queued;
+    uint32_t consumers;          /* (client, table) that take events */
+    uint32_t suspended_replies;  /* committed, but not told without leases */
+};
+void shard_health_get(const struct shard *s, struct shard_health *out);
+/* Pool indexes that slots here lent, and have borrowed; and those of them that crossed
+ * shards. Looks at every index of a pool that lent: for once in a while. */
+struct shard_loans { uint64_t lent, lent_to_shards, borrowed, borrowed_from_shards; };
+void shard_loans_get(const struct shard *s, struct shard_loans *out);
+/* Why the last SHARD_EV_ORDER was not taken, a sentence; "": it was. */
+const char *shard_order_refused(const struct shard *s);
 /* Who we are now: discarding state makes a new incarnation. */
 void shard_self_get(const struct shard *s, struct msg_node *out);
 

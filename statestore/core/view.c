@@ -111,9 +111,11 @@ void hand_over(struct shard *s)
         }
     }
     if (!is_serving(s) || s->proposing || !best) {
-        shard_note(s, "no hand-over: %s", s->role != SHARD_PRIMARY ? "this is not the primary"
-                   : s->proposing || s->collecting ? "a change of view is under way; try again"
-                   : "no other member is there to take it; add a replica first");
+        order_refuse(s, "no hand-over of shard %u: %s", s->config.shard,
+                     s->role != SHARD_PRIMARY ? "this is not the primary"
+                     : s->collecting ? "it is taking over; ask again"
+                     : s->proposing ? "a change of view is under way; ask again"
+                                    : "no other member is there to take it; add a replica first");
         return;
     }
     struct shard_view want = {.nmembers = 1, .members = {s->view.members[best]}};

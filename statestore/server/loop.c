@@ -539,7 +539,7 @@ int loop_create(struct loop **out, const struct loop_config *config, char *err, 
     pthread_condattr_t clock;
     pthread_condattr_init(&clock);
     pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
-    pthread_cond_init(&l->map_given, &clock);
+    pthread_cond_init(&l->given, &clock);
     pthread_condattr_destroy(&clock);
     conns_init(&l->conns);
     effects_init(l);
@@ -578,7 +578,7 @@ void loop_destroy(struct loop *l)
         close(l->wake_fd);
     if (l->epoll_fd >= 0)
         close(l->epoll_fd);
-    pthread_cond_destroy(&l->map_given);
+    pthread_cond_destroy(&l->given);
     pthread_mutex_destroy(&l->inbox_lock);
     free(l);
 }

@@ -62,9 +62,11 @@ bool loop_turn(struct loop *l);
 /* Hands over a connected channel, as if accepted. 0, or -EBUSY: too many at once
  * (the caller keeps the channel). */
 int loop_adopt(struct loop *l, struct channel *channel);
-/* An operator's order, for the core. 0, or -EBUSY. What became of it the core
- * says in its notes and its status. */
-int loop_order(struct loop *l, const struct shard_order *order);
+/* An operator's order, for the core. Waits until the core took it, at most `timeout_ms`. 0, or
+ * -EBUSY: too many wait; -EINVAL: it was refused, `why` (ORDER_SENTENCE) says why; -ETIMEDOUT: not
+ * known yet. What comes of one that was taken the core says in its notes and its status. */
+enum { ORDER_SENTENCE = 160 };
+int loop_order(struct loop *l, const struct shard_order *order, char *why, uint32_t timeout_ms);
 /* Which slots are whose, as the shard knows. Waits at most `timeout_ms`: 0 or
  * -ETIMEDOUT. */
 int loop_map(struct loop *l, struct msg_map *out, uint32_t timeout_ms);

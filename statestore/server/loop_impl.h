@@ -27,6 +27,7 @@ enum {
     INBOX_MAX = 64,
     ORDERS_MAX = 16,
     PUBLISH_MS = 50,
+    LOANS_MS = 1000,
     SWEEP_MS = 100,
     LOOK_US = 20,             /* while spinning epoll is asked that often; see spins */
     DRAIN_MS = 3000,          /* a drain takes no longer, ... */
@@ -83,7 +84,7 @@ struct loop {
     uint64_t drain_until_ms;  /* 0: not draining */
     bool changed;             /* since the last snapshot */
     bool accept_more;         /* somebody may wait to be accepted */
-    uint64_t published_ms;
+    uint64_t published_ms, loans_counted_ms;
     struct shard_view view;   /* the newest that the view service said; epoch 0: none */
     uint64_t held_epoch;      /* of the view that our replica last was a member of; 0: holds nothing */
     struct link link, carrier;
@@ -98,9 +99,11 @@ struct loop {
     uint32_t ninbox;
     struct shard_order orders[ORDERS_MAX];
     uint32_t norders;
-    struct msg_map map;       /* answer to the last request for it; under the lock, too */
+    uint32_t orders_wanted, orders_given; /* under the lock, as all of these */
+    char order_said[ORDERS_MAX][ORDER_SENTENCE]; /* of order number i % ORDERS_MAX */
+    struct msg_map map;       /* answer to the last request for it */
     uint32_t maps_wanted, maps_given;
-    pthread_cond_t map_given;
+    pthread_cond_t given;     /* an order or a map was */
     _Alignas(8) uint8_t older[MSG_BYTES_MAX]; /* a frame on its way to a peer of an older protocol */
 };
 

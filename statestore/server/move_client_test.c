@@ -40,7 +40,8 @@ static void slots_move_under_a_writing_client(void **state)
     key += KEYS;
     for (uint16_t to = 1; to != UINT16_MAX; to--) { /* there, and back again */
         struct shard_order order = {.kind = SHARD_ORDER_MOVE, .first = FIRST, .last = LAST, .to = to};
-        assert_int_equal(store_order(s, !to, &order), 0);
+        char why[ORDER_SENTENCE];
+        assert_int_equal(store_order(s, !to, &order, why), 0);
         uint64_t give_up = now_us() + PATIENCE_US;
         for (bool there = false; !there || u.outstanding;) {
             there = there || moved_to(s, to);

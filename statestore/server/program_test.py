@@ -282,6 +282,14 @@ class Program(unittest.TestCase):
     def order(self, node, words):
         return ask(self.path(node + ".sock"), words)
 
+    def ordered(self, node, words):
+        """The answer, once the primary serves: one that takes over yet says so."""
+        def given():
+            answer = self.order(node, words)
+            self.assertIn("ask again", answer.get("error", "ask again"))
+            return "result" in answer and answer
+        return wait_for(f"{node} to take: {words}", given)
+
     def primaries(self, nodes=NODES):
         """Shard -> the node that serves it with two copies."""
         return {s["shard"]: n for n in nodes for s in self.shards(n) or []
@@ -295,6 +303,11 @@ class Program(unittest.TestCase):
         stats = self.order("store-a", "stats")
         self.assertEqual(stats["views"]["kind"], "etcd")
         self.assertEqual(stats["shards"][1]["primary"], "store-b")
+        row = wait_for("leases", lambda: next((s for s in self.shards("store-a") if s["lease_left_ms"]), None))
+        self.assertEqual((row["role"], row["collecting"]), ("primary", ""))
+        self.assertLessEqual(row["lease_left_ms"], 300 / 4)
+        self.assertEqual(sum(s["slots_owned"] for n in NODES for s in self.shards(n)
+                             if s["role"] == "primary"), 256)
 
         # etcd is away for a while: nobody dies, nothing changes
         epochs = [s["view_epoch"] for s in self.shards("store-a")]
@@ -320,7 +333,7 @@ class Program(unittest.TestCase):
         at = self.primaries()
         self.assertIn("ask that one", self.order("store-a", "hand-over 0")["error"])
         self.assertIn(at[0], self.order("store-a", "hand-over 0")["error"])
-        self.assertIn("ordered", self.order(at[0], "hand-over 0")["result"])
+        self.assertIn("ordered", self.ordered(at[0], "hand-over 0")["result"])
         wait_for("another primary", lambda: self.primaries().get(0) not in (None, at[0]))
         for wrong in ("move", "move 5-1 0", "move 0-300 0", "lend", "lend t 0 1", "hand-over 9",
                       "rebalance 0,0", "rebalance x", "accept-loss 0", "accept-loss 0 please",
@@ -331,12 +344,12 @@ class Program(unittest.TestCase):
 
         # hash slots move to another shard's primary
         at = wait_for("a primary each", lambda: len(self.primaries()) == 3 and self.primaries())
-        self.assertIn("ordered", self.order(at[0], "move 0-9 2")["result"])
-
-        def moved():  # a primary that collects yet takes no orders, so again
-            self.order(at[0], "move 0-9 2")
-            return self.order(at[2], "map")["slots"][0] == {"first": 0, "last": 9, "shard": 2}
-        wait_for("ten slots to move", moved)
+        self.assertIn("ordered", self.ordered(at[0], "move 0-9 2")["result"])
+        wait_for("ten slots to move", lambda: self.order(at[2], "map")["slots"][0] ==
+                 {"first": 0, "last": 9, "shard": 2})
+        wait_for("both to have counted it", lambda: self.shards(at[0])[0]["slots_sent_total"] == 10
+                 and self.shards(at[2])[2]["slots_taken_total"] == 10)
+        self.assertIn("no such table is open", self.order(at[0], "lend ports 5 2 0")["error"])
         plan = self.order(at[2], "rebalance 0,1,2")["plan"]
         self.assertTrue(plan and all(m["from"] == 2 and m["ordered"] for m in plan), plan)
         wait_for("them to be level again", lambda: not self.order(at[2], "rebalance 0,1,2")["plan"])
@@ -344,8 +357,20 @@ class Program(unittest.TestCase):
         self.assertEqual(stats["copies_wanted"], 2)
         self.assertEqual([row["who"] for row in stats["limits"]], ["shard"])
 
+        # etcd is away, and a backup dies: stats tell for how long its proposal is open
+        etcd.kill()
+        etcd.wait()
+        run[at[1]].send_signal(signal.SIGSTOP)
+        asking = [n for n in NODES if n != at[1]]
+        wait_for("an open proposal", lambda: any(s["role"] == "primary" and s["proposal_open_ms"] > 300
+                                                 for n in asking for s in self.shards(n)))
+        run[at[1]].send_signal(signal.SIGCONT)
+        etcd = self.start_etcd(client, peer)
+        wait_for("no proposal", lambda: not any(s["proposal_open_ms"] for n in NODES
+                                                for s in self.shards(n)))
+
         # a drain hands over
-        at = self.primaries()
+        at = wait_for("a primary each", lambda: len(self.primaries()) == 3 and self.primaries())
         victim = at[1]
         run[victim].terminate()
         self.assertEqual(run[victim].wait(PATIENCE_S), 0)

@@ -36,6 +36,11 @@ void publish(struct loop *l)
     struct shard_snapshot *s = &l->mine;
     struct views *v = l->config.views;
     shard_status_get(l->shard, &s->status);
+    shard_health_get(l->shard, &s->health);
+    if (l->now_ms >= l->loans_counted_ms + LOANS_MS) {
+        shard_loans_get(l->shard, &s->loans);
+        l->loans_counted_ms = l->now_ms;
+    }
     shard_mark_get(l->shard, &s->mark_position, &s->mark_digest);
     s->standing = v->ops->standing(v, l->number, s->trouble, sizeof s->trouble);
     tell_holds(l, &s->status);

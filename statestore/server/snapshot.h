@@ -17,6 +17,8 @@ enum { SNAPSHOT_LIMITS = 49 };
 
 struct shard_snapshot {
     struct shard_status status;
+    struct shard_health health;
+    struct shard_loans loans; /* counted every LOANS_MS */
     uint64_t mark_position, mark_digest; /* shard_mark_get */
     uint32_t standing;        /* enum views_standing */
     uint32_t connections, clients_connected, replicas_connected;

@@ -18,7 +18,7 @@
 #include "statestore/server/views_etcd.h"
 #include "statestore/server/views_memory.h"
 
-enum { INPROC_RING_BYTES = 1024 * 1024, HELLO_TIMEOUT_MS = 5000, STALL_MS = 10000, MAP_TIMEOUT_MS = 1000 };
+enum { INPROC_RING_BYTES = 1024 * 1024, HELLO_TIMEOUT_MS = 5000, STALL_MS = 10000, ANSWER_TIMEOUT_MS = 1000 };
 
 struct store {
     struct store_config config;
@@ -388,14 +388,14 @@ struct views *store_views(const struct store *s)
     return s->views;
 }
 
-int store_order(struct store *s, uint16_t shard, const struct shard_order *order)
+int store_order(struct store *s, uint16_t shard, const struct shard_order *order, char *why)
 {
-    return loop_order(s->loops[shard], order);
+    return loop_order(s->loops[shard], order, why, ANSWER_TIMEOUT_MS);
 }
 
 int store_map(struct store *s, uint16_t shard, struct msg_map *out)
 {
-    return loop_map(s->loops[shard], out, MAP_TIMEOUT_MS);
+    return loop_map(s->loops[shard], out, ANSWER_TIMEOUT_MS);
 }
 
 void store_snapshot(const struct store *s, uint16_t shard, struct shard_snapshot *out)

@@ -78,7 +78,8 @@ struct views *store_views(const struct store *s);
 uint32_t store_nodes(const struct store *s);
 uint32_t store_copies(const struct store *s); /* wanted */
 const char *store_node_name(const struct store *s, uint32_t node);
-int store_order(struct store *s, uint16_t shard, const struct shard_order *order);
+/* As loop_order and loop_map, with a second's patience. */
+int store_order(struct store *s, uint16_t shard, const struct shard_order *order, char *why);
 int store_map(struct store *s, uint16_t shard, struct msg_map *out);
 void store_snapshot(const struct store *s, uint16_t shard, struct shard_snapshot *out);
 

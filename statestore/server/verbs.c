@@ -49,6 +49,34 @@ static void set_status(json_t *o, const struct shard_status *st)
     set_hex(o, "digest", st->digest);
 }
 
+/* What it waits for, what is whose. A key's unit, or what it counts, is its end. */
+static void set_health(json_t *o, const struct store *s, const struct shard_snapshot *snap)
+{
+    static const char *const collecting[] = {
+        [SHARD_COLLECTS_NOTHING] = "", [SHARD_COLLECTS_MEMBERS] = "word of a member",
+        [SHARD_COLLECTS_TAIL] = "a longer log", [SHARD_COLLECTS_LEASE] = "an earlier lease's end"};
+    const struct shard_health *h = &snap->health;
+    const struct shard_loans *n = &snap->loans;
+    const struct { const char *key; uint64_t value; } rows[] = {
+        {"collecting_lease_wait_ms", h->lease_wait_ms}, {"proposal_open_ms", h->proposal_open_ms},
+        {"suspended_replies", h->suspended_replies}, {"slots_owned", h->slots_owned},
+        {"slots_queued", h->slots_queued}, {"slots_sending", h->slots_sending},
+        {"slots_incoming", h->slots_incoming}, {"slots_sent_total", h->slots_sent},
+        {"slots_taken_total", h->slots_taken}, {"pool_lent", n->lent},
+        {"pool_lent_to_shards", n->lent_to_shards}, {"pool_borrowed", n->borrowed},
+        {"pool_borrowed_from_shards", n->borrowed_from_shards}, {"pool_to_lend", h->indexes_to_lend},
+        {"events_pending", h->events_pending}, {"consumers", h->consumers},
+    };
+    json_object_set_new(o, "lease_left_ms", h->lease_left_ms == SHARD_NO_LEASE
+                                                ? json_null()
+                                                : json_integer((json_int_t)h->lease_left_ms));
+    json_object_set_new(o, "collecting", json_string(collecting[h->collecting]));
+    json_object_set_new(o, "collecting_from",
+                        json_string(h->collects_from ? store_node_name(s, h->collects_from) : ""));
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        set_number(o, rows[i].key, rows[i].value);
+}
+
 /* What each node's replica of the shard is known to hold. */
 static json_t *nodes_object(const struct store *s, uint16_t shard)
 {
@@ -89,6 +117,7 @@ static json_t *shard_object(const struct store *s, uint16_t shard)
     set_number(o, "shard", shard);
     json_object_set_new(o, "role", json_string(role_name(&snap)));
     set_status(o, &snap.status);
+    set_health(o, s, &snap);
     set_number(o, "port", store_port(s, shard));
     set_number(o, "connections", snap.connections);
     set_number(o, "clients_connected", snap.clients_connected);

@@ -17,8 +17,8 @@
  *             this node serves what it holds; see views_rules.h
  * An error is {"error": "sentence"}. From a shell:
  *   echo "hand-over 0" | nc -U -N /run/lethe/store-a.sock
- * Runs on the control thread; reads snapshots, leaves orders, waits for a map for
- * at most a second.
+ * Runs on the control thread; reads snapshots, waits for a shard to take an order, or
+ * for its map, for at most a second.
  */
 #ifndef STATESTORE_SERVER_VERBS_H
 #define STATESTORE_SERVER_VERBS_H

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Orders by the control socket (verbs.h): what an operator wants of shards whose
- * primary is this node. An order is given to the shard's loop and answered at
- * once; `stats` and the log say what became of it.
+ * primary is this node. An order is given to the shard's loop and answered when the
+ * core took or refused it; `stats` and the log say what becomes of it.
  *
  * A rebalance is a plan over the whole map, the same wherever it is computed as
  * long as the maps agree; each process orders those of its moves whose source is
@@ -61,10 +61,21 @@ static json_t *not_primary(struct store *s, uint16_t shard)
                     store_node_name(s, node));
 }
 
+/* False: it was not taken, and why. One that may yet be taken counts as taken. */
+static bool order_now(struct store *s, uint16_t shard, const struct shard_order *order,
+                      char why[ORDER_SENTENCE])
+{
+    int rc = store_order(s, shard, order, why);
+    if (rc == -EBUSY)
+        snprintf(why, ORDER_SENTENCE, "shard %u has too many orders waiting; ask again", shard);
+    return !rc || rc == -ETIMEDOUT;
+}
+
 static json_t *give(struct store *s, uint16_t shard, const struct shard_order *order)
 {
-    if (store_order(s, shard, order))
-        return error_of("shard %u has too many orders waiting; try again", shard);
+    char why[ORDER_SENTENCE];
+    if (!order_now(s, shard, order, why))
+        return error_of("%s", why);
     return json_pack("{s:s, s:i}", "result", "ordered; stats and the log say how it goes", "shard",
                      shard);
 }
@@ -137,10 +148,11 @@ static json_t *on_move(struct store *s, char **argv)
     for (uint16_t shard = 0; shard < store_shards(s); shard++) {
         if (!has[shard] || shard == to)
             continue;
-        if (is_primary(s, shard))
-            ordered += !store_order(s, shard, &order);
+        char why[ORDER_SENTENCE];
+        if (is_primary(s, shard) && order_now(s, shard, &order, why))
+            ordered++;
         else if (!elsewhere)
-            elsewhere = not_primary(s, shard);
+            elsewhere = is_primary(s, shard) ? error_of("%s", why) : not_primary(s, shard);
     }
     if (ordered) {
         json_decref(elsewhere);
@@ -243,10 +255,11 @@ static void order_run(struct store *s, json_t *moves, uint16_t from, uint32_t fi
     struct shard_order order = {.kind = SHARD_ORDER_MOVE, .first = (uint8_t)first,
                                 .last = (uint8_t)last, .to = to};
     struct views *v = store_views(s);
-    bool ours = is_primary(s, from), ordered = ours && !store_order(s, from, &order);
+    char why[ORDER_SENTENCE] = "";
+    bool ours = is_primary(s, from), ordered = ours && order_now(s, from, &order, why);
     json_array_append_new(
-        moves, json_pack("{s:i, s:i, s:i, s:i, s:b, s:s}", "first", first, "last", last, "from", from,
-                         "to", to, "ordered", ordered, "primary",
+        moves, json_pack("{s:i, s:i, s:i, s:i, s:b, s:s, s:s}", "first", first, "last", last, "from",
+                         from, "to", to, "ordered", ordered, "why", why, "primary",
                          store_node_name(s, v->ops->primary(v, from))));
 }
 
