@@ -66,6 +66,8 @@ static void let_in(struct loop *l, struct conn *c, const struct msg_hello *m)
     enum views_standing standing = v->ops->standing(v, l->number, text, sizeof text);
     if (standing == VIEWS_WAITING || standing == VIEWS_LOST) {
         c->quiet = true; /* it comes again and again, and why was said once */
+        if (!text[0])
+            snprintf(text, sizeof text, "shard %u knows of no view yet; try again", l->number);
         effects_refuse(l, c, standing == VIEWS_LOST ? ENODATA : EAGAIN, text);
         return;
     }
