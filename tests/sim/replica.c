@@ -42,7 +42,8 @@ static void serves(struct replica *r, uint64_t epoch)
     r->served_epoch = epoch;
     if (epoch <= key->served_epoch)
         return;
-    bool fresh = !views_same_node(&r->self, &key->served_by);
+    bool fresh = r->stood_down || !views_same_node(&r->self, &key->served_by);
+    r->stood_down = false;
     if (fresh && key->served_epoch) {
         w->counts.fail_overs++;
         replica_trace(r, "SERVES epoch %" PRIu64, epoch);
@@ -174,8 +175,13 @@ void replica_set_alarm(struct replica *r)
 static void raw_step(struct replica *r, const struct shard_event *ev)
 {
     const struct shard_out out = {r, effect_send, effect_close, effect_propose, effect_note};
+    bool led = r->st.role == SHARD_PRIMARY;
     shard_step(r->shard, ev, replica_now_ms(r), &out);
     shard_status_get(r->shard, &r->st);
+    if (led && r->st.role != SHARD_PRIMARY) {
+        r->stood_down = true;
+        r->heard_us = r->world->now_us;
+    }
     if (r->st.role == SHARD_LOST && !r->world->lost)
         run_fail(r->world, "lost", "%s says LOST while a member of the view lives", r->name);
     if (r->st.role == SHARD_PRIMARY)

@@ -174,7 +174,8 @@ struct replica {
     struct waiting_frame *waiting;
     uint32_t nwaiting, waiting_room;
     uint64_t wake_us;            /* scheduled; UINT64_MAX: none */
-    uint64_t heard_us;           /* the last APPEND */
+    uint64_t heard_us;           /* the last APPEND, or when it was no longer the primary */
+    bool stood_down;             /* since it served last; whoever followed may never have */
     struct shard_status seen;    /* counted so far */
     struct shard_status st;      /* after the last step */
     uint64_t primary_epoch, primary_from; /* its newest as primary, and where its log began then */
