@@ -37,7 +37,7 @@ check-long: build
 	@tests/run.sh check-long
 
 sim: build
-	@build/dev/tests/sim/sim $(if $(SEED),--seed $(SEED) --trace,--seeds $(SEEDS))
+	@build/dev/tests/sim/sim $(if $(SEED),--seed $(SEED) --trace,--seeds $(SEEDS) --jobs $$(nproc))
 
 # Two halves at once, one a core; each line is a bug and its seeds.
 sim-planted: build

@@ -11,18 +11,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "world.h"
 
 enum { COUNTS_MATTER_FROM = 100, BUG_SEEDS_MAX = 4000,
-       BUG_SHARE = 4 /* of the time, for one bug */, REPLAY_EVERY = 25 };
+       BUG_SHARE = 4 /* of the time, for one bug */, REPLAY_EVERY = 25, JOBS_MAX = 64,
+       FAILURES_MAX = 50 };
 
 struct options {
     uint64_t first, seeds;
     bool one, trace, all_bugs, next, json;
     uint32_t part, parts;       /* of the planted bugs, from 1 */
+    uint32_t jobs;
     enum shard_bug bug;
     const char *seeds_file, *only;
     double minutes;
@@ -78,6 +82,7 @@ static const char usage[] =
     "  --next         those, too, that the core has and that need not be found yet\n"
     "  --only A,B     with --all-bugs: these alone\n"
     "  --part I/N     with --all-bugs: the I-th of N equal parts of them\n"
+    "  --jobs N       run seeds in N processes (default 1)\n"
     "  --minutes M    stop after M minutes of real time (default: no limit; --all-bugs: 5)\n"
     "  -o json        the result as JSON\n"
     "  -h, --help     this\n"
@@ -176,11 +181,14 @@ static bool run_one(struct world *w, uint64_t seed, const struct options *o, str
 
 /* --- many seeds ------------------------------------------------------------------------ */
 
+/* Of one process; with several it lies in memory that they share. */
 struct tally {
     struct counts counts;
     uint64_t runs, failed;
-    json_t *failures;
+    uint64_t nth;               /* of all seeds, the other processes' too */
+    uint32_t job;
     double began;
+    struct { uint64_t seed; char check[24], text[400]; } failures[FAILURES_MAX];
 };
 
 /* Runs it once more: all must be the same. */
@@ -197,15 +205,19 @@ static void check_replay(struct world *w, const struct options *o)
 
 static void tally_seed(struct tally *t, struct world *w, uint64_t seed, const struct options *o)
 {
+    if (t->nth++ % o->jobs != t->job)
+        return;
     bool good = run_one(w, seed, o, &t->counts);
     if (t->runs++ % REPLAY_EVERY == 0 && good && !o->one)
         check_replay(w, o);
     if (w->verdict.bad) {
-        t->failed++;
         print_failure(o->json ? stderr : stdout, w);
-        json_array_append_new(t->failures,
-                              json_pack("{s:I, s:s, s:s}", "seed", (json_int_t)seed, "check",
-                                        w->verdict.check, "text", w->verdict.text));
+        if (t->failed < FAILURES_MAX) {
+            t->failures[t->failed].seed = seed;
+            snprintf(t->failures[t->failed].check, 24, "%s", w->verdict.check);
+            snprintf(t->failures[t->failed].text, 400, "%s", w->verdict.text);
+        }
+        t->failed++;
     }
     if (o->one && !o->json)
         counts_print(stdout, &w->counts);
@@ -230,17 +242,27 @@ static int tally_file(struct tally *t, struct world *w, const struct options *o)
     return 0;
 }
 
-static int tally_print(struct tally *t, const struct options *o)
+static json_t *failures_json(const struct tally *t)
+{
+    json_t *rows = json_array();
+    for (uint64_t i = 0; i < t->failed && i < FAILURES_MAX; i++)
+        json_array_append_new(rows, json_pack("{s:I, s:s, s:s}", "seed",
+                                              (json_int_t)t->failures[i].seed, "check",
+                                              t->failures[i].check, "text", t->failures[i].text));
+    return rows;
+}
+
+static int tally_print(const struct tally *t, const struct options *o)
 {
     double seconds = seconds_now() - t->began;
     int missing = 0;
     if (t->runs >= COUNTS_MATTER_FROM && !shard_bug)
         missing = counts_missing(o->json ? stderr : stdout, &t->counts);
     if (o->json) {
-        json_t *out = json_pack("{s:I, s:I, s:f, s:i, s:o, s:O}", "seeds", (json_int_t)t->runs,
+        json_t *out = json_pack("{s:I, s:I, s:f, s:i, s:o, s:o}", "seeds", (json_int_t)t->runs,
                                 "failed", (json_int_t)t->failed, "seconds", seconds,
                                 "counts_at_zero", missing, "counts", counts_json(&t->counts),
-                                "failures", t->failures);
+                                "failures", failures_json(t));
         json_dumpf(out, stdout, JSON_INDENT(2));
         printf("\n");
         json_decref(out);
@@ -253,22 +275,58 @@ static int tally_print(struct tally *t, const struct options *o)
     return t->failed || missing ? 1 : 0;
 }
 
+static int run_share(struct tally *t, struct world *w, const struct options *o)
+{
+    int rc = o->seeds_file ? tally_file(t, w, o) : 0;
+    for (uint64_t i = 0; !rc && i < o->seeds; i++) {
+        if (o->minutes > 0 && seconds_now() - t->began > o->minutes * 60)
+            break;
+        tally_seed(t, w, o->first + i, o);
+        if (!o->one && !t->job && isatty(2))
+            fprintf(stderr, "\r%" PRIu64 " of %" PRIu64 " seeds, %.0f s ", i + 1, o->seeds,
+                    seconds_now() - t->began);
+    }
+    return rc;
+}
+
+static void tally_add(struct tally *to, const struct tally *more)
+{
+    counts_add(&to->counts, &more->counts);
+    to->runs += more->runs;
+    for (uint64_t i = 0; i < more->failed; i++, to->failed++)
+        if (i < FAILURES_MAX && to->failed < FAILURES_MAX)
+            to->failures[to->failed] = more->failures[i];
+}
+
+/* Every process takes each jobs'th seed; this one is the first of them. */
 static int run_many(struct world *w, const struct options *o)
 {
-    struct tally t = {.failures = json_array(), .began = seconds_now()};
-    int rc = o->seeds_file ? tally_file(&t, w, o) : 0;
-    for (uint64_t i = 0; !rc && i < o->seeds; i++) {
-        if (o->minutes > 0 && seconds_now() - t.began > o->minutes * 60)
-            break;
-        tally_seed(&t, w, o->first + i, o);
-        if (!o->one && isatty(2))
-            fprintf(stderr, "\r%" PRIu64 " of %" PRIu64 " seeds, %" PRIu64 " failed, %.0f s ", i + 1,
-                    o->seeds, t.failed, seconds_now() - t.began);
+    struct tally *t = mmap(NULL, o->jobs * sizeof *t, PROT_READ | PROT_WRITE,
+                           MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    pid_t pid[JOBS_MAX];
+    double began = seconds_now();
+    if (t == MAP_FAILED) {
+        perror("sim");
+        return 1;
+    }
+    for (uint32_t i = 0; i < o->jobs; i++)
+        t[i] = (struct tally){.job = i, .began = began};
+    for (uint32_t i = 1; i < o->jobs; i++)
+        if (!(pid[i] = fork()))
+            _exit(run_share(&t[i], w, o));
+    int rc = run_share(&t[0], w, o);
+    for (uint32_t i = 1; i < o->jobs; i++) {
+        int status = 1;
+        if (pid[i] < 0 || waitpid(pid[i], &status, 0) < 0 || status) {
+            printf("FAILED: process %u of %u did not run to its end\n", i + 1, o->jobs);
+            rc = 1;
+        }
+        tally_add(&t[0], &t[i]);
     }
     if (!o->one && isatty(2))
         fprintf(stderr, "\r%60s\r", "");
-    rc = rc ? rc : tally_print(&t, o);
-    json_decref(t.failures);
+    rc = rc ? rc : tally_print(&t[0], o);
+    munmap(t, o->jobs * sizeof *t);
     return rc;
 }
 
@@ -398,6 +456,7 @@ static void parse(int argc, char **argv, struct options *o)
         {"minutes", required_argument, NULL, 'm'}, {"file", required_argument, NULL, 'F'},
         {"only", required_argument, NULL, 'O'},
         {"next", no_argument, NULL, 'N'},        {"part", required_argument, NULL, 'p'},
+        {"jobs", required_argument, NULL, 'j'},
         {"help", no_argument, NULL, 'h'},        {0},
     };
     for (int c; (c = getopt_long(argc, argv, "o:h", longs, NULL)) != -1;) {
@@ -419,6 +478,10 @@ static void parse(int argc, char **argv, struct options *o)
                 exit(2);
             }
             break;
+        case 'j':
+            o->jobs = (uint32_t)number(optarg);
+            o->jobs = !o->jobs ? 1 : o->jobs < JOBS_MAX ? o->jobs : JOBS_MAX;
+            break;
         case 'o': o->json = !strcmp(optarg, "json"); break;
         case 'h': print_usage(stdout); exit(0);
         default: print_usage(stderr); exit(2);
@@ -432,7 +495,7 @@ static void parse(int argc, char **argv, struct options *o)
 
 int main(int argc, char **argv)
 {
-    struct options o = {.first = 1, .seeds = 200};
+    struct options o = {.first = 1, .seeds = 200, .jobs = 1};
     struct world *w = malloc(sizeof *w);
     if (!w)
         return 1;
