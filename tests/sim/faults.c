@@ -222,6 +222,17 @@ static void cut_client(struct world *w)
     cut(w, some_client(w), some_node(w), until_of(w, 30, 500));
 }
 
+/* It is heard and hears nothing until its leases are over: what it asked was done, and
+ * it asks again, under an id that expired. */
+static void deafen_client(struct world *w)
+{
+    int client = some_client(w);
+    uint64_t until_us = until_of(w, CLIENT_LEASE_MS + 300, CLIENT_LEASE_MS + 1500);
+    w->counts.partitions++;
+    for (int node = 0; node < NODES; node++)
+        cut_one_way(w, node, client, until_us);
+}
+
 static void views_go(struct world *w)
 {
     if (w->now_us < w->views_back_us)
@@ -355,6 +366,7 @@ static const struct {
     {5, cut_views},   {4, cut_client},   {8, storm},      {4, views_go},   {8, crash_any},
     {11, crash_primary}, {5, crash_client}, {10, move_slots}, {3, hand_over},
     {12, lend_indexes}, {12, split},     {8, slow_down},  {2, cut_one_ear},
+    {1, deafen_client},
 };
 
 static void strike_once(struct world *w)
