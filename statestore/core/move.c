@@ -138,6 +138,7 @@ void apply_owner(struct shard *s, uint8_t slot, const struct effect *e)
         set_base(s, slot, e->version, 0);
         if (is_serving(s))
             timers_arm_slot(s, slot);
+        s->consumers.dirty = true; /* events that came along are to be told here now */
         break;
     case EFFECT_INCOMING:
         slot_clear(s, slot);

@@ -14,6 +14,8 @@ static const struct table_schema schemas[] = {
      .quarantine_ms = 50},
     {.name = "hits", .kind = TABLE_COUNTERS, .durability = DURABLE_ASYNC, .key_size = 8,
      .part_len = 4, .value_size = 8},
+    {.name = "ends", .kind = TABLE_HASH, .key_size = 8, .part_len = 4, .value_size = 200,
+     .timeout_ms = 100, .flags = TABLE_EVENTS},
 };
 enum { SCHEMAS = sizeof schemas / sizeof *schemas };
 
@@ -518,6 +520,41 @@ static void test_moved_index_is_final(void **state)
     pair_free(p);
 }
 
+/* --- events --------------------------------------------------------------------------- */
+
+static uint32_t heard;
+
+static void hear(struct rig *r, uint32_t conn, const void *frame)
+{
+    (void)r;
+    (void)conn;
+    const struct msg_events *m = frame;
+    heard += m->head.type == MSG_EVENTS ? m->count : 0;
+}
+
+/* Events that nobody took before the slot left go to who waits for them over there,
+ * though nothing else happens there. */
+static void test_events_that_came_along(void **state)
+{
+    (void)state;
+    struct pair *p = start(10);
+    struct rig *r = p->r[1];
+    struct msg_consume m = {.client = r->client, .table = table_at(1, "ends"), .want = 1};
+    heard = 0;
+    r->see = hear;
+    msg_head_set(&m, MSG_CONSUME, sizeof m, r->number, 0);
+    rig_frame(r, r->primary, RIG_CLIENT, &m, sizeof m);
+    insert(p, 20, "ends", 0);
+    for (int i = 0; i < 2000 && live(p, 0, "ends", 20); i++)
+        pair_run(p, 1);
+    pair_order(p, 0, 20, 20);
+    pair_settle(p);
+    for (int i = 0; i < 1000 && !heard; i++)
+        pair_run(p, 1);
+    CHECK(heard, "no event of the slot that came");
+    pair_free(p);
+}
+
 /* --- versions ------------------------------------------------------------------------- */
 
 /* Its primary dies, the other replica serves, a new one comes: two views on. */
@@ -588,6 +625,7 @@ int main(void)
         cmocka_unit_test(test_joiner_knows),
         cmocka_unit_test(test_lent_indexes),
         cmocka_unit_test(test_moved_index_is_final),
+        cmocka_unit_test(test_events_that_came_along),
         cmocka_unit_test(test_versions_of_a_slot_that_was_here),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
