@@ -261,8 +261,10 @@ static enum txn_status why_not(struct shard *s, const struct client *c)
         return TXN_NOT_PRIMARY;
     if (c)
         return TXN_OK;
-    /* Another primary may have leased the id since. */
-    return lease_may_tell(s) ? TXN_STALE_CLIENT : TXN_NOT_PRIMARY;
+    /* Another primary may have leased the id since; and what let it go has to be
+     * committed, or a late duplicate might run at a successor after we said so. */
+    return lease_may_tell(s) && s->base_position <= s->commit ? TXN_STALE_CLIENT
+                                                              : TXN_NOT_PRIMARY;
 }
 
 void on_batch(struct shard *s, uint32_t conn, const struct msg_batch *m)
