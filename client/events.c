@@ -103,7 +103,9 @@ void lethe_events_frame(struct session *s, const struct msg_events *m)
 {
     int table = table_of(s, m->table);
     struct consumer *k = table < 0 ? NULL : s->client->consumers[table];
-    if (!k || s->state != SESSION_UP || m->client != s->id)
+    /* Also while a further table is being opened: what is not taken now would be
+     * skipped, were it the first of its epoch. */
+    if (!k || (s->state != SESSION_UP && s->state != SESSION_TABLES) || m->client != s->id)
         return;
     if (k->slots[m->slot].epoch != m->epoch) {
         k->slots[m->slot].epoch = m->epoch;

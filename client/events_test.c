@@ -79,6 +79,29 @@ static uint64_t acked(uint64_t epoch)
     return m->cursor;
 }
 
+/* Events pushed while another table is being opened are not taken; what follows them
+ * must not be acknowledged instead of them. */
+static void test_events_that_come_while_a_table_is_opened_are_not_skipped(void **state)
+{
+    open_two();
+    while (fake_here(&f, 1))
+        ;
+    struct table_schema other = fake_schema("other");
+    assert_int_equal(lethe_table_open(f.client, &other), 1);
+    fake_poll(&f);
+    events(id[1], TABLE_ID, 9, 1, 3);
+    fake_table(&f, 1, TABLE_ID + 1, "");
+    fake_poll(&f);
+    events(id[1], TABLE_ID, 9, 4, 1);
+    uint64_t cursor = 0;
+    const struct msg_head *m;
+    while ((m = fake_here(&f, 1)))
+        if (m->type == MSG_EVENTS_ACK)
+            cursor = ((const struct msg_events_ack *)m)->cursor;
+    CHECK(cursor == 0 || nshown == 4, "cursor %lu acknowledged, %lu shown", cursor, nshown);
+    fake_close(&f);
+}
+
 static void test_events_are_asked_for_everywhere_and_again(void **state)
 {
     open_two();
@@ -246,6 +269,7 @@ static void test_a_timer_is_an_insert_with_a_time_out(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_events_that_come_while_a_table_is_opened_are_not_skipped),
         cmocka_unit_test(test_events_are_asked_for_everywhere_and_again),
         cmocka_unit_test(test_a_mere_consumer_leaves_who_serves_no_longer),
         cmocka_unit_test(test_no_more_is_said_once_per_connection),

@@ -36,6 +36,7 @@ check | check-long)
   leave_out='fuzz|long'
   [ "$1" = check-long ] && leave_out=fuzz
   status=0
+  export TSAN_OPTIONS="suppressions=$PWD/tests/tsan.supp ${TSAN_OPTIONS:-}"
   sanitized asan unit_tests 'unit|sim' || status=1
   sanitized tsan thread_tests threads || status=1
   echo "== fuzzers, with their coverage"

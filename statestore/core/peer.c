@@ -55,6 +55,8 @@ void peers_adopt_view(struct shard *s)
         for (uint32_t i = 1; views[v] && i < views[v]->nmembers; i++) {
             const struct msg_node *n = &views[v]->members[i];
             struct peer *p = peer_of_node(s, n);
+            if (node_same(n, &s->self))
+                continue; /* a hand-over is open: we have what we have */
             if (!p)
                 p = peer_add(s, n);
             assert(p); /* on_join leaves room: commit must not miss a member */

@@ -115,7 +115,7 @@ static void nobody_left_is_lost_until_accepted(void **state)
     char why[400];
     start_cluster(2, 2);
     embed_kill(cluster, 2);
-    WAIT_FOR(embed_primary(cluster, 1) == 1 && embed_copies(cluster) == 1);
+    WAIT_FOR(at(1, 0).status.copies == 1 && at(1, 1).status.copies == 1);
     embed_kill(cluster, 1);
     restart(2, false);
     /* Node 1 was the last copy; that it does not run proves nothing. */
@@ -139,7 +139,7 @@ static void a_fenced_node_needs_no_proof(void **state)
     char why[400];
     start_cluster(2, 2);
     embed_kill(cluster, 2);
-    WAIT_FOR(embed_primary(cluster, 1) == 1 && embed_copies(cluster) == 1);
+    WAIT_FOR(at(1, 0).status.copies == 1 && at(1, 1).status.copies == 1);
     embed_kill(cluster, 1);
     restart(2, false);
     CHECK(!accept_at(2, 0, &one, 1, why), "%s", why);
@@ -151,7 +151,7 @@ static void loss_accepted_at_the_start_serves(void **state)
 {
     start_cluster(2, 2);
     embed_kill(cluster, 2);
-    WAIT_FOR(embed_primary(cluster, 1) == 1 && embed_copies(cluster) == 1);
+    WAIT_FOR(at(1, 0).status.copies == 1 && at(1, 1).status.copies == 1);
     embed_kill(cluster, 1);
     restart(1, true);
     WAIT_FOR(embed_copies(cluster) == 1);
