@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""A quarter of all hash slots, with their blocks of a pool, move between two shards under full write load, and
+"""A quarter of all hash slots, and indexes of a pool, move between two shards under full write load, and
 primaries die in the middle of it: not one operation fails, nothing is lost.
 
-Three replicas, two copies of each shard, clients that write to every other hash slot. Slots 0 to 63 go from shard 0 to shard 1
-and the source's primary is killed meanwhile; then back, and the destination's is.
+Three replicas, two copies of each shard, clients that write to every hash slot, allocate and free. Shard 0 lends
+indexes to shard 1 and its primary is killed meanwhile; once more, and the borrower's is. Then slots 0 to 63, with their part of the
+pool, go from shard 0 to shard 1 and the source's primary is killed; then back, and the destination's is.
 """
 import time
 
@@ -16,8 +17,11 @@ from netns import NetError
 STORES = ["store-a", "store-b", "store-c"]
 FIRST, LAST = 0, 63
 TRIES = 4
-SLOTS = 128                    # that the clients use, spread over all
-BALLAST = 1000                 # further entries of each of them, so that a move takes its time
+SLOTS = 256                    # that the clients use: all, so that lender and borrower both give out indexes
+PORTS = 50                     # percent of what they ask is the pool
+LENT = 600                     # indexes, by one order
+BORROWED = 100                 # allocations of such ones, at the least
+BALLAST = 500                  # further entries of each of them, so that a move takes its time
 # what a store may answer and the txn have failed: a guard of its own, an index that is taken
 FINE = {"OK", "CONFLICT", "LIMIT"}
 
@@ -60,6 +64,60 @@ class Moves:
             return False
         wait_for(there, 60, "slots %d to %d to be at shard %d; see %s" % (FIRST, LAST, to, self.lab.logs))
 
+    def lent(self, shard):
+        """How many indexes the slots of a shard have lent, as its primary says; None: it has none."""
+        rows = self.site.replicas()[shard]
+        leader = self.site.leader(rows)
+        return rows[leader]["pool_lent"] if leader else None
+
+    def pool_lent(self, name, shard):
+        return sum(row["pool_lent"] for row in self.site.shards(name) if row["shard"] == shard)
+
+    def all_lent(self, source, to, until):
+        """Until so many are; what a dead primary had been told, the next one is told again."""
+        seen, since = None, time.monotonic()
+
+        def there():
+            nonlocal seen, since
+            lent, now = self.lent(source), time.monotonic()
+            if lent is not None and lent >= until:
+                return True
+            if lent is None or lent != seen:
+                seen, since = lent, now
+            elif now > since + 2:
+                self.order("lend history.ports %d %d %d" % (until - lent, to, source), source)
+                since = now
+            return False
+        wait_for(there, 60, "%d indexes of shard %d to be lent; see %s" % (until, source, self.lab.logs))
+
+    def lend_and_kill(self, source, to, victim_shard):
+        """The fail-over is in the middle: not all had been lent when the primary died."""
+        for _ in range(TRIES):
+            self.clients.history.ask("mark lend")
+            before = self.lent(source)
+            victim = self.site.primary(victim_shard)
+            self.order("lend history.ports %d %d %d" % (LENT, to, source), source)
+            leader = self.site.leader(self.site.replicas()[source])
+            wait_for(lambda: self.pool_lent(leader, source) > before, 20, "the first indexes to be lent", 0.0005)
+            self.site.kill(victim)
+            wait_for(lambda: self.lent(source) is not None, 20, "shard %d to have a primary" % source, 0.001)
+            some = (self.lent(source) or 0) - before
+            self.all_lent(source, to, before + LENT)
+            self.site.start_store(victim)
+            wait_for(self.site.caught_up, 30, "all copies after the kill of %s; see %s" % (
+                victim, self.lab.logs))
+            if some < LENT:
+                break
+        gap = self.clients.history.ask("gap")
+        self.checks.check("%d indexes lent by shard %d to shard %d" % (LENT, source, to), some < LENT,
+                          "kill -9 of %s, primary of shard %d, when %d had been; then %d; gap %.0f ms"
+                          % (victim, victim_shard, some, self.lent(source) - before, gap["gap_ms"]))
+
+    def borrowed(self):
+        """The clients are given indexes of other slots than they ask, and free them."""
+        wait_for(lambda: self.clients.history.status()["borrowed"] >= BORROWED, 30,
+                 "%d allocations of lent indexes; see %s" % (BORROWED, self.clients.log))
+
     def move_and_kill(self, source, to, victim_shard):
         """The fail-over is in the middle: some slots had moved when the primary died, and not all."""
         for _ in range(TRIES):
@@ -85,11 +143,14 @@ def act(args):
     def play(lab, site, checks):
         site.bring_up_store()
         clients = store_scene.Clients(lab, site, slots=SLOTS, clients=2, rate=args.rate, seed=args.seed,
-                                      operations=4000000)
+                                      ports=PORTS, operations=4000000)
         checks.check("%d entries" % (SLOTS * BALLAST), clients.history.ask("fill %d" % BALLAST, 70)["ok"])
         clients.history.ask("mark start")
         wait_for(clients.history.served, 20, "the first writes; see " + clients.log)
         moves = Moves(lab, site, clients, checks)
+        moves.lend_and_kill(0, 1, 0)
+        moves.lend_and_kill(0, 1, 1)
+        moves.borrowed()
         moves.move_and_kill(0, 1, 0)
         moves.move_and_kill(1, 0, 0)
         same = site.wait_same_digest()
@@ -98,6 +159,7 @@ def act(args):
         checks.check("every one of the %d entries is there" % (SLOTS * BALLAST),
                      clients.history.ask("look %d" % BALLAST, 70)["ok"], "", clients.log)
         told = clients.finish(checks)
+        checks.check("lent indexes are given out", told["borrowed"] >= BORROWED, "%d times" % told["borrowed"])
         failed = {k: n for k, n in told["by_status"].items() if k not in FINE}
         checks.check("no operation failed", not failed and told["asked"] == told["told"] and
                      told["unknown"] == 0, "%d asked, %d answered; %s" % (

@@ -19,14 +19,12 @@
 
 #include "check.h"
 
-enum { SLOTS = 256 };
-
 struct sweep {
     const struct index *x;
     const struct history *h;
     struct verdict *v;
-    uint64_t floor[SLOTS];
-    uint32_t floor_op[SLOTS]; /* who set it */
+    uint64_t *floor;          /* by slot */
+    uint32_t *floor_op;       /* who set it */
     uint64_t *dead;           /* by key: versions up to it are gone */
     uint32_t *dead_op;
     uint64_t *async_floor;    /* by key, since the last fail-over */
@@ -336,23 +334,35 @@ static bool sweep_run(struct sweep *s, const struct moment *m, uint32_t n)
     return writers_fit(s);
 }
 
+static uint32_t slots_of(const struct history *h)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < h->nops; i++)
+        n = h->ops[i].slot < n ? n : h->ops[i].slot + 1u;
+    return n;
+}
+
 bool check_chain(const struct index *x, struct verdict *v)
 {
     const struct history *h = x->h;
+    uint32_t slots = slots_of(h);
+    size_t room = 2ull * h->nkeys + h->nops + slots + 1;
     struct sweep *s = calloc(1, sizeof *s);
     struct moment *m = malloc((2ull * h->nops + 2ull * h->nstalls + 1) * sizeof *m);
-    uint64_t *wide = calloc(2ull * h->nkeys + h->nops + 1, sizeof *wide);
-    uint32_t *narrow = calloc(2ull * h->nkeys + h->nops + 1, sizeof *narrow);
+    uint64_t *wide = calloc(room, sizeof *wide);
+    uint32_t *narrow = calloc(room, sizeof *narrow);
     if (!s || !m || !wide || !narrow)
         abort();
     *s = (struct sweep){.x = x, .h = h, .v = v};
     s->dead = wide;
     s->async_floor = wide + h->nkeys;
     s->op_floor = wide + 2 * h->nkeys;
+    s->floor = s->op_floor + h->nops;
     s->dead_op = narrow;
     s->async_op = narrow + h->nkeys;
     s->op_floor_op = narrow + 2 * h->nkeys;
-    for (int i = 0; i < SLOTS; i++)
+    s->floor_op = s->op_floor_op + h->nops;
+    for (uint32_t i = 0; i < slots; i++)
         s->floor_op[i] = NO_OP;
     bool good = sweep_run(s, m, moments_of(h, m));
     free(narrow);

@@ -49,7 +49,7 @@ void hist_add_event(struct history *h, const struct hist_event *event)
     h->events[h->nevents++] = *event;
 }
 
-uint32_t hist_invoke(struct history *h, uint32_t client, uint8_t slot, uint64_t now_us)
+uint32_t hist_invoke(struct history *h, uint32_t client, uint16_t slot, uint64_t now_us)
 {
     h->ops = grown(h->ops, &h->room_ops, h->nops + 1, sizeof *h->ops);
     struct hist_op *op = &h->ops[h->nops];

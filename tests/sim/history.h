@@ -55,15 +55,15 @@ struct hist_act {
 
 struct hist_op {
     uint32_t id, client;
-    uint8_t slot, outcome, status; /* status: enum txn_status, for people */
-    uint16_t nacts;
+    uint8_t outcome, status;       /* status: enum txn_status, for people */
+    uint16_t slot, nacts;          /* slot: whose versions order it; may be a further order */
     uint32_t first_act;
     uint64_t invoked_us, completed_us;
 };
 
 struct hist_key {
     char name[40];
-    uint8_t slot;
+    uint16_t slot;
     bool sync;            /* false: acknowledged writes may be lost by a fail-over */
     bool vanishes;        /* may be removed by time or by a reaction */
     bool counter, pool;
@@ -110,7 +110,7 @@ void hist_add_event(struct history *h, const struct hist_event *event);
 
 /* Begins an operation; its acts follow by hist_act. Pointers into the history
  * are good until the next addition. */
-uint32_t hist_invoke(struct history *h, uint32_t client, uint8_t slot, uint64_t now_us);
+uint32_t hist_invoke(struct history *h, uint32_t client, uint16_t slot, uint64_t now_us);
 /* Appends an act to the operation begun last; its position among the acts. */
 int hist_act(struct history *h, struct hist_act act);
 /* The same for an operation anywhere: its acts move to the end if they must. */

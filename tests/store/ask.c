@@ -35,6 +35,7 @@ static bool begin(struct build *b, struct asker *a, uint8_t slot)
     }
     b->pending->asker = a;
     b->pending->slot = slot;
+    b->pending->order = slot;
     b->pending->nasked = b->pending->nacts = 0;
     return true;
 }
@@ -42,7 +43,7 @@ static bool begin(struct build *b, struct asker *a, uint8_t slot)
 static bool submit(struct build *b)
 {
     struct pending *p = b->pending;
-    if (!record_asked(b->a->record, p->number, b->a->number, p->slot, p->acts, p->nacts)) {
+    if (!record_asked(b->a->record, p->number, b->a->number, p->order, p->acts, p->nacts)) {
         lethe_txn_cancel(b->txn);
         return false;
     }
@@ -263,10 +264,12 @@ static void want_port(struct build *b)
 {
     struct asker *a = b->a;
     uint32_t at = a->nheld ? rng_below(&a->rng, a->nheld) : 0;
-    for (uint32_t i = 0; i < a->nheld && a->held[at].slot != b->pending->slot; i++)
+    bool any = a->nheld && rng_chance(&a->rng, 100); /* whose slot this is not: it is followed */
+    for (uint32_t i = 0; !any && i < a->nheld && a->held[at].slot != b->pending->slot; i++)
         at = (at + 1) % a->nheld;
-    bool mine = a->nheld && a->held[at].slot == b->pending->slot;
+    bool mine = a->nheld && (any || a->held[at].slot == b->pending->slot);
     if (mine && (a->nheld > HELD_MAX / 2 || rng_chance(&a->rng, 550))) {
+        b->pending->order = key_order(key_of_port(a->held[at].index));
         release(b, a->held[at].index, a->held[at].version);
         if (rng_chance(&a->rng, 900)) /* else it will be freed twice */
             a->held[at] = a->held[--a->nheld];
@@ -275,6 +278,7 @@ static void want_port(struct build *b)
     } else {
         uint32_t index = b->pending->slot * (uint32_t)POOL_BLOCK + rng_below(&a->rng, POOL_BLOCK);
         uint16_t key = key_of_port(index);
+        b->pending->order = key_order(key);
         if (a->version[key])
             release(b, index, a->version[key]); /* somebody's who may be gone by now */
         else
@@ -312,7 +316,10 @@ bool ask_random(struct asker *a)
     uint32_t n = rng_below(&a->rng, 100), i = 0;
     while (n >= kinds[i].weight)
         n -= kinds[i++].weight;
-    kinds[i].want(&b);
+    if (rng_chance(&a->rng, a->ports * 10))
+        want_port(&b);
+    else
+        kinds[i].want(&b);
     return submit(&b);
 }
 
@@ -321,6 +328,7 @@ bool ask_key(struct asker *a, uint16_t key)
     struct build b;
     if (!begin(&b, a, key_slot(key)))
         return false;
+    b.pending->order = key_order(key);
     get(&b, key, 0);
     return submit(&b);
 }
@@ -401,8 +409,10 @@ static void did(struct pending *p, uint32_t i, const struct txn_result *r)
         record_wrong(a->record, "operation %u wrote, but was told version 0", p->number);
     if (k->code == TXN_ALLOC) {
         act->key = key_of_port(r->index);
-        if (act->key == HIST_NO_KEY || key_slot(act->key) != p->slot)
-            record_wrong(a->record, "index %u does not belong to slot %u", r->index, p->slot);
+        if (act->key == HIST_NO_KEY)
+            record_wrong(a->record, "the pool has no index %u", r->index);
+        else if (key_slot(act->key) != p->slot)
+            atomic_fetch_add(&a->counts->borrowed, 1);
         if (!act->owned && a->nheld < HELD_MAX)
             a->held[a->nheld++] = (struct held_index){p->slot, r->index, r->version};
         return;

@@ -24,7 +24,8 @@ struct pending {
     struct asker *asker;
     bool used;
     uint32_t number;           /* in the record */
-    uint8_t slot;
+    uint8_t slot;              /* it names */
+    uint16_t order;            /* in the history: see key_order */
     uint32_t nasked;
     uint64_t asked_us;
     struct asked asked[ASKED_MAX];
@@ -44,6 +45,7 @@ struct asker {
     struct rng rng;
     uint32_t number;           /* of the client, in the history */
     uint32_t window;           /* operations at once; at most PENDING_MAX */
+    uint32_t ports;            /* percent of what is asked, beside the usual mix: the pool */
     uint32_t lease_ms;         /* a client's lease; 0: not judged */
     uint64_t renewed_us[LETHE_SLOTS]; /* the lease at the slot's shard, at the earliest */
     int tables[KEY_TABLES];

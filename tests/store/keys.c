@@ -107,6 +107,11 @@ uint8_t key_slot(uint16_t key)
     return key_table(key) == T_PORTS ? slot_of_index(key_port(key)) : slots[slot_number(key)];
 }
 
+uint16_t key_order(uint16_t key)
+{
+    return key_table(key) == T_PORTS ? (uint16_t)(LETHE_SLOTS + key_port(key)) : key_slot(key);
+}
+
 uint32_t key_bytes(uint16_t key, uint8_t *out)
 {
     enum key_table t = key_table(key);
@@ -150,7 +155,7 @@ void keys_declare(struct history *h)
         const struct table_schema *s = &key_schemas[t];
         struct hist_key k = {
             .sync = true,
-            .slot = key_slot(key),
+            .slot = key_order(key),
             .counter = s->kind == TABLE_COUNTERS,
             .pool = s->kind == TABLE_POOL,
             .summed = t == T_SUMS,

@@ -41,7 +41,10 @@ uint16_t key_of(enum key_table table, uint32_t i, uint32_t n); /* n-th of the i-
 uint16_t key_of_port(uint32_t index);       /* HIST_NO_KEY: no such index */
 uint32_t key_port(uint16_t key);
 enum key_table key_table(uint16_t key);
-uint8_t key_slot(uint16_t key);
+uint8_t key_slot(uint16_t key);             /* pool: where it belongs at first */
+/* What names one pool index and nothing else runs wherever that was lent to: in the
+ * history it stands in an order of its own, behind all slots. Else the slot. */
+uint16_t key_order(uint16_t key);
 uint32_t key_bytes(uint16_t key, uint8_t *out); /* how many */
 /* HIST_NO_KEY: nobody ever asks for such a key. */
 uint16_t key_find(enum key_table table, const uint8_t *bytes, uint32_t len);

@@ -62,7 +62,7 @@ static bool keep_acts(struct record *r, struct hist_op *op, const struct hist_ac
     return true;
 }
 
-bool record_asked(struct record *r, uint32_t number, uint32_t client, uint8_t slot,
+bool record_asked(struct record *r, uint32_t number, uint32_t client, uint16_t slot,
                   const struct hist_act *acts, uint32_t nacts)
 {
     struct record_op *op = &r->ops[number];
@@ -138,7 +138,9 @@ struct record_gap record_gap(const struct record *r, uint64_t from_us, uint64_t 
         if (atomic_load_explicit(&op->state, memory_order_acquire) != 2 || !op->wrote)
             continue;
         uint64_t done_us = op->told.completed_us;
-        uint8_t slot = op->told.slot;
+        uint16_t slot = op->told.slot;
+        if (slot >= LETHE_SLOTS)
+            continue; /* wherever the index was */
         if (done_us < from_us && done_us > before_us[slot])
             before_us[slot] = done_us;
         if (done_us >= from_us && done_us <= to_us)

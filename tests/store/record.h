@@ -30,6 +30,7 @@ enum record_phase {
 /* What one client process counts; written by it alone. */
 struct record_worker {
     _Atomic uint64_t asked, told, retries, reconnects, leases;
+    _Atomic uint64_t borrowed;       /* allocations of an index of another hash slot */
     _Atomic uint64_t by_status[TXN_STATUS_END];
     _Atomic uint32_t ready, waiting; /* of its clients; operations without an answer */
     char trouble[200];               /* for people; may be torn */
@@ -60,7 +61,7 @@ uint64_t record_now_us(void);
 
 /* False: no room. */
 bool record_number(struct record *r, uint32_t *number);
-bool record_asked(struct record *r, uint32_t number, uint32_t client, uint8_t slot,
+bool record_asked(struct record *r, uint32_t number, uint32_t client, uint16_t slot,
                   const struct hist_act *acts, uint32_t nacts);
 bool record_told(struct record *r, uint32_t number, enum hist_outcome outcome, uint8_t status,
                  const struct hist_act *acts, uint32_t nacts, bool wrote);

@@ -113,6 +113,7 @@ static void add_counts(const struct history_run *h, json_t *o)
 {
     const struct record *r = h->record;
     uint64_t asked = 0, told = 0, retries = 0, reconnects = 0, leases = 0, ready = 0, waiting = 0;
+    uint64_t borrowed = 0;
     json_t *by = json_object();
     for (int i = 0; i < WORKERS_MAX; i++) {
         const struct record_worker *w = &r->workers[i];
@@ -121,6 +122,7 @@ static void add_counts(const struct history_run *h, json_t *o)
         retries += atomic_load(&w->retries);
         reconnects += atomic_load(&w->reconnects);
         leases += atomic_load(&w->leases);
+        borrowed += atomic_load(&w->borrowed);
         ready += atomic_load(&w->ready);
         waiting += atomic_load(&w->waiting);
     }
@@ -141,6 +143,7 @@ static void add_counts(const struct history_run *h, json_t *o)
     set(o, "retries", retries);
     set(o, "reconnects", reconnects);
     set(o, "leases", leases);
+    set(o, "borrowed", borrowed);
     set(o, "ready", ready);
     set(o, "waiting", waiting);
     set(o, "clients", (uint64_t)h->nworkers * h->config.clients);
@@ -302,7 +305,7 @@ static int usage(void)
     fprintf(stderr, "usage: store_history --nodes HOST:PORT[,...] --shards N [--in NAMESPACE]...\n"
                     "  [--tenant NAME --secret-file FILE] [--clients 2] [--window 24] [--slots 16]\n"
                     "  [--rate OPS_PER_S_AND_PROCESS] [--seed N] [--lease-ms N] [--retry-ms N]\n"
-                    "  [--operations ROOM]\n");
+                    "  [--operations ROOM] [--ports PERCENT_MORE_OF_THE_POOL]\n");
     return 2;
 }
 
@@ -312,7 +315,7 @@ int main(int argc, char **argv)
         {"nodes", 1, 0, 'n'},   {"shards", 1, 0, 's'}, {"in", 1, 0, 'i'},       {"tenant", 1, 0, 't'},
         {"secret-file", 1, 0, 'f'}, {"clients", 1, 0, 'c'}, {"window", 1, 0, 'w'}, {"slots", 1, 0, 'S'},
         {"rate", 1, 0, 'r'},    {"seed", 1, 0, 'e'},   {"lease-ms", 1, 0, 'l'}, {"retry-ms", 1, 0, 'y'},
-        {"operations", 1, 0, 'o'}, {0}};
+        {"operations", 1, 0, 'o'}, {"ports", 1, 0, 'p'}, {0}};
     static struct history_run h = {.config = {.shards = 1, .clients = 2, .window = 24, .seed = 1}};
     uint32_t slots = 16, room = 1000000;
     for (int opt; (opt = getopt_long(argc, argv, "", longs, NULL)) != -1;) {
@@ -330,6 +333,7 @@ int main(int argc, char **argv)
         case 'l': h.config.lease_ms = number; break;
         case 'y': h.config.retry_ms = number; break;
         case 'o': room = number; break;
+        case 'p': h.config.ports = number; break;
         case 'i':
             if (h.nworkers == WORKERS_MAX - 1)
                 return usage();

@@ -55,6 +55,7 @@ static struct asker *asker_create(struct worker *w, uint32_t number)
     a->number = number;
     a->window = wc->window < PENDING_MAX ? wc->window : (uint32_t)PENDING_MAX;
     a->lease_ms = wc->lease_ms;
+    a->ports = wc->ports;
     a->rng.state = rng_next(&w->rng);
     a->lethe = lethe_client_create(&config, err, sizeof err);
     if (!a->lethe || !ask_open(a)) {
@@ -152,16 +153,22 @@ static void run(struct worker *w)
     publish(w);
 }
 
+/* Indexes from slot to slot: a client asks one slot only so much at once. */
+static uint16_t nth_key(uint32_t n)
+{
+    if (key_table((uint16_t)n) != T_PORTS)
+        return (uint16_t)n;
+    uint32_t i = key_port((uint16_t)n);
+    return key_of_port(i % LETHE_SLOTS * POOL_BLOCK + i / LETHE_SLOTS);
+}
+
 static int read_all(struct worker *w, uint32_t timeout_s)
 {
     uint64_t until_us = record_now_us() + timeout_s * 1000000ull;
     uint32_t key = 0, waiting = 1;
     while ((key < keys_count() || waiting) && record_now_us() < until_us) {
         while (key < keys_count()) {
-            bool unused = key_table((uint16_t)key) == T_PORTS;
-            for (uint32_t i = 0; unused && i < keys_slots(); i++)
-                unused = keys_slot(i) != key_slot((uint16_t)key);
-            if (!unused && !ask_key(w->askers[0], (uint16_t)key))
+            if (!ask_key(w->askers[0], nth_key(key)))
                 break;
             key++;
         }

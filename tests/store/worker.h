@@ -10,7 +10,7 @@
 struct worker_config {
     const char *nodes;          /* of the store, as lethe_config.address */
     const char *tenant, *secret_file;
-    uint32_t shards, clients, window, rate_ops, lease_ms, retry_ms;
+    uint32_t shards, clients, window, ports, rate_ops, lease_ms, retry_ms;
     uint64_t seed;
 };
 
