@@ -566,6 +566,21 @@ static const char *a_hand_over_loses_nobody(struct rig *r)
     return NULL;
 }
 
+static const char *an_open_hand_over_holds_up_no_write(struct rig *r)
+{
+    begin(r, 3);
+    r->hold_views = true;
+    rig_event(r, 0, (struct shard_event){.kind = SHARD_EV_ORDER, .order = &hand_over});
+    uint64_t write = insert(r, 1);
+    rig_run(r, 10);
+    WRONG_IF(!r->answer[0], "nothing was proposed");
+    WRONG_IF(!is_ok(r, write), "all members have it, and nobody is told");
+    r->hold_views = false;
+    rig_run(r, 20);
+    follow(r);
+    return NULL;
+}
+
 static const char *alone_nothing_is_handed_over(struct rig *r)
 {
     begin(r, 1);
@@ -639,6 +654,7 @@ static const char *an_unknown_outcome_is_unknown(struct rig *r)
     X(a_spare_takes_the_place_of_a_member, 2, 0, BUG_NONE)                                         \
     X(too_few_copies_commit_nothing, 0, 2, BUG_NONE)                                               \
     X(a_hand_over_loses_nobody, 0, 0, BUG_NONE)                                                    \
+    X(an_open_hand_over_holds_up_no_write, 0, 0, BUG_NONE)                                         \
     X(alone_nothing_is_handed_over, 0, 0, BUG_NONE)                                                \
     X(a_backup_says_who_the_primary_is, 0, 0, BUG_NONE)                                            \
     X(an_unknown_outcome_is_unknown, 0, 0, BUG_UNKNOWN_TAKEN_FOR_FAILURE)                          \
