@@ -170,7 +170,7 @@ class Program(unittest.TestCase):
         self.assertEqual([s["port"] for s in stats["shards"]], [port, port + 1])
         self.assertEqual({s["role"] for s in stats["shards"]}, {"primary"})
         digest = ask(sock, "digest")["shards"]
-        self.assertLessEqual({"digest", "position", "role", "shard"}, set(digest[0]))
+        self.assertLessEqual({"digest", "position", "role", "shard", "view_epoch"}, set(digest[0]))
         self.assertEqual(len(digest[0]["digest"]), 16)
         self.assertIn("error", ask(sock, "dance"))
 

@@ -167,6 +167,7 @@ static json_t *digests(const struct store *s)
         json_t *o = json_object();
         set_number(o, "shard", i);
         json_object_set_new(o, "role", json_string(role_name(&snap)));
+        set_number(o, "view_epoch", snap.status.view_epoch);
         set_number(o, "position", snap.status.position);
         set_hex(o, "digest", snap.status.digest);
         set_number(o, "mark_position", snap.mark_position);

@@ -3,9 +3,9 @@
  * What the store's control socket answers (common/metrics/control.h):
  *   stats     {"instance", "pid", "uptime_ms", "shards": [ {role, position,
  *             commit, digest, ...}, ... ]}
- *   digest    {"shards": [ {shard, role, position, digest, mark_position,
- *             mark_digest}, ... ]}; the mark is of the last position that all
- *             replicas mark (shard_mark_get)
+ *   digest    {"shards": [ {shard, role, view_epoch, position, digest,
+ *             mark_position, mark_digest}, ... ]}; the mark is of the last position
+ *             that all replicas mark (shard_mark_get)
  *   map       {"slots": [ {first, last, shard}, ... ]}: runs of hash slots, as the
  *             shards here know
  *   and orders, for shards whose primary is here (verbs_orders.c):

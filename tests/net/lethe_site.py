@@ -27,6 +27,7 @@ import tempfile
 import time
 
 import network
+from digests import Digests
 from netns import NetError
 
 SITE_YAML = """\
@@ -67,14 +68,14 @@ nfs:
 
 
 def wait_for(condition, timeout_s, what, every_s=0.02):
-    """Until condition() is true; its value. A NetError naming `what` when it never is."""
+    """Until condition() is true; its value. A NetError naming `what` (or what it then returns) when it never is."""
     deadline = time.monotonic() + timeout_s
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
-            raise NetError("waited %g s in vain for %s" % (timeout_s, what))
+            raise NetError("waited %g s in vain for %s" % (timeout_s, what() if callable(what) else what))
         time.sleep(every_s)
 
 
@@ -269,7 +270,9 @@ class Site:
     def backups(self, shard=0):
         """Names of those in its view now that are not its primary."""
         rows = self.replicas()[shard]
-        return sorted(name for name, row in rows.items() if row["role"] == "backup")
+        leader = self.leader(rows)
+        return sorted(name for name, row in rows.items() if leader and row["role"] == "backup"
+                      and row["view_epoch"] == rows[leader]["view_epoch"])
 
     def copies(self):
         """In-view replicas of the shard that has fewest, as its primary says; 0: one has no primary."""
@@ -284,43 +287,26 @@ class Site:
         return sum(rows[self.leader(rows)]["pool_used"] for rows in self.replicas() if self.leader(rows))
 
     def wait_same_digest(self, timeout_s=60):
-        """Until all replicas have printed one digest at one log position, of every shard, every view
-        being whole: [(position, digest), ...]. Positions go on under traffic, so what each prints is
-        remembered, and its marks, which are at the same positions on all (only those of after the view
-        was whole). Two digests at one position are an error at once."""
-        count = wait_for(self.caught_up, timeout_s, "every view to be whole again; see " + self.lab.logs)
-        members = [{n: r["position"] for n, r in rows.items() if r["role"] in ("primary", "backup")}
-                   for rows in self.replicas()]
-        seen = [{name: {} for name in m} for m in members]
-        controls = {name: Control(self.socket_of(name)) for m in members for name in m}
-        try:
-            def same():
-                for name, control in controls.items():
-                    for s in control.ask("digest")["shards"]:
-                        known = seen[s["shard"]].get(name)
-                        if known is not None:
-                            known[s["position"]] = s["digest"]
-                            if s["mark_position"] > max(members[s["shard"]].values()):
-                                known[s["mark_position"]] = s["mark_digest"]
-                found = [self._common(i, seen[i]) for i in range(count)]
-                return found if all(found) else None
-            return wait_for(same, timeout_s, "all replicas to print one digest at one log position; see "
-                            + self.lab.logs, 0.001)
-        finally:
-            for control in controls.values():
-                control.close()
+        """Until all members of every shard's view printed one digest at one log position:
+        [(position, digest), ...]."""
+        with Digests(lambda name: Control(self.socket_of(name)), self.stores, self.shard_count,
+                     self.copies_wanted) as digests:
+            return wait_for(digests.look, timeout_s, lambda: (
+                "all replicas to print one digest at one log position: %s\n%s" % (
+                    "\n".join(map(str, digests.shards)), self.told())), 0.001)
 
-    @staticmethod
-    def _common(shard, seen):
-        (first, a), *others = seen.items()
-        both = set(a)
-        for name, b in others:
-            both &= b.keys()
-            for position in a.keys() & b.keys():
-                if a[position] != b[position]:
-                    raise NetError("shard %d at log position %d: digest %s at %s, %s at %s" % (
-                        shard, position, a[position], first, b[position], name))
-        return (max(both), a[max(both)]) if both else None
+    def told(self):
+        """What every replica says of itself, for people."""
+        keys = ("role", "view_epoch", "copies", "position", "commit", "digest", "replicas_connected",
+                "primary", "primary_by", "primary_unreachable_ms", "collecting", "proposal_open_ms", "trouble")
+        lines = []
+        for name in self.stores:
+            i = self.instances.get(name)
+            rows = self.shards(name)
+            lines += ["%s, shard %d: %s" % (name, row["shard"], ", ".join("%s %s" % (k, row[k]) for k in keys))
+                      for row in rows]
+            lines += [] if rows else ["%s: no answer, %s" % (name, i.state if i else "never started")]
+        return "\n".join(lines + ["see " + self.lab.logs])
 
     def caught_up(self):
         """Number of shards, when every one has all the copies it is to have, each known to itself; else 0."""
@@ -364,8 +350,8 @@ class Site:
             self.start_etcd()
         for name in self.stores:
             self.start_store(name)
-        wait_for(self.caught_up, 30, "every shard of the store to have %d copies; see %s"
-                 % (self.copies_wanted, self.lab.logs))
+        wait_for(self.caught_up, 30, lambda: "every shard of the store to have %d copies:\n%s"
+                 % (self.copies_wanted, self.told()))
 
     def bring_up(self, workers):
         """The store, steering, workers in steering's table."""

@@ -41,7 +41,7 @@ def kill_many(site, faults, checks, args):
         fault = faults.kill(victim, store) if store else faults.kill(victim)
         if store:
             site.start_store(store)
-            wait_for(site.caught_up, 30, "all copies after the kill of %s; see %s" % (store, site.lab.logs))
+            wait_for(site.caught_up, 30, lambda: "all copies after the kill of %s:\n%s" % (store, site.told()))
         site.start_worker(victim)
         checks.say("kill %2d: %s%s after %d packets, gap %d ms over %d flows" % (
             number, victim, " and %s, a primary," % store if store else "", fault["packets_before"], fault["gap_ms"], fault["flows"]))

@@ -103,8 +103,8 @@ class Chaos:
         self.clients.history.ask("mark " + kind)
         self.hit(kind, name, hold_s, which)
         self.clients.history.ask("point")
-        wait_for(self.recovered, 30, "all copies and all clients after %s of %s (%s); see %s"
-                 % (kind, what, name, self.lab.logs))
+        wait_for(self.recovered, 30, lambda: "all copies and all clients after %s of %s (%s): %s\n%s"
+                 % (kind, what, name, self.clients.history.status(), self.site.told()))
         gap = self.clients.history.ask("gap")
         self.done[kind, victim] += 1
         self.gaps.append((gap["gap_ms"], kind, victim))

@@ -104,8 +104,8 @@ class Moves:
             some = (self.lent(source) or 0) - before
             self.all_lent(source, to, before + LENT)
             self.site.start_store(victim)
-            wait_for(self.site.caught_up, 30, "all copies after the kill of %s; see %s" % (
-                victim, self.lab.logs))
+            wait_for(self.site.caught_up, 30, lambda: "all copies after the kill of %s:\n%s" % (
+                victim, self.site.told()))
             if some < LENT:
                 break
         gap = self.clients.history.ask("gap")
@@ -128,8 +128,8 @@ class Moves:
             self.site.kill(victim)
             self.all_moved(source, to)
             self.site.start_store(victim)
-            wait_for(self.site.caught_up, 30, "all copies after the kill of %s; see %s" % (
-                victim, self.lab.logs))
+            wait_for(self.site.caught_up, 30, lambda: "all copies after the kill of %s:\n%s" % (
+                victim, self.site.told()))
             if some <= (LAST - FIRST + 1) / 2:  # or it may have been over when the kill came
                 break
             self.all_moved(to, source)  # it was too late: once more
