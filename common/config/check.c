@@ -69,7 +69,7 @@ const char *number_hint(const char *key, char *to, uint32_t room)
             snprintf(to, room, "a number from %u to %u", numbers[i].least, numbers[i].most);
             return to;
         }
-    return NULL;
+    return group_number_hint(key, to, room);
 }
 
 static int check_numbers(struct site *s, const struct complaint *c)
@@ -94,8 +94,7 @@ static bool is_prime(unsigned n)
     return n > 1;
 }
 
-/* Letters, digits, '_' and '-': names become file and socket names. */
-static bool is_instance_name(const char *name)
+bool is_instance_name(const char *name)
 {
     size_t len = strlen(name);
     return len > 0 && len <= INSTANCE_MAX &&
@@ -444,8 +443,7 @@ static int check_worker(struct site *s, const struct complaint *c)
     return 0;
 }
 
-/* Gives *text a value if it has none. */
-static bool text_default(char **text, const char *format, const char *detail)
+bool text_default(char **text, const char *format, const char *detail)
 {
     if (*text)
         return true;
@@ -485,6 +483,8 @@ int site_check(struct loaded *l, const struct complaint *c)
         bad = check_worker(s, c);
     if (!bad)
         bad = check_secrets(s, c);
+    if (!bad)
+        bad = site_check_groups(s, c);
     if (!bad && s->failure_timeout_ms < SHORT_TIMEOUT_MS)
         log_warn("failure time-out is short",
                  "%s:%u failure_timeout_ms=%u; below %d a host that is "

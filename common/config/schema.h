@@ -4,6 +4,7 @@
 #define LETHE_CONFIG_SCHEMA_H
 
 #include <cyaml/cyaml.h>
+#include <stdbool.h>
 
 #include "common/config/places.h"
 #include "common/config/site.h"
@@ -27,9 +28,16 @@ int complain(const struct complaint *c, const char *key, const char *format, ...
 
 /* Fills in defaults of absent keys, checks what is there. 0 or -EINVAL. */
 int site_check(struct loaded *l, const struct complaint *c);
+/* The same of `controller` and `groups`. */
+int site_check_groups(struct site *s, const struct complaint *c);
+/* Letters, digits, '_' and '-', at most 31: names become file and socket names. */
+bool is_instance_name(const char *name);
+/* Gives *text a value if it has none. */
+bool text_default(char **text, const char *format, const char *detail);
 /* What to write for a number, such as "a number from 1 to 16"; NULL if `key` is
  * none that site_check knows. */
 const char *number_hint(const char *key, char *to, uint32_t room);
+const char *group_number_hint(const char *key, char *to, uint32_t room); /* those of groups */
 
 /* Collects what libcyaml logs during a load (cyaml_config.log_ctx). */
 struct cyaml_words {

@@ -99,6 +99,42 @@ static const cyaml_schema_field_t worker_fields[] = {
     TEXT("secret_file", CYAML_FLAG_OPTIONAL, struct site_worker, secret_file),
     CYAML_FIELD_END};
 
+static const cyaml_schema_field_t controller_fields[] = {
+    TEXT("listen", CYAML_FLAG_OPTIONAL, struct site_controller, listen),
+    TEXT("token_file", CYAML_FLAG_OPTIONAL, struct site_controller, token_file),
+    TEXT("programs", CYAML_FLAG_OPTIONAL, struct site_controller, programs),
+    CYAML_FIELD_END};
+
+static const cyaml_schema_field_t group_limit_fields[] = {
+    NUMBER("memory_mb", struct site_group_limits, memory_mb),
+    NUMBER("nice", struct site_group_limits, nice),
+    CYAML_FIELD_END};
+
+static const cyaml_schema_field_t autoscale_fields[] = {
+    CYAML_FIELD_BOOL("enabled", CYAML_FLAG_OPTIONAL, struct site_autoscale, enabled),
+    NUMBER("busy_high_permille", struct site_autoscale, busy_high_permille),
+    NUMBER("busy_low_permille", struct site_autoscale, busy_low_permille),
+    NUMBER("queue_high", struct site_autoscale, queue_high),
+    NUMBER("drops_high_pps", struct site_autoscale, drops_high_pps),
+    NUMBER("up_hold_ms", struct site_autoscale, up_hold_ms),
+    NUMBER("down_hold_ms", struct site_autoscale, down_hold_ms),
+    NUMBER("cooldown_ms", struct site_autoscale, cooldown_ms),
+    CYAML_FIELD_END};
+
+static const cyaml_schema_field_t group_fields[] = {
+    TEXT("name", 0, struct site_group, name),
+    NUMBER("replicas", struct site_group, replicas),
+    NUMBER("min", struct site_group, min),
+    NUMBER("max", struct site_group, max),
+    TEXT("program", CYAML_FLAG_OPTIONAL, struct site_group, program),
+    CYAML_FIELD_MAPPING("autoscale", CYAML_FLAG_OPTIONAL, struct site_group, autoscale,
+                        autoscale_fields),
+    CYAML_FIELD_MAPPING("limits", CYAML_FLAG_OPTIONAL, struct site_group, limits,
+                        group_limit_fields),
+    CYAML_FIELD_END};
+static const cyaml_schema_value_t group_entry = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct site_group, group_fields)};
+
 /* The last but one is `nfs`, completed by set_up with whoever's fields. */
 static const cyaml_schema_field_t site_fields[] = {
     NUMBER("failure_timeout_ms", struct loaded, site.failure_timeout_ms),
@@ -108,6 +144,9 @@ static const cyaml_schema_field_t site_fields[] = {
     SECTION("worker", struct loaded, site.worker, worker_fields),
     CYAML_FIELD_SEQUENCE_COUNT("chain", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct loaded,
                                site.chain, site.chain_count, &text_entry, 0, 8),
+    SECTION("controller", struct loaded, site.controller, controller_fields),
+    CYAML_FIELD_SEQUENCE("groups", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct loaded,
+                         site.groups, &group_entry, 0, SITE_GROUPS_MAX),
     CYAML_FIELD_IGNORE("nfs", CYAML_FLAG_OPTIONAL),
     CYAML_FIELD_END};
 enum { SITE_FIELDS = sizeof site_fields / sizeof site_fields[0], NFS = SITE_FIELDS - 2 };

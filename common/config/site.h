@@ -15,7 +15,7 @@
 
 struct cyaml_schema_field;
 
-enum { SITE_NODES_MAX = 16 };
+enum { SITE_NODES_MAX = 16, SITE_GROUPS_MAX = 8 };
 
 struct site_node {
     char *name;
@@ -82,6 +82,29 @@ struct site_worker {
     char *tenant, *secret_file; /* as whom it connects to the store; NULL: as nobody */
 };
 
+/* lethe-controller: where it is asked, and by whom. */
+struct site_controller {
+    char *listen;               /* path of a Unix socket, or "host:port" */
+    char *token_file;           /* who shows its content may ask; needed with host:port */
+    char *programs;             /* folder of lethe-nf and the others; NULL: where it is itself */
+};
+
+/* When a group of workers grows and shrinks by itself: orchestrator/core/autoscale.h. */
+struct site_autoscale {
+    bool enabled;
+    unsigned busy_high_permille, busy_low_permille, queue_high, drops_high_pps;
+    unsigned up_hold_ms, down_hold_ms, cooldown_ms;
+};
+
+/* Workers that are alike, <name>-1, <name>-2, ...; all groups serve the one chain. */
+struct site_group {
+    char *name;
+    unsigned replicas, min, max;
+    char *program;              /* another lethe-nf; NULL: the site's */
+    struct site_group_limits { unsigned memory_mb, nice; } limits; /* of a worker; 0: none */
+    struct site_autoscale autoscale;
+};
+
 struct site {
     unsigned failure_timeout_ms;
     char *run_dir;              /* control sockets: <run_dir>/<instance>.sock */
@@ -90,6 +113,9 @@ struct site {
     struct site_worker worker;
     char **chain;               /* names of NFs, inside to outside */
     unsigned chain_count;
+    struct site_controller controller;
+    struct site_group *groups;  /* at least one: "nf" */
+    unsigned groups_count;
 };
 
 /* 0, or -errno with a message of "file:line: key: what; what to do" in err.

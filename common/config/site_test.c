@@ -50,13 +50,13 @@ static const struct row { const char *text, *error; } rows[] = {
     /* structure */
     {"- a\n", "site.yaml:1: needs keys with values, one a line and indented"},
     {"stor:\n  shards: 1\n", "site.yaml:1: stor: is no key here; known are: failure_timeout_ms, "
-                            "run_dir, store, steering, worker, chain, nfs"},
+                            "run_dir, store, steering, worker, chain, controller, groups, nfs"},
     {NODE "stor: 1\n", "site.yaml:4: stor: is no key here; known are: failure_timeout_ms, run_dir, "
-                        "store, steering, worker, chain, nfs"},
+                        "store, steering, worker, chain, controller, groups, nfs"},
     {NODE "nfs:\n  a: {b: c}\n  nat44:\n    external: [a]\n",
      "site.yaml:5: nfs.a: is no key here; known are: nat44"},
     {NODE "a.b: 1\n", "site.yaml:4: a.b: is no key here; known are: failure_timeout_ms, run_dir, "
-                       "store, steering, worker, chain, nfs"},
+                       "store, steering, worker, chain, controller, groups, nfs"},
     {NODE "[a]: 1\n", "site.yaml:4: a key must be a plain word"},
     {NODE "\"\": 1\n", "site.yaml:4: a key must be a plain word"},
     {NODE "worker:\n  mbufs: 2000\n  mbuf: 1\n",
@@ -81,7 +81,7 @@ static const struct row { const char *text, *error; } rows[] = {
      "site.yaml:4: chain[8]: has too many entries; write at most 8"},
     {NODE "chain: [a, [b]]\n", "site.yaml:4: chain[1]: needs one text"},
     {NODE "\"a\\nb\": 1\n", "site.yaml:4: a?b: is no key here; known are: failure_timeout_ms, run_dir, "
-                            "store, steering, worker, chain, nfs"},
+                            "store, steering, worker, chain, controller, groups, nfs"},
     /* numbers */
     {NODE "  shards: 99\n", "site.yaml:4: store.shards: 99 is too many; write a number from 1 to 16"},
     {NODE "  shards: 0\n", "site.yaml:4: store.shards: 0 is too few; write a number from 1 to 16"},
@@ -243,6 +243,33 @@ static const struct row { const char *text, *error; } rows[] = {
     {NODE "nfs:\n  nat44:\n    external: [a]\n    udp_s: soon\n",
      "site.yaml:7: nfs.nat44.udp_s: 'soon' is no number here; write a whole number"},
     {NODE "nfs:\n  nat66: {}\n", "site.yaml:5: nfs.nat66: is no key here; known are: nat44"},
+    /* controller, groups */
+    {NODE "controller: {listen: \"0.0.0.0:9000\"}\n",
+     "site.yaml:4: controller.token_file: is missing: whoever reaches 0.0.0.0:9000 could command this "
+     "site; name a file with a secret, or listen at a socket's path"},
+    {NODE "controller:\n  listen: nowhere\n",
+     "site.yaml:5: controller.listen: 'nowhere' is neither a path from / nor host:port"},
+    {NODE "groups: [{name: nf, replicas: -1}]\n",
+     "site.yaml:4: groups[0].replicas: '-1' is no number here; write a number from 0 to 64"},
+    {NODE "groups: [{name: nf, replicas: 1000000000}]\n",
+     "site.yaml:4: groups[0].replicas: 1000000000 is too many; write a number from 0 to 64"},
+    {NODE "groups: [{name: nf, replicas: 17}]\n",
+     "site.yaml:4: groups[0].max: 17 workers are more than steering.workers_max (16) has room for; "
+     "write less here or more there"},
+    {NODE "groups: [{name: nf, replicas: 3, max: 2}]\n",
+     "site.yaml:4: groups[0].replicas: 3 is not within min (1) and max (2); change one of them"},
+    {NODE "groups: [{name: nf}, {name: nf}]\n",
+     "site.yaml:4: groups[1].name: 'nf' is the name of two groups; give each its own"},
+    {"store:\n  nodes:\n    - {name: a-1, listen: \"127.0.0.1:7400\"}\ngroups: [{name: a}]\n",
+     "site.yaml:4: groups[0].name: a store node is called like a worker of it, a-1; choose "
+     "another name"},
+    {NODE "groups: [{name: x/y}]\n", "site.yaml:4: groups[0].name: 'x/y' is no name; write up to 24 "
+                                     "letters, digits, '_' or '-'"},
+    {NODE "groups: [{name: nf, replicas: 0, min: 0}]\n",
+     "site.yaml:4: groups: no worker at all; write at least one replica"},
+    {NODE "groups: [{name: nf, autoscale: {busy_low_permille: 700}}]\n",
+     "site.yaml:4: groups[0].autoscale.busy_low_permille: 700 is not below busy_high_permille (700); "
+     "write less"},
 };
 
 static int parse(const char *yaml, bool as_worker, struct site **site, struct nfs **nfs, char *err)
@@ -302,6 +329,15 @@ static void smallest_site_has_all_defaults(void **state)
     assert_int_equal(s->worker.mbufs, 8192);
     assert_string_equal(s->worker.ipv6, "drop");
     assert_int_equal(s->chain_count, 0);
+    assert_string_equal(s->controller.listen, "/run/lethe/controller.sock");
+    assert_null(s->controller.token_file);
+    assert_int_equal(s->groups_count, 1);
+    assert_string_equal(s->groups[0].name, "nf");
+    assert_int_equal(s->groups[0].replicas, 1);
+    assert_int_equal(s->groups[0].min, 1);
+    assert_int_equal(s->groups[0].max, 16);
+    assert_false(s->groups[0].autoscale.enabled);
+    assert_int_equal(s->groups[0].autoscale.busy_high_permille, 700);
     site_free(s, nf_fields, sizeof(struct nfs), nfs);
 }
 
@@ -403,6 +439,14 @@ static void commented_defaults_are_the_defaults(void **state)
     assert_int_equal(a->worker.max_hold_ms, b->worker.max_hold_ms);
     assert_int_equal(a->worker.packets_in_flight, b->worker.packets_in_flight);
     assert_int_equal(a->worker.mbufs, b->worker.mbufs);
+    assert_string_equal(a->controller.listen, b->controller.listen);
+    assert_int_equal(b->groups_count, 1);
+    assert_string_equal(a->groups[0].name, b->groups[0].name);
+    assert_int_equal(a->groups[0].replicas, b->groups[0].replicas);
+    assert_int_equal(a->groups[0].min, b->groups[0].min);
+    assert_int_equal(a->groups[0].max, b->groups[0].max);
+    assert_memory_equal(&a->groups[0].limits, &b->groups[0].limits, sizeof a->groups[0].limits);
+    assert_memory_equal(&a->groups[0].autoscale, &b->groups[0].autoscale, sizeof a->groups[0].autoscale);
     site_free(a, NULL, 0, NULL);
     site_free(b, NULL, 0, NULL);
     free(full);

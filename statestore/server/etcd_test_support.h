@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 
 #include "common/wire/address.h"
-#include "statestore/server/etcd.h"
+#include "common/config/etcd/etcd.h"
 #include "statestore/server/harness.h"
 
 struct real_etcd {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Views in etcd (views_etcd.h): the interface and the turn; etcd.c speaks HTTP, views_etcd_said.c
+ * Views in etcd (views_etcd.h): the interface and the turn; common/config/etcd/ speaks HTTP, views_etcd_said.c
  * hears what it says.
  *
  *   shards' threads ──(box: lock, wish, newest view, standing)── control thread ── etcd

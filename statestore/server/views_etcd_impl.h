@@ -14,7 +14,7 @@
 #include <time.h>
 
 #include "statestore/core/proposal.h"
-#include "statestore/server/etcd.h"
+#include "common/config/etcd/etcd.h"
 #include "statestore/server/views_etcd.h"
 #include "statestore/server/views_json.h"
 #include "statestore/server/views_rules.h"

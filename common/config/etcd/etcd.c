@@ -8,7 +8,7 @@
  * A failure moves on to the next end point, for the requests from then on: who
  * owns a request knows whether it may be sent again.
  */
-#include "statestore/server/etcd.h"
+#include "common/config/etcd/etcd.h"
 
 #include <curl/curl.h>
 #include <errno.h>

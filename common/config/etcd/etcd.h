@@ -8,8 +8,8 @@
  * An answer that did not come, was no JSON or carried an HTTP error is "failed": of
  * a request that changes something it is then unknown whether it did.
  */
-#ifndef STATESTORE_SERVER_ETCD_H
-#define STATESTORE_SERVER_ETCD_H
+#ifndef LETHE_CONFIG_ETCD_H
+#define LETHE_CONFIG_ETCD_H
 
 #include <jansson.h>
 #include <stdbool.h>

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What to do next, so that what runs becomes what is desired. Pure: no I/O, no clock; the same
+ * arguments give the same actions. Called again and again (each second, and whenever something
+ * was seen); an action that came to nothing is found missing and done again.
+ *
+ *   desired + observed, now → at most ORCH_ACTIONS actions, each with its reason
+ *
+ * Promises, whatever is observed:
+ *   - a worker is drained only while another one is ready in steering's table and stays
+ *     (`down` excepted), and only while steering's table is known;
+ *   - nothing is started under the name of a process that lives;
+ *   - what is desired is started in any case, also while nothing is known of steering;
+ *   - a store node is stopped only when it leads no shard and holds no shard's only copy;
+ *   - one node of the store at a time, and only while every shard has all its other copies;
+ *   - what keeps ending is restarted ever later: 200 ms, doubled, 30 s at most; after 60 s of life
+ *     from the beginning again.
+ */
+#ifndef LETHE_ORCHESTRATOR_CORE_RECONCILE_H
+#define LETHE_ORCHESTRATOR_CORE_RECONCILE_H
+
+#include "orchestrator/model/desired.h"
+
+enum {
+    ORCH_ACTIONS = 32,
+    ORCH_BACKOFF_FIRST_MS = 200,
+    ORCH_BACKOFF_MOST_MS = 30 * 1000,
+    ORCH_SOUND_MS = 60 * 1000, /* who lived so long has not failed to start */
+    ORCH_AGAIN_MS = 1000,      /* an order that shows no effect is given again after it */
+    ORCH_PATIENCE_MS = 15 * 1000, /* ... and after so long SIGTERM becomes SIGKILL */
+};
+
+#define ORCH_KINDS(X)                                                                              \
+    X(STORE, "store")                                                                              \
+    X(STEERING, "steering")                                                                        \
+    X(WORKER, "worker")
+enum orch_kind {
+#define X(id, text) ORCH_##id,
+    ORCH_KINDS(X)
+#undef X
+};
+const char *orch_kind_text(enum orch_kind kind);
+
+/* One program, as far as it is known. */
+struct orch_instance {
+    char name[ORCH_NAME];
+    enum orch_kind kind;
+    bool alive;               /* its process is there: proof of the driver */
+    bool ready;               /* worker: healthy and in steering's table; others: it answers and serves */
+    bool leaving;             /* was told to end, or says that it does */
+    uint64_t config;          /* worker_config that it was started with; 0: not known */
+    uint64_t started_ms, ended_ms;
+    uint32_t failures;        /* ends in a row that nobody asked for */
+    uint64_t told_ms;         /* when the order that ends it was given first; 0: never */
+    uint64_t again_ms;        /* ... and last */
+    uint16_t leads;           /* store: bit per shard whose primary it is */
+    uint16_t only_copy;       /* store: bit per shard that nobody else holds */
+};
+
+struct orch_observed {
+    bool table_known;         /* steering's table was read lately */
+    bool copies_whole;        /* every shard has all copies that it is to have; known lately */
+    uint32_t n;
+    struct orch_instance at[ORCH_INSTANCES]; /* those that were there once, too, until forgotten */
+};
+
+enum orch_verb {
+    ORCH_START,
+    ORCH_DRAIN,               /* worker: leaves steering, finishes, ends with 0 */
+    ORCH_HAND_OVER,           /* store: another member becomes the primary of `shard` */
+    ORCH_TERMINATE,           /* SIGTERM */
+    ORCH_KILL,                /* SIGKILL: it did not end on SIGTERM */
+};
+
+struct orch_action {
+    enum orch_verb verb;
+    enum orch_kind kind;
+    char name[ORCH_NAME];
+    uint32_t group;           /* START of a worker: index into desired->groups */
+    uint32_t shard;           /* HAND_OVER */
+    char why[ORCH_WHY];
+};
+
+/* How many actions were written. *next_ms: when to ask again if nothing happens (a back-off
+ * ends, an order is due again); UINT64_MAX: never. */
+uint32_t orch_reconcile(const struct orch_desired *d, const struct orch_observed *o,
+                        uint64_t now_ms, struct orch_action actions[ORCH_ACTIONS],
+                        uint64_t *next_ms);
+
+/* May this instance be killed? NULL, or why not without force: it is the last ready worker,
+ * the last copy of a shard, the only steering. */
+const char *orch_kill_refused(const struct orch_desired *d, const struct orch_observed *o,
+                              const char *name, char *why, uint32_t why_len);
+
+#endif
