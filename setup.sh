@@ -19,9 +19,11 @@ packages=(
   libjansson-dev                        # JSON of control sockets and of etcd
   libmicrohttpd-dev                     # HTTP of lethe-controller
   libcurl4-openssl-dev etcd-server      # etcd, which keeps the views (Debian has it for amd64), and how to ask it
+  libmicrohttpd-dev                     # metrics and probes over HTTP
   libsodium-dev                         # keyed probes, authentication
   # testing, with the real peers
   libcmocka-dev redis-server
+  prometheus                            # promtool checks rules and metrics
   spin                                  # checks the model of views and leases
   iproute2 ethtool nftables procps
   iperf3 curl dnsmasq-base bind9-dnsutils iputils-ping traceroute tcpdump
@@ -55,7 +57,7 @@ fi
 say "installing ${#missing[@]} Debian packages: ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
-# redis-server and etcd are started by tests, on ports of their own: Debian's services of these names
+# redis-server, etcd and prometheus are started by tests, on ports of their own: Debian's services of these names
 # are neither started now (a policy, unless there is one) nor at the next boot.
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
@@ -72,7 +74,7 @@ fi
   fail "apt-get install failed (above). Mend that and run me again; I go on where I stopped."
 }
 rm -f "$log"
-for service in redis-server etcd; do
+for service in redis-server etcd prometheus; do
   case " ${missing[*]} " in *" $service"*) ;; *) continue ;; esac
   command -v systemctl >/dev/null && "${sudo[@]}" systemctl disable "$service" >/dev/null 2>&1
 done

@@ -267,8 +267,7 @@ static int connect_to(const char *path)
     return -error;
 }
 
-/* Removes what a dead program left at the path; refuses anything else. */
-static int take_over(const char *path, char *err, uint32_t err_len)
+int socket_take_over(const char *path, char *err, uint32_t err_len)
 {
     struct stat st;
     if (lstat(path, &st) != 0)
@@ -302,7 +301,7 @@ static int bind_error(const char *path, int error)
 
 static int listen_at(struct control *c, char *err, uint32_t err_len)
 {
-    int bad = take_over(c->path, err, err_len);
+    int bad = socket_take_over(c->path, err, err_len);
     if (bad)
         return bad;
     bad = bind_error(c->path, uv_pipe_bind(&c->listener, c->path));

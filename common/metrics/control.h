@@ -5,7 +5,12 @@
  *
  * Counters: a metric is a name, a help text and a uint64_t that one thread
  * writes with plain stores (metric_add) and anybody reads; they are padded so
- * that two threads never write one cache line.
+ * that two threads never write one cache line. A name may carry labels, and ends
+ * in its unit (text.h says how units are told to Prometheus):
+ *     lethe_worker_drops_total{reason="conflict"}     lethe_worker_store_rtt_us
+ * A histogram is kept by its owner (histogram.h) and copied here now and then.
+ * A collector writes families of its own when somebody asks, from snapshots.
+ * All of it is served by http.h.
  *
  * Control socket: <run_dir>/<instance>.sock, one thread of its own (libuv).
  * One request a line, one JSON object a line back:
@@ -17,8 +22,11 @@
 #ifndef LETHE_METRICS_CONTROL_H
 #define LETHE_METRICS_CONTROL_H
 
+#include <stddef.h>
 #include <stdint.h>
 
+struct histogram;
+struct metrics_text;
 struct metrics;                 /* a program's registry */
 struct metric { uint64_t value; char pad[56]; } __attribute__((aligned(64)));
 
@@ -26,6 +34,17 @@ struct metrics *metrics_create(const char *instance);
 /* `name` as Prometheus would have it: lethe_worker_packets_total. NULL: full. */
 struct metric *metrics_counter(struct metrics *m, const char *name, const char *help);
 struct metric *metrics_gauge(struct metrics *m, const char *name, const char *help);
+/* Buckets first..last are told (histogram.h). The copy: by one thread. */
+struct metric_histogram;
+struct metric_histogram *metrics_histogram(struct metrics *m, const char *name, const char *help,
+                                           int first, int last);
+void metric_histogram_set(struct metric_histogram *to, const struct histogram *from);
+/* Called by metrics_text, on its caller's thread. At most 4, before anybody asks. */
+void metrics_collector(struct metrics *m, void (*collect)(void *ctx, struct metrics_text *to),
+                       void *ctx);
+/* All of it, as /metrics serves it, 0-ended, *len without that; free() it. NULL: out of
+ * memory. Any thread. */
+char *metrics_text(struct metrics *m, size_t *len);
 void metrics_destroy(struct metrics *m);
 
 static inline void metric_add(struct metric *c, uint64_t n)

@@ -7,10 +7,15 @@
 
 #include "common/metrics/control.h"
 
-enum { METRICS_MAX = 512, METRIC_NAME_MAX = 128 };
+enum { METRICS_MAX = 512, METRIC_NAME_MAX = 128, HISTOGRAMS_MAX = 16, COLLECTORS_MAX = 4 };
 
-/* {"instance", "pid", "uptime_ms", then every metric by its name}. Any thread.
+/* {"instance", "pid", "uptime_ms", then every metric by its name; a histogram is
+ * {"count", "sum"}}. Any thread.
  * NULL: out of memory. The caller owns it. */
 json_t *metrics_json(struct metrics *m);
+
+/* Removes the socket that a dead program left at the path; refuses anything else. 0, or
+ * -errno and a sentence. */
+int socket_take_over(const char *path, char *err, uint32_t err_len);
 
 #endif

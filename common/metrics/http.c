@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* See http.h. libmicrohttpd owns the connections, on one thread. */
+#include "common/metrics/http.h"
+
+#include <errno.h>
+#include <microhttpd.h>
+#include <netdb.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "common/log/log.h"
+#include "common/metrics/metrics.h"
+#include "common/wire/address.h"
+
+struct metrics_http {
+    struct http_config config;
+    struct MHD_Daemon *daemon;
+    uint16_t port;
+    char path[sizeof ((struct sockaddr_un *)0)->sun_path]; /* "": not a Unix socket */
+};
+
+enum { SENTENCE = 300 };
+
+/* --- requests: HTTP's thread --------------------------------------------------------- */
+
+static enum MHD_Result reply(struct MHD_Connection *c, unsigned status, const char *type,
+                             struct MHD_Response *r)
+{
+    if (!r)
+        return MHD_NO;
+    MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, type);
+    if (status == MHD_HTTP_METHOD_NOT_ALLOWED)
+        MHD_add_response_header(r, MHD_HTTP_HEADER_ALLOW, "GET, HEAD");
+    enum MHD_Result ok = MHD_queue_response(c, status, r);
+    MHD_destroy_response(r);
+    return ok;
+}
+
+static enum MHD_Result say(struct MHD_Connection *c, unsigned status, const char *sentence)
+{
+    char text[SENTENCE + 2];
+    int n = snprintf(text, sizeof text, "%s\n", sentence);
+    return reply(c, status, "text/plain; charset=utf-8",
+                 MHD_create_response_from_buffer((size_t)n < sizeof text ? (size_t)n
+                                                                         : sizeof text - 1,
+                                                 text, MHD_RESPMEM_MUST_COPY));
+}
+
+static enum MHD_Result say_metrics(const struct metrics_http *h, struct MHD_Connection *c)
+{
+    size_t len;
+    char *text = metrics_text(h->config.metrics, &len);
+    if (!text)
+        return say(c, MHD_HTTP_INTERNAL_SERVER_ERROR, "out of memory");
+    return reply(c, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8",
+                 MHD_create_response_from_buffer(len, text, MHD_RESPMEM_MUST_FREE));
+}
+
+static enum MHD_Result say_probe(const struct metrics_http *h, struct MHD_Connection *c,
+                                 http_probe probe)
+{
+    char why[SENTENCE] = "";
+    if (probe)
+        probe(h->config.ctx, why, sizeof why);
+    return say(c, *why ? MHD_HTTP_SERVICE_UNAVAILABLE : MHD_HTTP_OK, *why ? why : "ok");
+}
+
+static enum MHD_Result answer(void *cls, struct MHD_Connection *c, const char *url,
+                              const char *method, const char *version, const char *body,
+                              size_t *body_bytes, void **seen)
+{
+    static int head_seen;
+    const struct metrics_http *h = cls;
+    if (!*seen) { /* the head has come; a body may follow */
+        *seen = &head_seen;
+        return MHD_YES;
+    }
+    if (*body_bytes) {
+        *body_bytes = 0;
+        return MHD_YES;
+    }
+    if (strcmp(method, MHD_HTTP_METHOD_GET) && strcmp(method, MHD_HTTP_METHOD_HEAD))
+        return say(c, MHD_HTTP_METHOD_NOT_ALLOWED, "only GET and HEAD are answered here");
+    if (!strcmp(url, "/metrics"))
+        return say_metrics(h, c);
+    if (!strcmp(url, "/healthz"))
+        return say_probe(h, c, h->config.healthy);
+    if (!strcmp(url, "/readyz"))
+        return say_probe(h, c, h->config.ready);
+    return say(c, MHD_HTTP_NOT_FOUND, "here are /metrics, /healthz and /readyz");
+}
+
+/* --- listening ------------------------------------------------------------------------- */
+
+static int cannot(const struct metrics_http *h, int error, char *err, uint32_t err_len)
+{
+    snprintf(err, err_len, "cannot serve metrics at %s: %s; choose another address with --metrics",
+             h->config.address, strerror(error));
+    return -error;
+}
+
+static int listen_unix(struct metrics_http *h, char *err, uint32_t err_len)
+{
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    if (strlen(h->config.address) >= sizeof un.sun_path)
+        return cannot(h, ENAMETOOLONG, err, err_len);
+    strcpy(un.sun_path, h->config.address);
+    int rc = socket_take_over(un.sun_path, err, err_len);
+    if (rc)
+        return rc;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&un, sizeof un) || chmod(un.sun_path, 0600) ||
+        listen(fd, HTTP_CONNECTIONS)) {
+        rc = cannot(h, errno, err, err_len);
+        if (fd >= 0)
+            close(fd);
+        return rc;
+    }
+    strcpy(h->path, un.sun_path);
+    return fd;
+}
+
+static int listen_at(const struct addrinfo *a)
+{
+    int one = 1;
+    int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -errno;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (!bind(fd, a->ai_addr, a->ai_addrlen) && !listen(fd, HTTP_CONNECTIONS))
+        return fd;
+    int error = errno;
+    close(fd);
+    return -error;
+}
+
+static uint16_t port_of(int fd)
+{
+    struct sockaddr_storage at;
+    char port[8] = "0";
+    socklen_t len = sizeof at;
+    getsockname(fd, (struct sockaddr *)&at, &len);
+    getnameinfo((struct sockaddr *)&at, len, NULL, 0, port, sizeof port, NI_NUMERICSERV);
+    return (uint16_t)atoi(port);
+}
+
+static int listen_tcp(struct metrics_http *h, char *err, uint32_t err_len)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *all = NULL;
+    char host[ADDRESS_HOST_MAX], service[8];
+    uint16_t port;
+    int rc = address_split(h->config.address, host, &port, err, err_len);
+    if (rc)
+        return rc;
+    snprintf(service, sizeof service, "%u", port);
+    if ((rc = getaddrinfo(host, service, &hints, &all))) {
+        snprintf(err, err_len, "metrics: %s: %s", host, gai_strerror(rc));
+        return -EINVAL;
+    }
+    rc = listen_at(all);
+    freeaddrinfo(all);
+    if (rc < 0)
+        return cannot(h, -rc, err, err_len);
+    h->port = port_of(rc);
+    return rc;
+}
+
+/* --- life --------------------------------------------------------------------------------- */
+
+static void log_daemon(void *ctx, const char *format, va_list args)
+{
+    char text[SENTENCE];
+    vsnprintf(text, sizeof text, format, args);
+    text[strcspn(text, "\n")] = 0;
+    log_debug("http", "why=\"%s\"", text);
+}
+
+/* Signals are the program's. */
+static struct MHD_Daemon *start_daemon(struct metrics_http *h, int fd)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    struct MHD_Daemon *d = MHD_start_daemon(
+        MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_EPOLL | MHD_USE_ERROR_LOG, 0, NULL, NULL, answer,
+        h, MHD_OPTION_EXTERNAL_LOGGER, log_daemon, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)HTTP_CONNECTIONS, MHD_OPTION_CONNECTION_TIMEOUT,
+        (unsigned)HTTP_PATIENCE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_HEAD_BYTES,
+        MHD_OPTION_END);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return d;
+}
+
+static void release(struct metrics_http *h)
+{
+    if (h->path[0])
+        unlink(h->path);
+    free(h);
+}
+
+int metrics_http_start(struct metrics_http **out, const struct http_config *config, char *err,
+                       uint32_t err_len)
+{
+    struct metrics_http *h = calloc(1, sizeof *h);
+    if (!h) {
+        snprintf(err, err_len, "out of memory for the metrics' listener");
+        return -ENOMEM;
+    }
+    h->config = *config;
+    int fd = config->address[0] == '/' ? listen_unix(h, err, err_len)
+                                       : listen_tcp(h, err, err_len);
+    if (fd < 0) {
+        release(h);
+        return fd;
+    }
+    h->daemon = start_daemon(h, fd);
+    if (!h->daemon) {
+        close(fd);
+        release(h);
+        snprintf(err, err_len, "cannot start the thread that serves metrics");
+        return -EAGAIN;
+    }
+    log_info("metrics served", "at=%s port=%u", config->address, h->port);
+    h->config.address = NULL; /* the caller's */
+    *out = h;
+    return 0;
+}
+
+uint16_t metrics_http_port(const struct metrics_http *h)
+{
+    return h->port;
+}
+
+void metrics_http_stop(struct metrics_http *h)
+{
+    if (!h)
+        return;
+    MHD_stop_daemon(h->daemon);
+    release(h);
+}
+
+void metrics_http_path(const char *control, char *path, uint32_t len)
+{
+    size_t n = strlen(control);
+    if (n > 5 && !strcmp(control + n - 5, ".sock"))
+        n -= 5;
+    snprintf(path, len, "%.*s.metrics.sock", (int)n, control);
+}
