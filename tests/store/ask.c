@@ -470,13 +470,18 @@ static void scanned(struct pending *p, const struct txn_result *r)
 }
 
 /* Whatever was answered was executed after it was asked, and renewed the lease: it may
- * not be lost before a whole lease from there. Each shard leases an id of its own. */
-static void judge_lease(struct asker *a, uint8_t slot)
+ * not be lost before a whole lease from there. Each shard leases an id of its own; a txn
+ * that names a pool index follows it, to whichever shard. */
+static void judge_lease(struct asker *a, const struct pending *p, bool lost)
 {
-    uint64_t now_us = record_now_us(), renewed_us = a->renewed_us[slot];
-    if (a->lease_ms && renewed_us && now_us < renewed_us + a->lease_ms * 1000ull)
+    uint64_t now_us = record_now_us(), *renewed_us = &a->renewed_us[p->slot];
+    if (!a->lease_ms || p->order != p->slot)
+        return;
+    if (!lost && p->asked_us > *renewed_us)
+        *renewed_us = p->asked_us;
+    else if (lost && *renewed_us && now_us < *renewed_us + a->lease_ms * 1000ull)
         record_wrong(a->record, "client %u lost its lease of %u ms %.1f ms after it was renewed",
-                     a->number, a->lease_ms, (double)(now_us - renewed_us) / 1000.0);
+                     a->number, a->lease_ms, (double)(now_us - *renewed_us) / 1000.0);
 }
 
 static void answered(void *user, const struct txn_result_head *r)
@@ -488,10 +493,7 @@ static void answered(void *user, const struct txn_result_head *r)
                                 : r->status == TXN_STALE_CLIENT ? HIST_UNKNOWN
                                                                 : HIST_REFUSED;
     bool wrote = false;
-    if (outcome == HIST_UNKNOWN)
-        judge_lease(a, p->slot);
-    else if (p->asked_us > a->renewed_us[p->slot])
-        a->renewed_us[p->slot] = p->asked_us;
+    judge_lease(a, p, outcome == HIST_UNKNOWN);
     if (r->status == TXN_FORGOTTEN || r->status == TXN_BAD_REQUEST || r->status >= TXN_STATUS_END)
         record_wrong(a->record, "operation %u was answered: %s", p->number,
                      r->status < TXN_STATUS_END ? txn_status_text(r->status) : "no known status");
