@@ -61,7 +61,7 @@ static uint32_t build_frame(struct session *s)
     msg_head_set(m, MSG_BATCH, used, s->shard, 0);
     msg_speak(m, s->proto);
     m->client = s->id;
-    m->zero = 0;
+    m->stamp = 0;
     return used;
 }
 

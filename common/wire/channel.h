@@ -20,6 +20,17 @@
 
 struct channel;
 
+/* A one-sided read of the peer's memory: what its store said in MSG_PLACES. */
+struct channel_read {
+    uint64_t address;
+    uint32_t rkey, bytes;
+    uint64_t token;           /* the caller's */
+};
+enum {
+    CHANNEL_READ_BYTES = 512, /* of one read */
+    CHANNEL_READS = 128,      /* under way */
+};
+
 struct channel_ops {
     const char *name;
     /* 0, -EAGAIN (no room), -ENOTCONN (closed by either side), -EMSGSIZE. */
@@ -35,6 +46,15 @@ struct channel_ops {
     int (*fd)(struct channel *c, short *events);
     bool (*arm)(struct channel *c);
     void (*close)(struct channel *c);
+    /* One-sided reads; NULL: this transport has none. They leave with the next flush. 0, -EAGAIN
+     * (CHANNEL_READS are under way), -ENOTCONN, -EMSGSIZE, -ENOMEM (no memory could be registered
+     * for them; it will not mend). The peer may write meanwhile: the copy is of no one moment.
+     * One that the peer refuses closes the channel. */
+    int (*read)(struct channel *c, const struct channel_read *r);
+    /* A read that is over, in any order: what was read, 64-byte aligned, lent until the next call;
+     * NULL: none now. What is under way when the channel closes is never over. A
+     * sleeper is woken by them as by frames; arm says false while there is one. */
+    const void *(*read_done)(struct channel *c, uint64_t *token);
 };
 
 /* Every implementation's struct starts with this. */
@@ -51,6 +71,9 @@ static inline void channel_flush(struct channel *c) { c->ops->flush(c); }
 static inline const void *channel_recv(struct channel *c, uint32_t *n) { return c->ops->recv(c, n); }
 static inline int channel_fd(struct channel *c, short *ev) { return c->ops->fd(c, ev); }
 static inline bool channel_arm(struct channel *c) { return c->ops->arm(c); }
+static inline bool channel_can_read(const struct channel *c) { return c->ops->read; }
+static inline int channel_read(struct channel *c, const struct channel_read *r) { return c->ops->read(c, r); }
+static inline const void *channel_read_done(struct channel *c, uint64_t *t) { return c->ops->read_done(c, t); }
 /* Closes and frees; NULL is allowed. */
 static inline void channel_close(struct channel *c) { if (c) c->ops->close(c); }
 

@@ -276,6 +276,18 @@ static uint32_t events_ack(void *f)
     return FIXED(f, MSG_EVENTS_ACK, msg_events_ack, .client = 42, .epoch = 6, .cursor = 71,
                  .table = 5, .slot = 201);
 }
+static uint32_t places(void *f)
+{
+    struct msg_places *m = f;
+    *m = (struct msg_places){.client = 42, .shard_time_ms = 123456, .stamp = 0x01020304,
+                             .left_ms = 180, .nplaces = 2};
+    struct msg_place *p = (struct msg_place *)(m + 1);
+    *p = (struct msg_place){.seq = 100, .address = 0x7f0011223340, .rkey = 0x00c0ffee,
+                            .slot_epoch = 9, .incarnation = 3, .op = 0, .lines = 2};
+    p[1] = (struct msg_place){.seq = 101, .address = 0x7f0011223380, .rkey = 0x00c0ffee,
+                              .incarnation = 1, .op = 2, .lines = 1};
+    return finish(f, MSG_PLACES, sizeof *m + 2 * sizeof *p);
+}
 
 static const struct { const char *name; enum msg_type type; uint32_t (*build)(void *); } messages[] = {
     {"hello", MSG_HELLO, hello}, {"welcome", MSG_WELCOME, welcome}, {"error", MSG_ERROR, error},
@@ -293,6 +305,7 @@ static const struct { const char *name; enum msg_type type; uint32_t (*build)(vo
     {"move_end", MSG_MOVE_END, move_end}, {"move_ack", MSG_MOVE_ACK, move_ack},
     {"map_get", MSG_MAP_GET, map_get}, {"map", MSG_MAP, map}, {"consume", MSG_CONSUME, consume},
     {"events", MSG_EVENTS, events}, {"events_ack", MSG_EVENTS_ACK, events_ack},
+    {"places", MSG_PLACES, places},
 };
 enum { MESSAGES = sizeof messages / sizeof messages[0] };
 

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "common/wire/crc.h"
+#include "common/wire/record.h"
 
 _Static_assert(sizeof(struct msg_head) == 24, "wire format");
 _Static_assert(sizeof(struct msg_hello) == 88, "wire format");
@@ -48,6 +49,8 @@ _Static_assert(sizeof(struct msg_events) == 56, "wire format");
 _Static_assert(sizeof(struct msg_event) == 24, "wire format");
 _Static_assert(sizeof(struct msg_events_ack) == 56, "wire format");
 _Static_assert(sizeof(struct map_slot) == 8, "wire format");
+_Static_assert(sizeof(struct msg_place) == 32, "wire format");
+_Static_assert(sizeof(struct msg_places) == 56, "wire format");
 
 static const char NOT_ZERO[] = "reserved field not zero";
 static const char NO_NUL[] = "text without its closing NUL";
@@ -120,8 +123,6 @@ static const char *check_batch(const void *frame)
     const struct msg_batch *m = frame;
     const uint8_t *at = (const uint8_t *)(m + 1);
     uint32_t left = m->head.bytes - (uint32_t)sizeof *m;
-    if (m->zero != 0)
-        return NOT_ZERO;
     if (m->ntxn > MSG_BATCH_MAX)
         return "batch: too many txns";
     for (uint32_t i = 0; i < m->ntxn; i++) {
@@ -358,6 +359,21 @@ static const char *check_events_ack(const void *frame)
     return m->table < TABLES_MAX ? NULL : "events: field out of range";
 }
 
+static const char *check_places(const void *frame)
+{
+    const struct msg_places *m = frame;
+    const struct msg_place *p = (const struct msg_place *)(m + 1);
+    if (m->zero != 0)
+        return NOT_ZERO;
+    if (m->head.bytes - sizeof *m != (uint64_t)m->nplaces * sizeof *p)
+        return "places: their number is not that of the frame";
+    for (uint32_t i = 0; i < m->nplaces; i++, p++)
+        if (p->zero || p->address % LINE_BYTES || p->op >= TXN_OPS_MAX || p->lines == 0 ||
+            p->lines > RECORD_LINES_MAX)
+            return "places: field out of range";
+    return NULL;
+}
+
 static const char *check_nothing(const void *frame)
 {
     return NULL;
@@ -368,6 +384,8 @@ static const char *check_nothing(const void *frame)
 static const char *old_batch(const struct msg_batch *m)
 {
     const uint8_t *at = (const uint8_t *)(m + 1);
+    if (m->stamp)
+        return NOT_ZERO;
     for (uint32_t i = 0; i < m->ntxn; i++) {
         const struct txn_head *t = (const struct txn_head *)at;
         if (t->slot_epoch != 0)
@@ -463,6 +481,7 @@ static const struct form {
     [MSG_CONSUME] = {sizeof(struct msg_consume), false, check_consume},
     [MSG_EVENTS] = {sizeof(struct msg_events), true, check_events},
     [MSG_EVENTS_ACK] = {sizeof(struct msg_events_ack), false, check_events_ack},
+    [MSG_PLACES] = {sizeof(struct msg_places), true, check_places},
 };
 
 const char *msg_validate(const void *frame, uint32_t bytes)

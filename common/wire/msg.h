@@ -9,7 +9,7 @@
  *   client  → store   HELLO, PROOF, CLIENT_OPEN, TABLE_OPEN, BATCH, STATUS, MAP_GET, CONSUME,
  *                     EVENTS_ACK
  *   store   → client  CHALLENGE, PROVEN, WELCOME, CLIENT, TABLE, RESULTS, STATUS_IS, ERROR, MAP,
- *                     EVENTS
+ *                     EVENTS, PLACES
  *   backup  → primary HELLO (role replica), PROOF, JOIN, ACK, CHUNK_ACK, TAIL
  *   primary → backup  CHALLENGE, PROVEN, WELCOME, VIEW, SNAP_BEGIN, CHUNK, SNAP_END, APPEND, ERROR,
  *                     FETCH
@@ -64,6 +64,7 @@ enum msg_type {
     MSG_MOVE_BEGIN, MSG_MOVE_PART, MSG_MOVE_END, MSG_MOVE_ACK,
     MSG_MAP_GET, MSG_MAP,
     MSG_CONSUME, MSG_EVENTS, MSG_EVENTS_ACK,
+    MSG_PLACES,
     MSG_TYPE_END
 };
 
@@ -87,6 +88,8 @@ struct msg_node {
     uint64_t incarnation;
 };
 
+enum { CAP_ONE_SIDED = 1 }; /* a client that reads one-sidedly, and a store that lets it */
+
 /* head.view_epoch of a replica: the epoch of the newest view whose primary it
  * ever joined, 0 if it holds nothing. A primary that starts empty asks by it
  * whether there had been something. */
@@ -94,7 +97,7 @@ struct msg_hello {
     struct msg_head head;
     uint32_t magic;
     uint8_t proto_min, proto_max, role, auth; /* auth: enum msg_auth */
-    uint64_t capabilities;                    /* zero today */
+    uint64_t capabilities;                    /* CAP_...: what its sender would use */
     struct msg_node self;                     /* replicas; zero from clients */
     char tenant[32];                          /* clients with auth; else "" */
 };
@@ -104,7 +107,7 @@ struct msg_welcome {
     uint8_t proto, primary, zero[2]; /* proto picked; 1 if this replica serves */
     uint16_t shards, zero2;          /* of the store; slot s lives in shard s * shards / 256 */
     struct msg_node self;
-    uint64_t capabilities;
+    uint64_t capabilities;           /* of those asked for, what there is */
     uint32_t lease_ms;               /* of client ids */
     uint32_t primary_node;           /* who is, as far as this replica knows; 0: unknown, or
                                         protocol 1 */
@@ -160,7 +163,9 @@ struct msg_batch {
     struct msg_head head;
     uint64_t client;
     uint64_t ack;             /* every result with seq <= ack has arrived */
-    uint32_t ntxn, zero;
+    uint32_t ntxn;
+    uint32_t stamp;           /* client's clock, ms, low bits: PLACES is to answer this, at once; 0: need
+                                 not. Only with CAP_ONE_SIDED */
 };
 
 /* Body: `nres` results back to back, in the order they became releasable. */
@@ -168,6 +173,26 @@ struct msg_results {
     struct msg_head head;
     uint64_t client;
     uint32_t nres, zero;
+};
+
+/* --- one-sided reads (client/remember.h), with CAP_ONE_SIDED alone ------------ */
+
+/* The get `op` of txn `seq` found its entry here. A hint: no word about what is there now. */
+struct msg_place {            /* 32 bytes */
+    uint64_t seq, address;
+    uint32_t rkey, slot_epoch;
+    uint16_t incarnation;
+    uint8_t op, lines;
+    uint32_t zero;
+};
+/* Before the RESULTS that it is about. Body: `nplaces` of them. */
+struct msg_places {
+    struct msg_head head;
+    uint64_t client;
+    uint64_t shard_time_ms;
+    uint32_t stamp;           /* of the newest BATCH that had one; 0: none yet */
+    uint32_t left_ms;         /* of the shortest lease that the primary holds, now; 0: none */
+    uint32_t nplaces, zero;
 };
 
 /* --- replication ---------------------------------------------------------- */

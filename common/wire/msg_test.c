@@ -62,7 +62,10 @@ static void *load(int proto, const char *name, uint32_t *bytes)
     X(batch, msg_batch, "batch: a txn without a sequence number",                                  \
       ((struct txn_head *)(m + 1))->seq = 0)                                                        \
     X(batch, msg_batch, "txn: bad number of ops", ((struct txn_head *)(m + 1))->nops = 0)          \
-    X(batch, msg_batch, "reserved field not zero", m->zero = 1)                                    \
+    X(places, msg_places, "places: their number is not that of the frame", m->nplaces++)           \
+    X(places, msg_places, "reserved field not zero", m->zero = 1)                                  \
+    X(places, msg_places, "places: field out of range", ((struct msg_place *)(m + 1))->address++)  \
+    X(places, msg_places, "places: field out of range", ((struct msg_place *)(m + 1))->lines = 9)  \
     X(results, msg_results, "results: cut short", m->nres = 4)                                     \
     X(results, msg_results, "results: bytes left over after the last one", m->nres = 1)            \
     X(results, msg_results, "results: unknown status",                                             \
@@ -154,6 +157,7 @@ static void *load(int proto, const char *name, uint32_t *bytes)
     X(append, msg_append, "reserved field not zero", m->stamp = 1)                                 \
     X(ack, msg_ack, "reserved field not zero", m->stamp = 1)                                       \
     X(batch, msg_batch, "reserved field not zero", ((struct txn_head *)(m + 1))->slot_epoch = 1)   \
+    X(batch, msg_batch, "reserved field not zero", m->stamp = 1)                                   \
     X(results, msg_results, "results: unknown status", to_moved(m))                                \
     X(table_open, msg_table_open, NEW_SCHEMA, m->schema.flags |= TABLE_EVENTS)                     \
     X(table_open, msg_table_open, NEW_SCHEMA, m->schema.flags |= TABLE_ABSOLUTE)                   \
@@ -215,7 +219,8 @@ static void damage_is_named(void **state)
     X(hello) X(welcome) X(error) X(client_open) X(client) X(table_open) X(table) X(batch)          \
     X(results) X(join) X(view) X(snap_begin) X(chunk) X(chunk_ack) X(snap_end) X(append) X(ack)    \
     X(status) X(status_is) X(challenge) X(proof) X(proven) X(fetch) X(tail) X(move_begin)          \
-    X(move_part) X(move_end) X(move_ack) X(map_get) X(map) X(consume) X(events) X(events_ack)
+    X(move_part) X(move_end) X(move_ack) X(map_get) X(map) X(consume) X(events) X(events_ack)      \
+    X(places)
 #define NAME(n) #n,
 static const char *const names[] = {NAMES(NAME)};
 enum { MESSAGES = sizeof names / sizeof names[0], MESSAGES_1 = MSG_PROVEN };

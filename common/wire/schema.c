@@ -76,10 +76,12 @@ static const char *check_durability(const struct table_schema *s)
 
 static const char *check_flags(const struct table_schema *s)
 {
-    if (s->flags > (TABLE_PARENT_DIES | TABLE_EVENTS | TABLE_ABSOLUTE))
+    if (s->flags > (TABLE_PARENT_DIES | TABLE_EVENTS | TABLE_ABSOLUTE | TABLE_ONE_SIDED))
         return "flags: an unknown one is set";
     if (s->flags & TABLE_EVENTS && s->kind == TABLE_POOL)
         return "flags: pools have no events; keep a timer beside the index";
+    if (s->flags & TABLE_ONE_SIDED && (s->kind == TABLE_SKETCH || s->durability != DURABLE_SYNC))
+        return "flags: one-sided reads need entries that are committed: no sketch, durability sync";
     return NULL;
 }
 

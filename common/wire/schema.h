@@ -35,6 +35,9 @@ enum {
     TABLE_ABSOLUTE = 4,       /* touches do not move deadlines, nor do writes that give no
                                  time-out: with TABLE_EVENTS this is timer(key, delay, payload),
                                  an insert with a time-out; DELETE cancels it */
+    TABLE_ONE_SIDED = 8,      /* clients by RDMA may read its entries in the primary's memory, past
+                                 its processor (client/remember.h); durability sync, no sketch.
+                                 Idle time-outs last up to a quarter longer */
 };
 
 enum {

@@ -37,7 +37,8 @@ static struct table_schema session(void)
     X(sketch_time, "timeout_ms", (s->kind = TABLE_SKETCH, s->value_size = 8))                       \
     X(sketch_reacts, "reaction: a sketch",                                                          \
       (s->kind = TABLE_SKETCH, s->value_size = 8, s->timeout_ms = 0))                               \
-    X(dies, "flags: ", s->flags = 8)                                                           \
+    X(flag16, "flags: ", s->flags = 16)                                                             \
+    X(one_sided, "flags: one-sided", (s->flags = TABLE_ONE_SIDED, s->durability = DURABLE_ASYNC))   \
     X(pool_events, "flags: pools", (s->kind = TABLE_POOL, s->flags = TABLE_EVENTS))                 \
     X(key0, "key_size: write", s->key_size = 0)                                                     \
     X(key41, "key_size: write", s->key_size = 41)                                                   \

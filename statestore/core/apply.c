@@ -124,12 +124,11 @@ static int apply_put(struct shard *s, struct table *t, uint8_t slot, struct effe
         s->digest -= record_digest(t, slot, rec);
     if (e->code == EFFECT_ADD) {
         if (!fresh)
-            record_value(t, r, sum);
+            record_value(&t->shape, r, sum);
         add_deltas(sum, value, e->value_len);
         value = sum;
     }
-    record_write(t, r, e->version, effect_key(e), value);
-    r->state = RECORD_PENDING;
+    record_write(&t->shape, r, e->version, effect_key(e), value);
     set_deadline(s, t, slot, rec, e);
     e->rec = rec;
     return 0;

@@ -19,7 +19,7 @@ uint64_t record_digest(const struct table *t, uint8_t slot, uint32_t rec)
     const struct group *g = group_of(t, slot, rec);
     if (is_volatile(t))
         return 0;
-    uint64_t h = mix64((uint64_t)record_crc(t, r) << 16 | (uint64_t)slot << 8 | (t->id + 1u));
+    uint64_t h = mix64((uint64_t)record_crc(&t->shape, r) << 16 | (uint64_t)slot << 8 | (t->id + 1u));
     h = mix64(h ^ r->version);
     h = mix64(h ^ replicated_ms(r, meta_at(t, slot, rec)));
     h = mix64(h ^ ((uint64_t)r->timeout_ms << 32 | g->children));
@@ -76,7 +76,7 @@ static uint64_t part_digest(const struct table *t, uint8_t slot)
         if (r->state == RECORD_FREE)
             continue;
         sum += record_digest(t, slot, rec);
-        if (record_crc_slow(t, r) != record_crc(t, r))
+        if (record_crc_slow(&t->shape, r) != record_crc(&t->shape, r))
             sum += 1; /* a damaged record shows */
     }
     return sum;
@@ -116,7 +116,7 @@ static void each_in_part(const struct shard *s, const struct table *t, uint8_t s
         const struct meta *m = meta_at(t, slot, rec);
         if (r->state == RECORD_FREE)
             continue;
-        record_value(t, r, value);
+        record_value(&t->shape, r, value);
         struct shard_entry e = {.table = t->schema.name, .kind = t->schema.kind, .slot = slot,
                                 .key_len = t->schema.key_size, .key = r->payload, .value = value,
                                 .value_len = t->schema.value_size,

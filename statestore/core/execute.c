@@ -102,7 +102,7 @@ static void result_entry(struct shard *s, int op, enum txn_res res, const struct
         const struct record *r = record_at(f->t, s->x.slot, f->rec);
         head.version = r->version;
         head.timeout_ms = r->timeout_ms;
-        record_value(f->t, r, result_add(s, op, res, len, head));
+        record_value(&f->t->shape, r, result_add(s, op, res, len, head));
     }
 }
 
@@ -301,7 +301,7 @@ static int op_add(struct shard *s, int i, const struct txn_op *op, struct found 
         if (f->exists && f->w)
             memcpy(&now, f->w->value, sizeof now);
         else if (f->exists) {
-            record_value(f->t, record_at(f->t, s->x.slot, f->rec), value);
+            record_value(&f->t->shape, record_at(f->t, s->x.slot, f->rec), value);
             memcpy(&now, value, sizeof now);
         }
         memcpy(&delta, txn_value(op), sizeof delta);
@@ -402,7 +402,7 @@ static uint32_t scan_put(const struct shard *s, const struct table *t, const str
     *e = (struct txn_scan_entry){.version = r->version, .key_len = (uint16_t)key_len,
                                  .value_len = (uint16_t)value_len, .left_ms = left_ms(s, r)};
     memcpy(e + 1, r->payload, key_len);
-    record_value(t, r, (uint8_t *)(e + 1) + key_len);
+    record_value(&t->shape, r, (uint8_t *)(e + 1) + key_len);
     uint32_t used = (uint32_t)sizeof *e + key_len + value_len, padded = (used + 7) & ~7u;
     memset(at + used, 0, padded - used);
     return padded;

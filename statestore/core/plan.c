@@ -70,7 +70,7 @@ static void load_record(const struct exec *x, struct work *w, const struct table
 {
     const struct record *r = record_at(t, x->slot, w->rec);
     const struct group *g = group_of(t, x->slot, w->rec);
-    record_value(t, r, w->value);
+    record_value(&t->shape, r, w->value);
     w->version = r->version;
     w->deadline_ms = touched_deadline(x, t->id, w->rec, r->deadline_ms);
     w->timeout_ms = r->timeout_ms;

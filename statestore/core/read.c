@@ -45,7 +45,7 @@ bool read_now(struct shard *s, uint32_t conn, uint64_t client, const struct txn_
                                  .timeout_ms = entry->timeout_ms};
         if (len % 8)
             memset((uint8_t *)(r + 1) + (len & ~7u), 0, 8);
-        record_value(table, entry, r + 1);
+        record_value(&table->shape, entry, r + 1);
     }
     r->bytes = ((uint32_t)sizeof *r + len + 7) & ~7u;
     *h = (struct txn_result_head){.seq = t->seq, .bytes = (uint16_t)(sizeof *h + r->bytes),

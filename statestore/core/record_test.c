@@ -48,7 +48,7 @@ static void write_one(struct table *t, struct copy *c, uint32_t n, bool grouped)
     assert_int_equal(group_of(t, SLOT, c->rec)->children, 0);
     c->incarnation = r->incarnation;
     c->version = draw();
-    record_write(t, r, c->version, c->key, c->value);
+    record_write(&t->shape, r, c->version, c->key, c->value);
     r->state = RECORD_COMMITTED;
     r->deadline_ms = c->deadline_ms = draw() >> 18;
     r->timeout_ms = c->timeout_ms = (uint32_t)draw();
@@ -69,11 +69,11 @@ static void check_one(const struct table *t, const struct copy *c)
     const struct meta *m = meta_at(t, SLOT, c->rec);
     const struct record_line *line = (const struct record_line *)(r + 1);
     assert_int_equal(part_find(t, SLOT, c->key, table_hash(t, c->key, key_len)), c->rec);
-    record_value(t, r, value);
+    record_value(&t->shape, r, value);
     assert_memory_equal(value, c->value, t->schema.value_size);
-    assert_int_equal(record_crc(t, r), record_crc_slow(t, r));
+    assert_int_equal(record_crc(&t->shape, r), record_crc_slow(&t->shape, r));
     assert_int_equal(r->version, c->version);
-    for (int i = 1; i < t->record_lines; i++)
+    for (int i = 1; i < t->shape.lines; i++)
         assert_int_equal(line[i - 1].version, c->version);
     assert_int_equal(r->incarnation, c->incarnation);
     assert_int_equal(r->state, RECORD_COMMITTED);
@@ -131,7 +131,7 @@ static void test_memory_of_an_entry(void **state)
     struct table *t = table_create(&schema, 0, 1, &memory);
     assert_non_null(t);
     assert_true(t->meta_inside);
-    assert_int_equal(t->record_lines, 2);
+    assert_int_equal(t->shape.lines, 2);
     uint64_t before = memory;
     assert_true(part_reserve(t, SLOT, CHUNK_FIRST, false));
     uint64_t index = ((uint64_t)t->part[SLOT].index.count + t->part[SLOT].index.overflow_room) *

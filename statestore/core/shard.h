@@ -51,6 +51,20 @@
 
 struct shard;
 
+/*
+ * Memory of tables with TABLE_ONE_SIDED: clients may read it, the driver registers it. What was
+ * given back is read no more in earnest: every record in it was made RECORD_FREE. Yet reads
+ * may be on their way for which its address must not yet be another's: the driver keeps it
+ * for a while. Thread: the shard's.
+ */
+struct shard_slabs {
+    void *ctx;
+    /* Zeroed whole pages of its own, or NULL: no memory. *rkey: by which clients read it; 0: none can
+     * (what cannot be registered is used all the same, by requests). */
+    void *(*make)(void *ctx, uint64_t bytes, uint32_t *rkey);
+    void (*give_back)(void *ctx, void *at, uint64_t bytes);
+};
+
 struct shard_config {
     uint16_t shard, shards;      /* this shard's number, and how many there are */
     struct msg_node self;
@@ -63,6 +77,7 @@ struct shard_config {
     uint32_t min_copies;         /* commit waits while the view has fewer; 0: 1 */
     const struct shard_limit *limits; /* kept */
     uint32_t nlimits;
+    struct shard_slabs slabs;    /* make NULL: nobody reads one-sidedly here */
 };
 
 /* Memory of all tables whose name matches ("nat.session", "nat.*", "*"): one of a

@@ -49,7 +49,7 @@ static bool put_record(const struct shard *s, struct bytes *b, const struct tabl
         e.parent_key_len = pt->schema.key_size;
         parent_key = record_at(pt, slot, g->parent_rec)->payload;
     }
-    record_value(t, r, value);
+    record_value(&t->shape, r, value);
     return put(b, &e, r->payload, parent_key, value);
 }
 

@@ -4,30 +4,12 @@
  * pool.c; table.h says how they belong together.
  */
 #include <assert.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#include "common/wire/crc.h"
 #include "table.h"
 
 const struct group group_none = {.parent_rec = REC_NONE};
-
-static uint8_t lines_for(uint32_t payload)
-{
-    uint32_t rest = payload > LINE0_PAYLOAD ? payload - LINE0_PAYLOAD : 0;
-    return (uint8_t)(1 + (rest + LINE_PAYLOAD - 1) / LINE_PAYLOAD);
-}
-
-static uint16_t place_of_crc(uint32_t off)
-{
-    uint32_t rest = off - LINE0_PAYLOAD, line = rest / LINE_PAYLOAD, in_line = rest % LINE_PAYLOAD;
-    if (off < LINE0_PAYLOAD)
-        return off + 4 <= LINE0_PAYLOAD ? (uint16_t)(offsetof(struct record, payload) + off) : 0;
-    return in_line + 4 <= LINE_PAYLOAD
-               ? (uint16_t)((1 + line) * LINE_BYTES + offsetof(struct record_line, payload) + in_line)
-               : 0;
-}
 
 struct table *table_create(const struct table_schema *schema, uint8_t id, uint64_t seed,
                            uint64_t *memory_bytes)
@@ -39,10 +21,9 @@ struct table *table_create(const struct table_schema *schema, uint8_t id, uint64
     t->schema = *schema;
     t->id = id;
     uint32_t payload = schema->key_size + schema->value_size + 4;
-    t->record_lines = lines_for(payload);
-    t->meta_inside = lines_for(payload + sizeof(struct meta)) == t->record_lines;
-    t->meta_stride = t->meta_inside ? t->record_lines * LINE_BYTES : sizeof(struct meta);
-    t->crc_at = place_of_crc(payload - 4);
+    t->shape = record_shape_of(schema->key_size, schema->value_size);
+    t->meta_inside = record_lines_for(payload + sizeof(struct meta)) == t->shape.lines;
+    t->meta_stride = t->meta_inside ? t->shape.lines * LINE_BYTES : sizeof(struct meta);
     memset(t->reaction_table, -1, sizeof t->reaction_table);
     t->seed = seed;
     t->sketch_seed = hash_bytes(0x5e7c4ull, schema->name, TABLE_NAME_MAX);
@@ -78,7 +59,7 @@ void memory_free(void *at, uint64_t bytes)
 static uint64_t chunk_bytes(const struct table *t, uint32_t c)
 {
     uint32_t meta = t->meta_inside ? 0 : sizeof(struct meta);
-    return ((uint64_t)CHUNK_FIRST << c) * (t->record_lines * LINE_BYTES + meta);
+    return ((uint64_t)CHUNK_FIRST << c) * (t->shape.lines * LINE_BYTES + meta);
 }
 static uint64_t groups_bytes(uint32_t c)
 {
@@ -156,7 +137,7 @@ static bool add_chunk(struct table *t, struct part *p)
         return false;
     }
     uint8_t *metas = t->meta_inside ? lines + t->meta_stride - sizeof(struct meta)
-                                    : lines + records * t->record_lines * LINE_BYTES;
+                                    : lines + records * t->shape.lines * LINE_BYTES;
     p->chunk[c] = (struct chunk){lines, metas};
     p->room += (uint32_t)records;
     table_account(t, (int64_t)chunk_bytes(t, c));
@@ -248,85 +229,4 @@ void part_remove(struct table *t, uint8_t slot, uint32_t rec)
     p->free_count++;
     p->entries--;
     t->entries--;
-}
-
-/* --- records ------------------------------------------------------------------ */
-
-/* Copies payload bytes [off, off + len) of a record in or out, line by line. */
-static void payload_put(struct record *r, uint32_t off, const uint8_t *from, uint32_t len)
-{
-    if (off < LINE0_PAYLOAD) {
-        uint32_t n = len < LINE0_PAYLOAD - off ? len : LINE0_PAYLOAD - off;
-        memcpy(r->payload + off, from, n);
-        off += n, from += n, len -= n;
-    }
-    struct record_line *line = (struct record_line *)(r + 1);
-    off -= LINE0_PAYLOAD;
-    for (line += off / LINE_PAYLOAD, off %= LINE_PAYLOAD; len; line++, off = 0) {
-        uint32_t n = len < LINE_PAYLOAD - off ? len : LINE_PAYLOAD - off;
-        memcpy(line->payload + off, from, n);
-        from += n, len -= n;
-    }
-}
-
-static void payload_get(const struct record *r, uint32_t off, uint8_t *to, uint32_t len)
-{
-    if (off < LINE0_PAYLOAD) {
-        uint32_t n = len < LINE0_PAYLOAD - off ? len : LINE0_PAYLOAD - off;
-        memcpy(to, r->payload + off, n);
-        off += n, to += n, len -= n;
-    }
-    if (!len)
-        return;
-    const struct record_line *line = (const struct record_line *)(r + 1);
-    off -= LINE0_PAYLOAD;
-    for (line += off / LINE_PAYLOAD, off %= LINE_PAYLOAD; len; line++, off = 0) {
-        uint32_t n = len < LINE_PAYLOAD - off ? len : LINE_PAYLOAD - off;
-        memcpy(to, line->payload + off, n);
-        to += n, len -= n;
-    }
-}
-
-static uint32_t crc_of(const struct table *t, uint64_t version, const void *key, const void *value)
-{
-    uint32_t crc = crc32c(0, &version, sizeof version);
-    crc = crc32c(crc, key, t->schema.key_size);
-    return crc32c(crc, value, t->schema.value_size);
-}
-
-uint32_t record_write(const struct table *t, struct record *r, uint64_t version, const void *key,
-                      const void *value)
-{
-    uint32_t key_len = t->schema.key_size, value_len = t->schema.value_size;
-    uint32_t crc = crc_of(t, version, key, value);
-    struct record_line *line = (struct record_line *)(r + 1);
-    r->version = version;
-    for (int i = 1; i < t->record_lines; i++)
-        line[i - 1].version = version;
-    payload_put(r, 0, key, key_len);
-    payload_put(r, key_len, value, value_len);
-    payload_put(r, key_len + value_len, (const uint8_t *)&crc, sizeof crc);
-    return crc;
-}
-
-void record_value(const struct table *t, const struct record *r, void *value)
-{
-    payload_get(r, t->schema.key_size, value, t->schema.value_size);
-}
-
-uint32_t record_crc(const struct table *t, const struct record *r)
-{
-    uint32_t crc;
-    if (t->crc_at)
-        memcpy(&crc, (const uint8_t *)r + t->crc_at, sizeof crc);
-    else
-        payload_get(r, t->schema.key_size + t->schema.value_size, (uint8_t *)&crc, sizeof crc);
-    return crc;
-}
-
-uint32_t record_crc_slow(const struct table *t, const struct record *r)
-{
-    uint8_t value[TXN_VALUE_MAX];
-    record_value(t, r, value);
-    return crc_of(t, r->version, r->payload, value);
 }

@@ -14,13 +14,8 @@
  *           of the record's last line if that has room, else in an array.
  *   groups  parents and children: an array per chunk, in parts that have any.
  *
- * Record: payload = key || value || CRC32C(version, key, value), cut over
- * line 0 (44 bytes) and further lines (56 bytes), each of which repeats the
- * version: a reader that copies the lines without asking can tell a torn copy.
- * Line 0 tells it all the rest: whether the record is committed, whose it is by
- * now (incarnation, modulo 2^16; the key says so, too), until when, and its
- * time-out. The sizes of key and value are the table's. What follows the CRC is
- * no reader's business.
+ * A record's lines are record.h's (common/wire). A reader past the processor sees them; what
+ * follows the CRC in the last one is no reader's business.
  *
  * A pool has no index: its indexes are dense in the part, see pool.c.
  *
@@ -36,33 +31,15 @@
 #include <string.h>
 
 #include "common/wire/msg.h"
+#include "common/wire/record.h"
 
 enum {
-    LINE_BYTES = 64,
-    LINE0_PAYLOAD = 44,
-    LINE_PAYLOAD = 56,
     BUCKET_WAYS = 8,
     CHUNKS_MAX = 26,          /* chunk c holds CHUNK_FIRST << c records */
     CHUNK_FIRST_BITS = 4,
     CHUNK_FIRST = 1 << CHUNK_FIRST_BITS,
 };
 #define REC_NONE UINT32_MAX
-
-enum record_state { RECORD_FREE = 0, RECORD_PENDING, RECORD_COMMITTED };
-
-struct record {               /* line 0 of a record */
-    uint64_t version;
-    uint64_t deadline_ms : 46; /* local: touches that are not logged move it; until 4199 */
-    uint64_t incarnation : 16; /* of this record number; counts its owners */
-    uint64_t state : 2;
-    uint32_t timeout_ms;
-    uint8_t payload[LINE0_PAYLOAD];
-};
-_Static_assert(sizeof(struct record) == LINE_BYTES, "line 0");
-struct record_line {
-    uint64_t version;
-    uint8_t payload[LINE_PAYLOAD];
-};
 
 /* A place in the shard: table << 40 | slot << 32 | record, 46 bits; see timer.c
  * for the values with bit 47 set. */
@@ -174,10 +151,9 @@ struct part {
 struct table {
     struct table_schema schema;
     uint8_t id;
-    uint8_t record_lines;
+    struct record_shape shape;
     bool meta_inside;         /* of the record's last line */
     uint32_t meta_stride;
-    uint16_t crc_at;          /* byte of the record; 0: cut by the end of a line */
     int8_t reaction_table[TABLE_REACTIONS]; /* -1: not open (yet) */
     uint64_t seed;
     uint64_t sketch_seed;     /* the same at every replica */
@@ -257,7 +233,7 @@ static inline uint32_t chunk_of(uint32_t rec, uint32_t *in_chunk)
 static inline struct record *record_at(const struct table *t, uint8_t slot, uint32_t rec)
 {
     uint32_t i, c = chunk_of(rec, &i);
-    return (struct record *)(t->part[slot].chunk[c].lines + (size_t)i * t->record_lines * LINE_BYTES);
+    return (struct record *)(t->part[slot].chunk[c].lines + (size_t)i * t->shape.lines * LINE_BYTES);
 }
 static inline struct meta *meta_at(const struct table *t, uint8_t slot, uint32_t rec)
 {
@@ -302,15 +278,6 @@ static inline rec_ref ref_make(uint8_t table, uint8_t slot, uint32_t rec)
     return (uint64_t)table << 40 | (uint64_t)slot << 32 | rec;
 }
 
-/* Writes version, key and value over all lines of a record and closes it with
- * its CRC; returns the CRC. */
-uint32_t record_write(const struct table *t, struct record *r, uint64_t version, const void *key,
-                      const void *value);
-void record_value(const struct table *t, const struct record *r, void *value);
-/* The CRC as stored, and as it should be. */
-uint32_t record_crc(const struct table *t, const struct record *r);
-uint32_t record_crc_slow(const struct table *t, const struct record *r);
-
 /* --- index.c, for table.c only ------------------------------------------------ */
 
 void index_destroy(struct table *t, struct index *ix);
@@ -323,7 +290,7 @@ void index_drop(struct index *ix, uint64_t hash, uint32_t rec);
 static inline void record_prefetch(const struct table *t, uint8_t slot, uint32_t rec)
 {
     const uint8_t *line = (const uint8_t *)record_at(t, slot, rec);
-    for (int i = 0; i < t->record_lines; i++)
+    for (int i = 0; i < t->shape.lines; i++)
         bring_near(line + i * LINE_BYTES);
     if (!t->meta_inside)
         bring_near(meta_at(t, slot, rec));

@@ -33,6 +33,7 @@ const char *net_type_name(uint8_t type)
         [MSG_MOVE_PART] = "MOVE_PART", [MSG_MOVE_END] = "MOVE_END", [MSG_MOVE_ACK] = "MOVE_ACK",
         [MSG_MAP_GET] = "MAP_GET", [MSG_MAP] = "MAP", [MSG_CONSUME] = "CONSUME",
         [MSG_EVENTS] = "EVENTS", [MSG_EVENTS_ACK] = "EVENTS_ACK",
+        [MSG_PLACES] = "PLACES",
     };
     return type < MSG_TYPE_END && names[type] ? names[type] : "?";
 }
@@ -430,7 +431,7 @@ struct channel *net_dial_channel(struct world *w, int from, int to, uint16_t sha
 {
     static const struct channel_ops ops = {
         "simulated", channel_send_sim, channel_flush_sim, channel_recv_sim,
-        channel_fd_sim, channel_arm_sim, channel_close_sim,
+        channel_fd_sim, channel_arm_sim, channel_close_sim, NULL, NULL,
     };
     struct sim_channel *c = calloc(1, sizeof *c);
     if (!c)
