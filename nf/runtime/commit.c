@@ -158,8 +158,10 @@ static void commit_done(void *user, const struct txn_result_head *r)
         f->conflict = true;
         commit_mend(f, r);
     }
-    if (flow_waits_for_none(f))
-        commit_settled(e, f);
+    if (!flow_waits_for_none(f))
+        return;
+    histogram_add(&e->stats.commit_us, e->now_us - f->since_us);
+    commit_settled(e, f);
 }
 
 int commit_submit(struct engine *e, struct flow *f)

@@ -35,6 +35,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/metrics/histogram.h"
 #include "nf/runtime/backend.h"
 #include "nf/runtime/instance.h"
 
@@ -130,7 +131,11 @@ struct engine_stats {
     uint64_t adds_refused;
     uint64_t late_replies;          /* found nothing */
     uint64_t no_room;               /* submissions that had to wait */
-    uint64_t rtt_us_sum, rtt_count; /* of look-ups */
+    uint64_t rtt_count;             /* look-ups answered */
+    struct histogram rtt_us;        /* of them */
+    struct histogram commit_us;     /* commits, from the first txn out to the last answer */
+    struct histogram held_us;       /* packets emitted, since engine_rx */
+    struct histogram run_len;       /* packets of a run */
 };
 const struct engine_stats *engine_stats(const struct engine *e);
 int engine_reasons(const struct engine *e);

@@ -293,5 +293,6 @@ enum pass run_pass(struct engine *e, struct flow *f)
     }
     e->stats.runs++;
     e->stats.run_packets += f->run_len;
+    histogram_add(&e->stats.run_len, f->run_len);
     return PASS_DONE;
 }

@@ -22,6 +22,7 @@ void job_emit(struct engine *e, uint16_t j, enum packet_side out)
 {
     struct job *job = &e->jobs[j];
     e->stats.tx[out]++;
+    histogram_add(&e->stats.held_us, e->now_us - job->since_us);
     e->cfg.emit(e->cfg.ctx, job->cookie, &job->pkt, out);
     job_give(e, j);
 }
@@ -204,7 +205,7 @@ static void lookup_done(void *user, const struct txn_result_head *r)
     struct ticket *t = user;
     struct engine *e = t->e;
     int number = t->number;
-    e->stats.rtt_us_sum += e->now_us - t->sent_us;
+    histogram_add(&e->stats.rtt_us, e->now_us - t->sent_us);
     e->stats.rtt_count++;
     struct flow *f = run_answer(t);
     if (!f)

@@ -131,7 +131,9 @@ static int start_engine(struct worker *w, char *err)
     w->max_hold_us = 1000ull * hold_ms;
     w->unreachable_us = 1000ull * site->failure_timeout_ms;
     w->full_patience_us = w->unreachable_us / 8;
-    return engine_create(&c, &w->engine, err, ERR_BYTES);
+    rc = engine_create(&c, &w->engine, err, ERR_BYTES);
+    w->packets_max = rc ? 0 : engine_room(w->engine);
+    return rc;
 }
 
 static int start_bell(struct worker *w, char *err)
@@ -185,7 +187,7 @@ static int start_sides(struct worker *w, char *err)
 
 static int start_control(struct worker *w, char *err)
 {
-    char path[300];
+    char path[300], http[330];
     int rc =
         joiner_start(&w->joiner, w->opt.name, w->steered ? w->chain.site->steering.control : NULL);
     if (rc) {
@@ -199,7 +201,14 @@ static int start_control(struct worker *w, char *err)
         return rc;
     }
     snprintf(path, sizeof path, "%s/%s.sock", w->chain.site->run_dir, w->opt.name);
-    return control_start(&w->control, path, w->metrics, report_control, w, err, ERR_BYTES);
+    rc = control_start(&w->control, path, w->metrics, report_control, w, err, ERR_BYTES);
+    if (rc)
+        return rc;
+    metrics_http_path(path, http, sizeof http);
+    struct http_config c = {.metrics = w->metrics, .ctx = w,
+                            .address = w->opt.metrics ? w->opt.metrics : http,
+                            .healthy = report_healthy, .ready = report_ready};
+    return metrics_http_start(&w->http, &c, err, ERR_BYTES);
 }
 
 static void signals_set(void)
@@ -224,6 +233,7 @@ static int start(struct worker *w, char *err)
 
 static void stop(struct worker *w)
 {
+    metrics_http_stop(w->http);
     control_stop(w->control);
     joiner_stop(w->joiner);
     dpdk_poll_begin();

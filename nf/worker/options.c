@@ -25,6 +25,8 @@ static const char help[] =
     "      --peer SIDE=MAC     with --port: where frames that leave by SIDE go; without it, to\n"
     "                          whoever sent the newest frame on that side. Nobody answers ARP\n"
     "                          on such ports: neighbours need a fixed entry\n"
+    "      --metrics ADDR      serve /metrics, /healthz, /readyz at HOST:PORT instead of the Unix\n"
+    "                          socket <run_dir>/NAME.metrics.sock\n"
     "      --check             stop after reading the configuration; exit 0 or 2\n"
     "  -o json                 --check answers in JSON\n"
     "  -v, --verbose           log more\n"
@@ -35,7 +37,7 @@ static const char help[] =
     "  echo status | nc -U -N <run_dir>/NAME.sock     (stats, status, drain; netcat-openbsd)\n"
     "Exit status: 0 drained or checked, 1 cannot serve, 2 wrong option or configuration.\n";
 
-enum { OPT_PORT = 256, OPT_PEER, OPT_CHECK, OPT_VERSION, OPT_HELP };
+enum { OPT_PORT = 256, OPT_PEER, OPT_METRICS, OPT_CHECK, OPT_VERSION, OPT_HELP };
 
 static const struct option longs[] = {
     {"config", required_argument, NULL, 'c'},
@@ -43,6 +45,7 @@ static const struct option longs[] = {
     {"name", required_argument, NULL, 'w'},
     {"port", required_argument, NULL, OPT_PORT},
     {"peer", required_argument, NULL, OPT_PEER},
+    {"metrics", required_argument, NULL, OPT_METRICS},
     {"check", no_argument, NULL, OPT_CHECK},
     {"verbose", no_argument, NULL, 'v'},
     {"version", no_argument, NULL, OPT_VERSION},
@@ -132,6 +135,9 @@ static bool take(struct options *o, int c)
         return parse_port(o, optarg);
     case OPT_PEER:
         return parse_peer(o, optarg);
+    case OPT_METRICS:
+        o->metrics = optarg;
+        return true;
     case OPT_CHECK:
         o->check = true;
         return true;

@@ -11,7 +11,7 @@
 
 #include "nf/worker/worker.h"
 
-enum { ROWS_MAX = 256, NAME_MAX_BYTES = 96 };
+enum { ROWS_MAX = 256, NAME_MAX_BYTES = 96, HISTOGRAMS = 4, STILL_US = 10 * 1000 * 1000 };
 
 /* One published figure and where it comes from. */
 struct row {
@@ -25,6 +25,8 @@ struct report {
     int n;
     bool full;
     struct row rows[ROWS_MAX];
+    struct metric_histogram *histogram[HISTOGRAMS];
+    size_t histogram_at[HISTOGRAMS]; /* in struct engine_stats */
 };
 
 typedef uint64_t (*getter)(const struct worker *w, int a, int b);
@@ -92,6 +94,10 @@ static uint64_t get_u64(const struct worker *w, int offset, int b)
     memcpy(&v, (const char *)w + offset, sizeof v);
     return v;
 }
+static uint64_t get_room(const struct worker *w, int a, int b)
+{
+    return w->packets_max;
+}
 static uint64_t get_state(const struct worker *w, int a, int b)
 {
     return w->state;
@@ -99,6 +105,16 @@ static uint64_t get_state(const struct worker *w, int a, int b)
 static uint64_t get_best_effort(const struct worker *w, int a, int b)
 {
     return state_lacks(w->store)[0] != NULL;
+}
+static uint64_t get_client(const struct worker *w, int offset, int b)
+{
+    uint64_t v; /* the loop wrote it itself */
+    memcpy(&v, (const char *)&w->public.store + offset, sizeof v);
+    return v;
+}
+static uint64_t get_joined(const struct worker *w, int a, int b)
+{
+    return w->joined || !w->steered;
 }
 static uint64_t get_store_well(const struct worker *w, int a, int b)
 {
@@ -217,6 +233,7 @@ static void rows_engine(struct worker *w)
 static void rows_worker(struct worker *w)
 {
     row_add(w, true, "lethe_worker_in_flight", "packets held", get_in_flight, 0, 0);
+    row_add(w, true, "lethe_worker_in_flight_max", "packets it may hold", get_room, 0, 0);
     row_add(w, true, "lethe_worker_busy_permille", "share of time with something to do", get_u32,
             offsetof(struct worker, busy_permille), 0);
     row_add(w, true, "lethe_worker_store_rtt_us", "mean round trip of look-ups", get_u32,
@@ -224,12 +241,43 @@ static void rows_worker(struct worker *w)
     row_add(w, true, "lethe_worker_state",
             "0 waiting for the store, 1 serving, 2 leaving, 3 finishing", get_state, 0, 0);
     row_add(w, true, "lethe_worker_store_well", "the store is reached", get_store_well, 0, 0);
+    row_add(w, true, "lethe_worker_joined", "both links to steering are up, or there is none",
+            get_joined, 0, 0);
+    row_add(w, false, "lethe_worker_store_retries_total", "txns sent again", get_client,
+            offsetof(struct lethe_status, retries), 0);
+    row_add(w, false, "lethe_worker_store_reconnects_total", "connections to the store made again",
+            get_client, offsetof(struct lethe_status, reconnects), 0);
+    row_add(w, false, "lethe_worker_store_moved_total",
+            "txns that went to another shard than was thought", get_client,
+            offsetof(struct lethe_status, moved), 0);
+    row_add(w, false, "lethe_worker_client_leases_total", "times it got a client id", get_client,
+            offsetof(struct lethe_status, leases), 0);
     row_add(w, true, "lethe_worker_best_effort",
             "1: the state is where acknowledged commits may be lost", get_best_effort, 0, 0);
     row_add(w, false, "lethe_worker_absences_total", "times the loop was away too long", get_u64,
             offsetof(struct worker, absences), 0);
     row_add(w, false, "lethe_worker_sleeps_total", "times the loop slept", get_u64,
             offsetof(struct worker, sleeps), 0);
+}
+
+static void histograms(struct worker *w)
+{
+    static const struct { const char *name, *help; size_t at; int first, last; } rows[HISTOGRAMS] = {
+        {"lethe_worker_store_round_trip_us", "from a look-up's txn to its answer",
+         offsetof(struct engine_stats, rtt_us), 4, 21},
+        {"lethe_worker_commit_us", "from a run's first conditional update to its last answer",
+         offsetof(struct engine_stats, commit_us), 4, 21},
+        {"lethe_worker_packet_held_us", "from a packet's arrival to its leaving",
+         offsetof(struct engine_stats, held_us), 4, 21},
+        {"lethe_worker_run_size_packets", "packets of one flow processed on one look-up",
+         offsetof(struct engine_stats, run_len), 0, 8},
+    };
+    for (int i = 0; i < HISTOGRAMS; i++) {
+        w->report->histogram_at[i] = rows[i].at;
+        w->report->histogram[i] = metrics_histogram(w->metrics, rows[i].name, rows[i].help,
+                                                    rows[i].first, rows[i].last);
+        w->report->full |= !w->report->histogram[i];
+    }
 }
 
 int report_create(struct worker *w)
@@ -242,6 +290,7 @@ int report_create(struct worker *w)
     rows_nfs(w);
     rows_engine(w);
     rows_drops(w);
+    histograms(w);
     return w->report->full ? -ENOSPC : 0;
 }
 
@@ -250,12 +299,53 @@ void report_publish(struct worker *w)
     struct report *r = w->report;
     for (int i = 0; i < r->n; i++)
         metric_set(r->rows[i].metric, r->rows[i].get(w, r->rows[i].a, r->rows[i].b));
+    for (int i = 0; i < HISTOGRAMS; i++)
+        metric_histogram_set(r->histogram[i],
+                             (const struct histogram *)((const char *)engine_stats(w->engine) +
+                                                        r->histogram_at[i]));
 }
 
 void report_destroy(struct worker *w)
 {
     free(w->report);
     w->report = NULL;
+}
+
+/* --- probes: the thread of HTTP --------------------------------------------------------------- */
+
+static struct worker_public public_of(struct worker *w)
+{
+    pthread_mutex_lock(&w->public.lock);
+    struct worker_public p = w->public;
+    pthread_mutex_unlock(&w->public.lock);
+    return p;
+}
+
+void report_healthy(void *ctx, char *why, uint32_t len)
+{
+    struct worker *w = ctx;
+    struct worker_public p = public_of(w);
+    uint64_t now_us = loop_now_us();
+    if (p.tended_us && now_us > p.tended_us + STILL_US)
+        snprintf(why, len, "the datapath has stood still for %lu s",
+                 (unsigned long)((now_us - p.tended_us) / 1000000));
+}
+
+void report_ready(void *ctx, char *why, uint32_t len)
+{
+    struct worker *w = ctx;
+    struct worker_public p = public_of(w);
+    report_healthy(ctx, why, len);
+    if (*why)
+        return;
+    if (p.state == WORKER_WAITING)
+        snprintf(why, len, "the store has not been reached yet: %s", p.store.trouble);
+    else if (p.state != WORKER_SERVING)
+        snprintf(why, len, "draining");
+    else if (!p.store_well)
+        snprintf(why, len, "the store is out of reach: %s", p.store.trouble);
+    else if (w->steered && !p.joined)
+        snprintf(why, len, "the links to steering are down");
 }
 
 /* --- verbs: control thread ------------------------------------------------------------------ */
@@ -274,9 +364,7 @@ static void say_backend(const struct worker *w, json_t *o)
 static void say_status(struct worker *w, char *reply, uint32_t room)
 {
     static const char *const states[] = {"waiting", "serving", "leaving", "finishing", "done"};
-    pthread_mutex_lock(&w->public.lock);
-    struct worker_public p = w->public;
-    pthread_mutex_unlock(&w->public.lock);
+    struct worker_public p = public_of(w);
     const char *trouble = p.store.fatal[0] ? p.store.fatal : p.store.trouble;
     json_t *o =
         json_pack("{s:s, s:b, s:b, s:i, s:s, s:i, s:I, s:I}", "state", states[p.state], "steered",

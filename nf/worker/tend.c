@@ -52,6 +52,8 @@ static void tend_store(struct worker *w, uint64_t now_us)
     w->public.state = w->state;
     w->public.joined = w->joined;
     w->public.number = w->number;
+    w->public.store_well = w->store_well;
+    w->public.tended_us = now_us;
     pthread_mutex_unlock(&w->public.lock);
 }
 
@@ -151,8 +153,8 @@ static void tend_figures(struct worker *w, uint64_t now_us)
     w->busy_us = 0;
     w->busy_since_us = now_us;
     if (st->rtt_count != w->rtt_count)
-        w->rtt_us = (uint32_t)((st->rtt_us_sum - w->rtt_sum) / (st->rtt_count - w->rtt_count));
-    w->rtt_sum = st->rtt_us_sum;
+        w->rtt_us = (uint32_t)((st->rtt_us.sum - w->rtt_sum) / (st->rtt_count - w->rtt_count));
+    w->rtt_sum = st->rtt_us.sum;
     w->rtt_count = st->rtt_count;
 }
 

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "common/metrics/control.h"
+#include "common/metrics/http.h"
 #include "common/packet/doorbell.h"
 #include "common/packet/probe.h"
 #include "nf/worker/chain.h"
@@ -37,6 +38,8 @@ struct worker_public {
     struct lethe_status store;
     bool joined;
     unsigned number;
+    bool store_well;
+    uint64_t tended_us;       /* when the loop last wrote this */
 };
 
 struct report;
@@ -52,6 +55,7 @@ struct worker {
     struct joiner *joiner;
     struct metrics *metrics;
     struct control *control;
+    struct metrics_http *http;
     struct report *report;
     struct worker_public public;
 
@@ -59,6 +63,7 @@ struct worker {
     uint8_t probe_key[PROBE_KEY_BYTES];
     uint64_t incarnation; /* of this process */
     unsigned number;      /* steering's, of this worker */
+    uint32_t packets_max; /* in flight */
     uint64_t max_hold_us, unreachable_us, full_patience_us;
 
     _Atomic bool drain; /* set by a signal or the control thread */
@@ -104,5 +109,8 @@ void report_publish(struct worker *w);
 void report_destroy(struct worker *w);
 /* The control socket's verbs: status, drain. */
 void report_control(void *ctx, int argc, char **argv, char *reply, uint32_t room);
+/* /healthz and /readyz: http_probes of the worker. */
+void report_healthy(void *ctx, char *why, uint32_t len);
+void report_ready(void *ctx, char *why, uint32_t len);
 
 #endif

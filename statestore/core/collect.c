@@ -59,6 +59,9 @@ static bool nothing_is_missing(struct shard *s)
 static void serve(struct shard *s)
 {
     s->collecting = false;
+    s->counts.takeovers++;
+    s->counts.takeover_last_ms = s->now_ms - s->unserved_ms;
+    s->counts.takeover_ms += s->counts.takeover_last_ms;
     /* Earlier primaries may have told versions of async entries that died with them. */
     s->version_floor = (s->view.epoch - 1) << VERSION_EPOCH_SHIFT;
     s->time_offset = s->time_ms - s->now_ms;

@@ -483,6 +483,7 @@ static int run_op(struct shard *s, int i, const struct txn_op *op)
     uint8_t copy[sizeof(struct txn_op) + 2 * TXN_KEY_MAX + TXN_VALUE_MAX + 8 +
                  TXN_PATCHES_MAX * sizeof(struct txn_patch)] __attribute__((aligned(8)));
     struct found f = {.t = table_for(s, op), .rec = REC_NONE};
+    s->counts.ops[op->code]++;
     if (!f.t || (op->npatch && (op->bytes > sizeof copy || !(op = patched(s, op, copy)))))
         return fail(s, TXN_BAD_REQUEST);
     s->x.sync |= f.t->schema.durability == DURABLE_SYNC;

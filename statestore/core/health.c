@@ -65,6 +65,16 @@ static void count_slots(const struct shard *s, struct shard_health *h)
     h->slots_taken = s->slots_taken;
 }
 
+static void get_timers(const struct shard *s, struct shard_health *h)
+{
+    uint64_t tick = s->time_ms / TIMER_TICK_MS;
+    if (!is_serving(s))
+        return;
+    h->timers_armed = s->wheel.armed;
+    if (s->wheel.armed && tick > s->wheel.tick)
+        h->timers_late_ms = (tick - s->wheel.tick) * TIMER_TICK_MS;
+}
+
 void shard_health_get(const struct shard *s, struct shard_health *out)
 {
     *out = (struct shard_health){.lease_left_ms = lease_left_ms(s)};
@@ -79,6 +89,55 @@ void shard_health_get(const struct shard *s, struct shard_health *out)
         out->suspended_replies++;
     for (int i = 0; s->moves.nlends && i < LEND_ORDERS_MAX; i++)
         out->indexes_to_lend += s->moves.lend[i].count;
+    get_timers(s, out);
+}
+
+void shard_counts_get(const struct shard *s, struct shard_counts *out)
+{
+    *out = s->counts;
+}
+
+uint32_t shard_replicas_get(const struct shard *s, struct shard_replica out[SHARD_REPLICAS_MAX])
+{
+    uint32_t n = 0;
+    _Static_assert((int)PEERS_MAX <= (int)SHARD_REPLICAS_MAX, "room for all");
+    for (int i = 0; s->role == SHARD_PRIMARY && i < PEERS_MAX; i++) {
+        const struct peer *p = &s->peer[i];
+        if (p->node.node)
+            out[n++] = (struct shard_replica){p->node.node, p->join.state != JOIN_NO,
+                                              s->position > p->acked ? s->position - p->acked : 0};
+    }
+    return n;
+}
+
+bool shard_progress(const struct shard *s, uint64_t *position, uint64_t *commit)
+{
+    *position = s->position;
+    *commit = s->commit;
+    return is_serving(s);
+}
+
+static void get_table(const struct shard *s, const struct table *t, struct shard_table *out)
+{
+    *out = (struct shard_table){.entries = t->entries, .max_entries = t->schema.max_entries,
+                                .bytes = t->bytes, .events_pending = t->pending,
+                                .kind = t->schema.kind};
+    memcpy(out->name, t->schema.name, sizeof out->name - 1);
+    for (uint32_t i = 0; t->schema.kind == TABLE_POOL && i < LETHE_SLOTS; i++) {
+        const struct pool_part *p = t->part[i].pool;
+        if (!shard_owns(s, i))
+            continue;
+        out->pool_free += p ? p->free_count : pool_share(t->schema.max_entries, (uint8_t)i);
+        out->pool_resting += p ? p->end - p->ready : 0;
+    }
+}
+
+uint32_t shard_tables_get(const struct shard *s, struct shard_table *out, uint32_t room)
+{
+    uint32_t n = s->tables < room ? s->tables : room;
+    for (uint32_t i = 0; i < n; i++)
+        get_table(s, s->table[i], &out[i]);
+    return n;
 }
 
 static void count_part(const struct shard *s, const struct pool_part *p, struct shard_loans *out)

@@ -438,6 +438,8 @@ struct shard {
     bool drifted;             /* compared the digest, and it differs */
 
     struct shard_status count; /* the counters of it */
+    struct shard_counts counts;
+    uint64_t unserved_ms;     /* collecting: since when nobody served, as far as we know */
     const struct shard_out *out;
 
     const uint8_t *hint_key;  /* the hash of this key is known already */

@@ -52,5 +52,6 @@ bool read_now(struct shard *s, uint32_t conn, uint64_t client, const struct txn_
                                   .status = TXN_OK, .nres = 1};
     results_push(s, h->bytes);
     s->count.txns++;
+    s->counts.ops[TXN_GET]++;
     return true;
 }

@@ -188,6 +188,8 @@ uint8_t *results_room(struct shard *s, uint32_t conn, uint64_t client)
 
 void results_push(struct shard *s, uint32_t bytes)
 {
+    const struct txn_result_head *h = (const void *)(s->frame + s->frame_bytes);
+    s->counts.results[h->status]++;
     s->frame_bytes += bytes;
     s->frame_results++;
 }

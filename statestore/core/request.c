@@ -277,6 +277,7 @@ void on_batch(struct shard *s, uint32_t conn, const struct msg_batch *m)
         log_base(s, &again, NULL, NULL))
         c = client_find(s, m->client);
     enum txn_status refused = why_not(s, c);
+    s->counts.batches++;
     if (refused == TXN_OK) {
         client_renew(s, c);
         if (c->seen_ack < m->ack)

@@ -199,8 +199,31 @@ struct shard_health {
     uint32_t slots_owned, slots_sending, slots_incoming, slots_queued;
     uint32_t consumers;          /* (client, table) that take events */
     uint32_t suspended_replies;  /* committed, but not told without leases */
+    uint64_t timers_armed;       /* entries that the primary's wheel watches */
+    uint64_t timers_late_ms;     /* how far the wheel is behind shard time */
 };
 void shard_health_get(const struct shard *s, struct shard_health *out);
+/* Counted since the start. Local. */
+struct shard_counts {
+    uint64_t ops[TXN_CODE_END], results[TXN_STATUS_END], batches;
+    uint64_t views;              /* adopted */
+    uint64_t takeovers, takeover_ms, takeover_last_ms; /* from the last word of the earlier
+                                    primary, if it was heard, to serving; all, and the newest */
+};
+void shard_counts_get(const struct shard *s, struct shard_counts *out);
+/* A primary's log positions that a replica has not acknowledged. */
+struct shard_replica { uint32_t node, joining; uint64_t lag; };
+enum { SHARD_REPLICAS_MAX = 8 };
+uint32_t shard_replicas_get(const struct shard *s, struct shard_replica out[SHARD_REPLICAS_MAX]);
+/* pool_*: of slots owned here. Looks at every slot of pools: for once in a while. */
+struct shard_table {
+    char name[TABLE_NAME_MAX];
+    uint64_t entries, max_entries, bytes, events_pending, pool_free, pool_resting;
+    uint32_t kind, zero;         /* enum table_kind */
+};
+uint32_t shard_tables_get(const struct shard *s, struct shard_table *out, uint32_t room);
+/* Serves: *position of its log, *commit. Cheap, for after each step. */
+bool shard_progress(const struct shard *s, uint64_t *position, uint64_t *commit);
 /* Pool indexes that slots here lent, and have borrowed; and those of them that crossed
  * shards. Looks at every index of a pool that lent: for once in a while. */
 struct shard_loans { uint64_t lent, lent_to_shards, borrowed, borrowed_from_shards; };

@@ -153,6 +153,8 @@ void leave_view(struct shard *s, const char *why)
 
 static void become_primary(struct shard *s)
 {
+    s->unserved_ms = s->role == SHARD_BACKUP && s->joining.heard_ms ? s->joining.heard_ms
+                                                                    : s->now_ms;
     s->role = SHARD_PRIMARY;
     s->has_state = true;
     s->time_offset = s->time_ms - s->now_ms;
@@ -272,6 +274,7 @@ void on_view(struct shard *s, const struct shard_view *v)
                  !node_same(&v->members[0], &s->view.members[0]);
     s->proposing = false; /* the epoch has moved past the one it compared */
     s->view = *v;
+    s->counts.views++;
     s->joining.attached &= s->role == SHARD_BACKUP && !other;
     adopt(s);
     peers_adopt_view(s);

@@ -226,6 +226,9 @@ void edge_frame(struct loop *l, struct conn *c, const void *frame, uint32_t byte
     const struct msg_head *m = frame;
     char text[120];
     l->mine.frames_in++;
+    l->mine.bytes_in += bytes;
+    if (m->type == MSG_BATCH)
+        histogram_add(&l->mine.batch_txns, ((const struct msg_batch *)frame)->ntxn);
     c->heard_ms = l->now_ms;
     if ((c->kind == CONN_LINK || c->kind == CONN_CARRIER) && link_frame(l, c, m))
         return;

@@ -27,6 +27,7 @@ int effects_send(struct loop *l, struct conn *c, const void *frame, uint32_t byt
         frame = in_older_words(l, proto, frame, bytes);
     }
     l->mine.frames_out++;
+    l->mine.bytes_out += bytes;
     loop_make_dirty(l, c);
     return conn_send(c, frame, bytes, l->now_ms);
 }

@@ -36,6 +36,7 @@ void loop_step(struct loop *l, struct shard_event ev)
 {
     shard_step(l->shard, &ev, l->now_ms, &l->out);
     l->changed = true;
+    watch_commit(l);
     loop_take_views(l);
 }
 
@@ -442,6 +443,7 @@ static bool turn(struct loop *l, int timeout_ms)
 {
     bool worked = false;
     update_now(l);
+    atomic_store_explicit(&l->turned_ms, l->now_ms, memory_order_relaxed);
     if (!spins(l) || !has_ready(l) || l->now_us >= l->looked_us + LOOK_US)
         worked = wait_events(l, timeout_ms);
     if (l->woken) {

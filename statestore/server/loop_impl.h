@@ -37,6 +37,8 @@ enum {
     LINK_WELCOME_MS = 2000,
     LINK_SILENCE_MIN_MS = 5000,
     LINK_LOG_MS = 30000,      /* "still unreachable" at most so often */
+    STILL_MS = 10000,         /* without a turn: a loop that hangs */
+    COMMITS_WATCHED = 256,    /* appends whose commit is timed */
     STRANGER_LOG_MS = 5000,   /* "authentication failed", "table refused", too */
 };
 
@@ -64,6 +66,10 @@ struct link {
     char why[160];
 };
 
+/* Appends that are not committed yet, a sample of them if there are many. */
+struct commit_at { uint64_t position, since_us; };
+struct commits { uint64_t newest; uint32_t first, end; struct commit_at at[COMMITS_WATCHED]; };
+
 enum stop_how { STOP_NO, STOP_DRAIN, STOP_NOW };
 
 struct loop {
@@ -90,6 +96,9 @@ struct loop {
     struct link link, carrier;
     uint64_t hand_over_until_ms; /* 0: nothing is handed over */
     struct shard_snapshot mine; /* its counters; the rest is filled on publishing */
+
+    struct commits commits;
+    _Atomic uint64_t turned_ms; /* partner: loop_alive */
 
     struct snapshot_box box;
     _Atomic int stop;         /* enum stop_how; others store, partner: take_stop */
@@ -159,5 +168,7 @@ void orders_answered(struct loop *l, const struct msg_head *m);
 /* --- publish.c ---------------------------------------------------------------------- */
 
 void publish(struct loop *l);
+/* After each step: how long commits take. */
+void watch_commit(struct loop *l);
 
 #endif

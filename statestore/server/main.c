@@ -15,6 +15,8 @@
 
 #include "common/log/log.h"
 #include "common/metrics/control.h"
+#include "common/metrics/http.h"
+#include "statestore/server/figures.h"
 #include "statestore/server/options.h"
 #include "statestore/server/verbs.h"
 
@@ -53,12 +55,30 @@ static void wait_for_stop(struct store *s)
     }
 }
 
+/* A store without a control socket and without --metrics is not asked. */
+static int serve_metrics(const struct options *o, struct store *s, struct metrics *m,
+                         struct metrics_http **http, char *err, uint32_t err_len)
+{
+    char path[sizeof o->control + 16];
+    struct http_config c = {.metrics = m, .address = o->metrics, .ctx = s,
+                            .healthy = figures_healthy, .ready = figures_ready};
+    metrics_collector(m, figures_collect, s);
+    if (!o->metrics && !o->control[0])
+        return 0;
+    if (!o->metrics) {
+        metrics_http_path(o->control, path, sizeof path);
+        c.address = path;
+    }
+    return metrics_http_start(http, &c, err, err_len);
+}
+
 static int serve(const struct options *o, struct store *s)
 {
-    char err[300];
+    char err[500];
     struct metrics *m = metrics_create(o->node);
     struct verbs verbs = {.store = s, .metrics = m};
     struct control *control = NULL;
+    struct metrics_http *http = NULL;
     int rc = 0;
     if (!m) {
         log_error("cannot start", "out of memory");
@@ -66,10 +86,13 @@ static int serve(const struct options *o, struct store *s)
     }
     if (o->control[0])
         rc = control_start(&control, o->control, NULL, verbs_handle, &verbs, err, sizeof err);
+    if (!rc)
+        rc = serve_metrics(o, s, m, &http, err, sizeof err);
     if (rc)
         log_error("cannot start", "%s", err);
     else
         wait_for_stop(s);
+    metrics_http_stop(http);
     if (control)
         control_stop(control);
     metrics_destroy(m);

@@ -38,6 +38,8 @@ const char options_help[] =
     "                      move, lend, hand-over, rebalance, accept-loss (each says how it is\n"
     "                      written); with -c it is <run_dir>/<NAME>.sock unless given, with\n"
     "                      --standalone none\n"
+    "      --metrics ADDR  serve /metrics, /healthz and /readyz at HOST:PORT; else they are at the\n"
+    "                      Unix socket beside the control socket, <run_dir>/<NAME>.metrics.sock\n"
     "      --check         read the configuration, say what is wrong with it, and exit\n"
     "  -v, --verbose       log more\n"
     "  -h, --help          this text\n"
@@ -52,7 +54,7 @@ const char options_help[] =
     "Of a site: echo \"hand-over 0\" | nc -U -N /run/lethe/store-a.sock\n";
 
 enum { OPT_NODE = 256, OPT_ACCEPT, OPT_STANDALONE, OPT_LISTEN, OPT_SHARDS, OPT_CONTROL,
-       OPT_CHECK, OPT_VERSION, OPT_SHM, OPT_VERBS };
+       OPT_CHECK, OPT_VERSION, OPT_SHM, OPT_VERBS, OPT_METRICS };
 
 static const struct option longs[] = {
     {"config", required_argument, NULL, 'c'},
@@ -64,6 +66,7 @@ static const struct option longs[] = {
     {"listen-verbs", required_argument, NULL, OPT_VERBS},
     {"shards", required_argument, NULL, OPT_SHARDS},
     {"control", required_argument, NULL, OPT_CONTROL},
+    {"metrics", required_argument, NULL, OPT_METRICS},
     {"check", no_argument, NULL, OPT_CHECK},
     {"verbose", no_argument, NULL, 'v'},
     {"help", no_argument, NULL, 'h'},
@@ -97,6 +100,7 @@ static int take(struct options *o, int opt, char **argv, char *err, uint32_t err
     case OPT_VERBS: o->listen_verbs = optarg; return 0;
     case OPT_SHARDS: return take_shards(o, optarg, err, err_len);
     case OPT_CONTROL: o->control_path = optarg; return 0;
+    case OPT_METRICS: o->metrics = optarg; return 0;
     case OPT_CHECK: o->check = true; return 0;
     case OPT_VERSION: o->version = true; return 0;
     default:

@@ -23,7 +23,7 @@ struct options {
     bool check, help, version, verbose;
     struct site *site;            /* owns the strings of `store` if -c was given */
     /* as given */
-    const char *config_path, *listen, *listen_shm, *listen_verbs, *control_path;
+    const char *config_path, *listen, *listen_shm, *listen_verbs, *control_path, *metrics;
     bool standalone, accept_loss;
     unsigned shards;
 };

@@ -2,6 +2,7 @@
 /* A shard's snapshot for other threads: everything in it is of one moment
  * between two steps. */
 #include <stdio.h>
+#include <time.h>
 
 #include "statestore/server/loop_impl.h"
 
@@ -37,8 +38,12 @@ void publish(struct loop *l)
     struct views *v = l->config.views;
     shard_status_get(l->shard, &s->status);
     shard_health_get(l->shard, &s->health);
+    shard_counts_get(l->shard, &s->counts);
+    s->nreplicas = shard_replicas_get(l->shard, s->replicas);
+    s->members = l->view.nmembers;
     if (l->now_ms >= l->loans_counted_ms + LOANS_MS) {
         shard_loans_get(l->shard, &s->loans);
+        s->ntables = shard_tables_get(l->shard, s->tables, TABLES_MAX);
         l->loans_counted_ms = l->now_ms;
     }
     shard_mark_get(l->shard, &s->mark_position, &s->mark_digest);
@@ -65,6 +70,30 @@ void publish(struct loop *l)
     snapshot_write(&l->box, s);
     l->published_ms = l->now_ms;
     l->changed = false;
+}
+
+void watch_commit(struct loop *l)
+{
+    struct commits *c = &l->commits;
+    uint64_t position, commit;
+    if (!shard_progress(l->shard, &position, &commit) || position < c->newest) {
+        c->first = c->end; /* another role, another log */
+        c->newest = position;
+        return;
+    }
+    if (position > c->newest && c->end - c->first < COMMITS_WATCHED)
+        c->at[c->end++ % COMMITS_WATCHED] = (struct commit_at){position, l->now_us};
+    c->newest = position;
+    for (; c->first != c->end && c->at[c->first % COMMITS_WATCHED].position <= commit; c->first++)
+        histogram_add(&l->mine.commit_us, l->now_us - c->at[c->first % COMMITS_WATCHED].since_us);
+}
+
+bool loop_alive(const struct loop *l)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    uint64_t turned_ms = atomic_load_explicit(&((struct loop *)l)->turned_ms, memory_order_relaxed);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000 < turned_ms + STILL_MS;
 }
 
 void loop_snapshot(const struct loop *l, struct shard_snapshot *out)

@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "common/metrics/histogram.h"
 #include "statestore/server/views.h"
 
 enum { SNAPSHOT_LIMITS = 49 };
@@ -26,6 +27,13 @@ struct shard_snapshot {
     uint32_t primary_node, zero; /* as far as this replica knows, 0: none */
     uint64_t peer_since_ms;   /* backup: for how long the primary is away; 0: connected */
     uint32_t moves_to, zero2; /* 1 + the shard that something is being sent to; 0: nothing */
+    struct shard_counts counts;
+    struct histogram batch_txns, commit_us;
+    uint64_t bytes_in, bytes_out;
+    uint32_t members, nreplicas; /* of the view; of `replicas` */
+    struct shard_replica replicas[SHARD_REPLICAS_MAX];
+    uint64_t ntables;
+    struct shard_table tables[TABLES_MAX]; /* every LOANS_MS */
     struct shard_limit_status limits[SNAPSHOT_LIMITS]; /* as configured; behind them the shard's */
     char primary_by[8];       /* backup: the transport of its link, "" while it is away */
     char trouble[192];        /* "" or a sentence */

@@ -398,6 +398,11 @@ int store_map(struct store *s, uint16_t shard, struct msg_map *out)
     return loop_map(s->loops[shard], out, ANSWER_TIMEOUT_MS);
 }
 
+bool store_alive(const struct store *s, uint16_t shard)
+{
+    return loop_alive(s->loops[shard]);
+}
+
 void store_snapshot(const struct store *s, uint16_t shard, struct shard_snapshot *out)
 {
     loop_snapshot(s->loops[shard], out);

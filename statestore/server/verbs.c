@@ -8,17 +8,7 @@
 #include <string.h>
 
 #include "common/metrics/metrics.h"
-
-static const char *role_name(const struct shard_snapshot *s)
-{
-    static const char *const names[] = {[SHARD_PRIMARY] = "primary", [SHARD_BACKUP] = "backup",
-                                        [SHARD_JOINING] = "joining", [SHARD_LOST] = "lost",
-                                        [SHARD_IDLE] = "idle"};
-    if (s->standing == VIEWS_WAITING)
-        return "waiting";
-    uint32_t role = s->status.role;
-    return role < sizeof names / sizeof names[0] && names[role] ? names[role] : "unknown";
-}
+#include "statestore/server/figures.h"
 
 static void set_number(json_t *o, const char *key, uint64_t value)
 {
@@ -115,7 +105,7 @@ static json_t *shard_object(const struct store *s, uint16_t shard)
     store_snapshot(s, shard, &snap);
     json_t *o = json_object();
     set_number(o, "shard", shard);
-    json_object_set_new(o, "role", json_string(role_name(&snap)));
+    json_object_set_new(o, "role", json_string(figures_role(&snap)));
     set_status(o, &snap.status);
     set_health(o, s, &snap);
     set_number(o, "port", store_port(s, shard));
@@ -166,7 +156,7 @@ static json_t *digests(const struct store *s)
         store_snapshot(s, i, &snap);
         json_t *o = json_object();
         set_number(o, "shard", i);
-        json_object_set_new(o, "role", json_string(role_name(&snap)));
+        json_object_set_new(o, "role", json_string(figures_role(&snap)));
         set_number(o, "view_epoch", snap.status.view_epoch);
         set_number(o, "position", snap.status.position);
         set_hex(o, "digest", snap.status.digest);

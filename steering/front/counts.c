@@ -26,6 +26,18 @@ static void make_drops(struct steer *s)
         s->counts.drop[i] = own(metrics_counter(s->metrics, reasons[i], "packets dropped"));
 }
 
+static void make_info(struct steer *s, struct worker *w)
+{
+    char name[128];
+    snprintf(name, sizeof(name), "lethe_steer_worker_info{worker=\"%u\",name=\"%s\"}", w->number,
+             w->name);
+    if (w->info != NULL)
+        metric_set(w->info, 0); /* its number had another name */
+    w->info = metrics_gauge(s->metrics, name, "1: the number's present name");
+    if (w->info != NULL)
+        metric_set(w->info, 1);
+}
+
 void counts_worker(struct steer *s, struct worker *w)
 {
     static const struct { const char *name, *labels; } made[] = {
@@ -33,6 +45,7 @@ void counts_worker(struct steer *s, struct worker *w)
         WORKER_COUNTS(X)
 #undef X
     };
+    make_info(s, w);
     if (w->count[0] != w->unregistered)
         return;
     for (int i = 0; i < W_END; i++) {

@@ -43,6 +43,7 @@ static void tick(struct steer *s)
     if (s->now_us - s->tick_us < TICK_US)
         return;
     s->tick_us = s->now_us;
+    metric_set(s->counts.gauge[GAUGE_ROUND_MS], s->now_us / 1000);
     for (unsigned i = 0; i < s->workers_max; i++)
         worker_tick(s, &s->worker[i]);
     edge_tick(s, SIDE_INSIDE);

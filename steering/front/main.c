@@ -34,6 +34,8 @@ static const char help[] =
 "\n"
 "  -c, --config FILE   the site (needed)\n"
 "  -n, --name NAME     of this instance; its doorbell is <run_dir>/NAME.bell  [steer]\n"
+"      --metrics ADDR  serve /metrics, /healthz, /readyz at HOST:PORT instead of the Unix socket\n"
+"                      <run_dir>/NAME.metrics.sock\n"
 "      --spray         every packet to a random worker instead of its flow's\n"
 "      --check         look at the site and at the interfaces, say what is wrong, and end\n"
 "  -v, --verbose       log more (what DPDK says, too)\n"
@@ -85,7 +87,7 @@ static void catch_signals(void)
 }
 
 struct options {
-    const char *config, *name;
+    const char *config, *name, *metrics;
     bool spray, check, verbose, done;
 };
 
@@ -96,12 +98,14 @@ static int read_options(int argc, char **argv, struct options *o)
         {"config", required_argument, NULL, 'c'}, {"name", required_argument, NULL, 'n'},
         {"spray", no_argument, NULL, 's'},        {"check", no_argument, NULL, 'k'},
         {"verbose", no_argument, NULL, 'v'},      {"help", no_argument, NULL, 'h'},
+        {"metrics", required_argument, NULL, 'm'},
         {"version", no_argument, NULL, 'V'},      {NULL, 0, NULL, 0}};
     int c;
     while ((c = getopt_long(argc, argv, "c:n:vh", known, NULL)) >= 0) {
         switch (c) {
         case 'c': o->config = optarg; break;
         case 'n': o->name = optarg; break;
+        case 'm': o->metrics = optarg; break;
         case 's': o->spray = true; break;
         case 'k': o->check = true; break;
         case 'v': o->verbose = true; break;
@@ -203,10 +207,25 @@ static void close_ports(struct steer *s)
             dpdk_port_remove((uint16_t)s->edge[side].port);
 }
 
-static int run(struct steer *s)
+static int serve_metrics(struct steer *s, const char *address, struct metrics_http **http,
+                         char *err, uint32_t err_len)
+{
+    char path[PATH_BYTES];
+    struct http_config c = {.metrics = s->metrics, .ctx = s, .address = address,
+                            .healthy = probe_healthy, .ready = probe_ready};
+    if (address == NULL) {
+        snprintf(path, sizeof(path), "%s/%s.metrics.sock", s->site->run_dir, s->name);
+        c.address = path;
+    }
+    metrics_collector(s->metrics, probe_edges, s);
+    return metrics_http_start(http, &c, err, err_len);
+}
+
+static int run(struct steer *s, const char *metrics)
 {
     char err[ERR_BYTES] = "";
     struct control *control = NULL;
+    struct metrics_http *http = NULL;
     int status = 1;
     if (allocate(s) < 0)
         return fail("out of memory");
@@ -215,6 +234,8 @@ static int run(struct steer *s)
         fail(err);
     } else if (remove_stale_sockets(s->site->steering.memif_dir),
                start_dpdk(s, err, sizeof(err)) < 0) {
+        fail(err);
+    } else if (serve_metrics(s, metrics, &http, err, sizeof(err)) < 0) {
         fail(err);
     } else {
         log_info("steering runs", "inside=%s outside=%s mtu=%u workers_max=%u spray=%d",
@@ -225,6 +246,7 @@ static int run(struct steer *s)
         status = 0;
     }
     verbs_close(s);
+    metrics_http_stop(http);
     if (control != NULL)
         control_stop(control);
     dpdk_poll_begin();
@@ -267,7 +289,7 @@ int main(int argc, char **argv)
         puts("lethe-steer: the site and its edges are fit");
     } else {
         catch_signals();
-        status = doorbell_create(s.bell_path, &s.bell, err, sizeof(err)) < 0 ? fail(err) : run(&s);
+        status = doorbell_create(s.bell_path, &s.bell, err, sizeof(err)) < 0 ? fail(err) : run(&s, o.metrics);
         release(&s);
     }
     site_free(site, NULL, 0, NULL);

@@ -6,7 +6,7 @@
  *   check.c    what must hold at the start   edge.c     edge ports, ARP, next hop
  *   verbs.c    control socket, hand-over     worker.c   join, leave, links, probes
  *   notes.c    log lines from the datapath   spread.c   hash -> worker -> ring
- *   counts.c   metrics
+ *   counts.c   metrics                       probes.c   /healthz, /readyz
  *
  * Threads: the *datapath* (main) owns everything in struct steer but for what
  * is said otherwise. The *control* thread (control.h) hands orders over one at
@@ -23,6 +23,7 @@
 
 #include "common/config/site.h"
 #include "common/metrics/control.h"
+#include "common/metrics/http.h"
 #include "common/packet/doorbell.h"
 #include "common/packet/packet.h"
 #include "common/packet/probe.h"
@@ -113,7 +114,10 @@ enum count {
 
 #define GAUGES(X)                                                              \
     X(GAUGE_MEMBERS, "lethe_steer_workers_in_table", "members of the table")   \
+    X(GAUGE_HEALTHY, "lethe_steer_workers_healthy", "workers that answer probes")\
     X(GAUGE_WORKERS, "lethe_steer_workers", "workers that have joined")        \
+    X(GAUGE_ROUND_MS, "lethe_steer_round_ms", "when the loop last looked at its timers, by the "\
+      "host's monotonic clock")                                                \
     X(GAUGE_BUSY, "lethe_steer_busy_permille", "share of time with packets at hand")\
     X(GAUGE_TABLE_US, "lethe_steer_table_build_us", "time the last table took to build")\
     X(GAUGE_STALL_US, "lethe_steer_join_stall_us",                             \
@@ -188,6 +192,7 @@ struct worker {
     struct doorbell *bell;     /* the worker's; NULL: not there yet */
     bool ring;                 /* something was put into its rings this round */
     struct metric *count[W_END];
+    struct metric *info;       /* lethe_steer_worker_info of its present name; NULL: none */
     struct metric unregistered[W_END]; /* for what the registry has no room for */
 };
 
@@ -235,8 +240,14 @@ static inline void count_add(struct steer *s, enum count what, uint64_t n)
 }
 
 int counts_create(struct steer *s);
-/* At its first join. */
+/* At a join. */
 void counts_worker(struct steer *s, struct worker *w);
+
+/* --- probes.c: of http.h, on its thread ------------------------------------------- */
+void probe_healthy(void *ctx, char *why, uint32_t len);
+void probe_ready(void *ctx, char *why, uint32_t len);
+/* lethe_steer_edge_up. */
+void probe_edges(void *ctx, struct metrics_text *to);
 
 /* --- check.c: 0 or -errno and a sentence ------------------------------------------ */
 int check_site(struct steer *s, char *err, uint32_t err_len);

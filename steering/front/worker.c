@@ -45,6 +45,7 @@ static void review_members(struct steer *s)
     }
     s->kept = kept;
     metric_set(s->counts.gauge[GAUGE_WORKERS], workers);
+    metric_set(s->counts.gauge[GAUGE_HEALTHY], (uint64_t)__builtin_popcountll(healthy));
     if (members == s->members)
         return;
     count_add(s, COUNT_REMOVALS, (uint64_t)__builtin_popcountll(s->members & ~members));
