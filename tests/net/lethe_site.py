@@ -309,7 +309,8 @@ class Site:
         return "\n".join(lines + ["see " + self.lab.logs])
 
     def caught_up(self):
-        """Number of shards, when every one has all the copies it is to have, each known to itself; else 0."""
+        """Number of shards, when every one has all the copies it is to have, each known to itself, and each
+        heard by its primary just now (a lease says so); else 0. Who is not heard is about to leave the view."""
         rows = self.replicas()
         whole = all(self.leader(r) and self._whole(r, r[self.leader(r)]) for r in rows)
         return len(rows) if whole else 0
@@ -317,7 +318,16 @@ class Site:
     def _whole(self, rows, leader):
         backups = sum(s["role"] == "backup" and s["view_epoch"] == leader["view_epoch"]
                       for s in rows.values())
-        return leader["copies"] == self.copies_wanted == backups + 1
+        heard = not backups or leader["lease_left_ms"]
+        return leader["copies"] == self.copies_wanted == backups + 1 and heard
+
+    def has_other_copies(self, name):
+        """Of every shard, a member of its newest view lives that is not `name`."""
+        def other(rows):
+            newest = max(r["view_epoch"] for r in rows.values())
+            return any(n != name and r["view_epoch"] == newest and r["role"] in ("primary", "backup")
+                       for n, r in rows.items())
+        return all(rows and other(rows) for rows in self.replicas())
 
     # --- breaking ------------------------------------------------------------------------
 

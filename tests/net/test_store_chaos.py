@@ -74,6 +74,9 @@ class Chaos:
                 send, again = self.process(name)
                 send(signal.SIGKILL)
             else:
+                if name in STORES:  # a busy machine suspects the innocent: it may be the last copy just now
+                    wait_for(lambda: self.site.has_other_copies(name), 30, lambda: (
+                        "%s to hold no last copy:\n%s" % (name, self.site.told())))
                 self.site.kill(name)
                 again = self.process(name)[1]
             time.sleep(hold_s)
