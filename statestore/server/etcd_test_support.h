@@ -15,6 +15,7 @@
 #include "common/wire/address.h"
 #include "common/config/etcd/etcd.h"
 #include "statestore/server/harness.h"
+#include "tests/ports.h"
 
 struct real_etcd {
     char dir[64], client[48], peer[48], log[80];
@@ -25,17 +26,6 @@ struct real_etcd {
     json_t *answer;
     bool answered;
 };
-
-static inline uint16_t free_port(void)
-{
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof a;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &len), 0);
-    close(fd);
-    return ntohs(a.sin_port);
-}
 
 static inline void etcd_exec(const struct real_etcd *e)
 {
@@ -107,8 +97,8 @@ static inline void etcd_begin(struct real_etcd *e)
     snprintf(e->dir, sizeof e->dir, "/tmp/lethe-etcd-XXXXXX");
     assert_non_null(mkdtemp(e->dir));
     snprintf(e->log, sizeof e->log, "%s.log", e->dir);
-    snprintf(e->client, sizeof e->client, "127.0.0.1:%u", free_port());
-    snprintf(e->peer, sizeof e->peer, "127.0.0.1:%u", free_port());
+    snprintf(e->client, sizeof e->client, "127.0.0.1:%u", free_ports(1, 0));
+    snprintf(e->peer, sizeof e->peer, "127.0.0.1:%u", free_ports(1, 0));
     e->endpoint = e->client;
     e->config = (struct etcd_config){.endpoints = &e->endpoint, .nendpoints = 1,
                                      .timeout_ms = 5000, .ctx = e, .answered = etcd_on_answer,

@@ -2,19 +2,18 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """lethe-store as an operator meets it: options, exit statuses, control socket,
 a pair whose members are killed.   program_test.py LETHE_STORE"""
-import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tests", "store"))
+from local_store import PATIENCE_S, Process, ask, free_ports, wait_for  # noqa: E402
+
 STORE = sys.argv.pop(1)
-PATIENCE_S = 60
 
 SITE = """
 failure_timeout_ms: 500
@@ -25,47 +24,6 @@ store:
     - {{name: store-a, listen: "127.0.0.1:{a}"}}
     - {{name: store-b, listen: "127.0.0.1:{b}"}}
 """
-
-
-def wait_for(what, condition):
-    """The first true value of condition()."""
-    give_up = time.monotonic() + PATIENCE_S
-    while time.monotonic() < give_up:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.02)
-    raise AssertionError(f"waited in vain for: {what}")
-
-
-def free_ports(n):
-    """The first of n consecutive ports that are free now."""
-    for _ in range(100):
-        socks = [socket.socket() for _ in range(n)]
-        try:
-            socks[0].bind(("127.0.0.1", 0))
-            first = socks[0].getsockname()[1]
-            for i in range(1, n):
-                socks[i].bind(("127.0.0.1", first + i))
-            return first
-        except (OSError, OverflowError):
-            continue
-        finally:
-            for s in socks:
-                s.close()
-    raise AssertionError("no free ports")
-
-
-def ask(path, request):
-    """The control socket's answer, or None while nobody is there."""
-    with socket.socket(socket.AF_UNIX) as s:
-        s.settimeout(5)
-        try:
-            s.connect(path)
-            s.sendall(request.encode() + b"\n")
-            return json.loads(s.makefile().readline())
-        except OSError:
-            return None
 
 
 ETCD_SITE = """
@@ -90,25 +48,15 @@ class Program(unittest.TestCase):
 
     def tearDown(self):
         for p in self.running:
-            if p.poll() is None:
-                p.kill()
-            p.wait()
+            p.end()
         self.tmp.cleanup()
 
     def run_once(self, *args):
         return subprocess.run([STORE, *args], capture_output=True, text=True, timeout=PATIENCE_S)
 
     def start(self, *args):
-        path = os.path.join(self.dir, f"log{len(self.running)}")
-        with open(path, "w") as log:
-            p = subprocess.Popen([STORE, *args], stderr=log, stdout=log)
-        p.log = path
-        self.running.append(p)
-        return p
-
-    def events(self, p):
-        with open(p.log) as log:
-            return [json.loads(line) for line in log if line.startswith("{")]
+        self.running.append(Process([STORE, *args], self.path(f"log{len(self.running)}")))
+        return self.running[-1]
 
     def path(self, name):
         return os.path.join(self.dir, name)
@@ -179,8 +127,7 @@ class Program(unittest.TestCase):
         self.assertIn(f"port {port}", second.stderr)
         self.assertIn("in use", second.stderr)
 
-        p.terminate()
-        self.assertEqual(p.wait(PATIENCE_S), 0)
+        self.assertEqual(p.stop(), 0)
         self.assertFalse(os.path.exists(sock))
 
     def test_an_idle_store_sleeps(self):
@@ -232,7 +179,7 @@ class Program(unittest.TestCase):
             return [(r["position"], r["digest"]) for r in x] == \
                    [(r["position"], r["digest"]) for r in y]
         wait_for("equal digests", equal)
-        events = {e["event"] for e in self.events(a)}
+        events = {e["event"] for e in a.events()}
         self.assertLessEqual({"listening", "waiting for backup", "backup connected",
                               "backup caught up", "backup dropped"}, events)
 
@@ -243,29 +190,25 @@ class Program(unittest.TestCase):
         a = self.start("-c", site, "--node", "store-a")
         rows = wait_for("LOST", lambda: self.all_shards("store-a", role="lost"))
         self.assertIn("--accept-loss", rows[0]["trouble"])
-        self.assertIn("LOST", {e["event"] for e in self.events(a)})
-        a.terminate()
-        self.assertEqual(a.wait(PATIENCE_S), 0)
+        self.assertIn("LOST", {e["event"] for e in a.events()})
+        self.assertEqual(a.stop(), 0)
         a = self.start("-c", site, "--node", "store-a", "--accept-loss")
         wait_for("two copies at last", lambda: self.all_shards("store-a", role="primary", copies=2))
-        self.assertIn("discarding state", {e["event"] for e in self.events(b)})
+        self.assertIn("discarding state", {e["event"] for e in b.events()})
         for p in (a, b):
-            p.terminate()
-            self.assertEqual(p.wait(PATIENCE_S), 0)
+            self.assertEqual(p.stop(), 0)
 
     # --- three nodes and etcd ---
 
     def start_etcd(self, client, peer):
         url, peers = f"http://127.0.0.1:{client}", f"http://127.0.0.1:{peer}"
-        with open(self.path("etcd.log"), "a") as log:
-            try:
-                p = subprocess.Popen(
-                    ["etcd", "--data-dir", self.path("etcd"), "--listen-client-urls", url,
-                     "--advertise-client-urls", url, "--listen-peer-urls", peers,
-                     "--initial-advertise-peer-urls", peers, "--initial-cluster",
-                     f"default={peers}", "--unsafe-no-fsync"], stdout=log, stderr=log)
-            except FileNotFoundError:
-                self.fail("there is no etcd: install the package etcd-server")
+        try:
+            p = Process(["etcd", "--data-dir", self.path("etcd"), "--listen-client-urls", url,
+                         "--advertise-client-urls", url, "--listen-peer-urls", peers,
+                         "--initial-advertise-peer-urls", peers, "--initial-cluster",
+                         f"default={peers}", "--unsafe-no-fsync"], self.path("etcd.log"))
+        except FileNotFoundError:
+            self.fail("there is no etcd: install the package etcd-server")
         self.running.append(p)
         return p
 
@@ -409,13 +352,12 @@ class Program(unittest.TestCase):
         a = self.start("-c", site, "--node", "store-a")
         wrong = self.start("-c", own, "--node", "store-b")
         wait_for("refusals", lambda: all(s["auth_failures"] for s in self.shards("store-a") or [{"auth_failures": 0}]))
-        wait_for("a word about it", lambda: "wrong replica secret" in str(self.events(wrong)))
+        wait_for("a word about it", lambda: "wrong replica secret" in str(wrong.events()))
         self.assertTrue(self.all_shards("store-a", role="waiting"))  # it was not even heard
-        wrong.terminate()
-        self.assertEqual(wrong.wait(PATIENCE_S), 0)
+        self.assertEqual(wrong.stop(), 0)
         b = self.start("-c", site, "--node", "store-b")
         wait_for("two copies", lambda: self.all_shards("store-a", role="primary", copies=2))
-        logs = str(self.events(a)) + str(self.events(b)) + str(self.events(wrong))
+        logs = str(a.events()) + str(b.events()) + str(wrong.events())
         self.assertIn("authentication failed", logs)
         for name in ("replicas", "others", "t"):
             with open(self.path(name)) as f:
@@ -435,15 +377,15 @@ class Program(unittest.TestCase):
     def test_who_listens_to_the_world_without_secrets_is_warned(self):
         for host, warned in (("127.0.0.1", 0), ("0.0.0.0", 1)):
             p = self.start("--standalone", "--listen", host + ":0", "--shards", "2")
-            wait_for("listening", lambda: sum(e["event"] == "listening" for e in self.events(p)) == 2)
-            said = [e for e in self.events(p) if e["event"] == "no authentication"]
+            wait_for("listening", lambda: sum(e["event"] == "listening" for e in p.events()) == 2)
+            said = [e for e in p.events() if e["event"] == "no authentication"]
             self.assertEqual(len(said), warned, host)
 
     def test_a_backup_alone_keeps_trying(self):
         b = self.start("-c", self.pair(), "--node", "store-b")
         wait_for("a word about it",
-                 lambda: any(e["event"] == "primary unreachable" for e in self.events(b)))
-        self.assertIn("nothing listens", str(self.events(b)))
+                 lambda: any(e["event"] == "primary unreachable" for e in b.events()))
+        self.assertIn("nothing listens", str(b.events()))
         r = self.run_once("-c", self.path("site.yaml"), "--node", "store-b", "--accept-loss")
         self.assertEqual(r.returncode, 2)
         b.send_signal(signal.SIGINT)

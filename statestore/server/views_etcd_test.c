@@ -356,7 +356,7 @@ static void end_points_are_tried_in_turn(void **state)
 {
     char nobody[40];
     uint32_t a[] = {1};
-    snprintf(nobody, sizeof nobody, "http://127.0.0.1:%u", free_port());
+    snprintf(nobody, sizeof nobody, "http://127.0.0.1:%u", free_ports(1, 0));
     const char *const some[] = {nobody, "127.0.0.1:1", etcd.client};
     start_node_at(1, 1000, false, some, 3);
     WAIT_FOR(epoch_at(1, 0) == 1);

@@ -18,6 +18,7 @@
 #include "client/redis/lethe_redis.h"
 #include "nf/runtime/backend_redis.h"
 #include "statestore/server/embed.h"
+#include "tests/ports.h"
 #ifdef LETHE_VERBS
 #include "common/wire/verbs/verbs.h"
 #define RDMA (&transport_verbs)
@@ -98,32 +99,6 @@ static bool connect_store(struct subject *s, struct ours *o, char *err, uint32_t
     return o->client != NULL;
 }
 
-/* Two ports in a row that are free now. */
-static uint16_t free_ports(int n)
-{
-    for (int tries = 0; tries < 100; tries++) {
-        int fds[8], got = 0;
-        uint16_t first = 0;
-        for (; got < n; got++) {
-            struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-                                    .sin_port = htons(got ? (uint16_t)(first + got) : 0)};
-            socklen_t len = sizeof a;
-            fds[got] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-            if (bind(fds[got], (void *)&a, sizeof a)) {
-                close(fds[got]);
-                break;
-            }
-            getsockname(fds[got], (void *)&a, &len);
-            first = got ? first : ntohs(a.sin_port);
-        }
-        for (int i = 0; i < got; i++)
-            close(fds[i]);
-        if (got == n && first < 50000)
-            return first;
-    }
-    return 0;
-}
-
 static bool all_have_two_copies(const struct ours *o)
 {
     struct shard_snapshot snap;
@@ -150,7 +125,7 @@ static bool start_inproc(struct ours *o, char *err, uint32_t err_len)
 static bool name_nodes(struct subject *s, struct ours *o)
 {
     bool verbs = !strcmp(s->name, "verbs");
-    uint16_t first = free_ports(4), rdma = 7500;
+    uint16_t first = free_ports(4, 0), rdma = 7500;
     snprintf(o->dir, sizeof o->dir, "/tmp/lethe-conform-XXXXXX");
     if (!mkdtemp(o->dir))
         return false;
@@ -294,7 +269,7 @@ static bool start_redis(struct subject *s, char *err, uint32_t err_len)
     static struct theirs t;
     bool cluster = !strcmp(s->name, "redis-cluster");
     t.n = cluster ? REDIS_MAX : 1;
-    uint16_t first = free_ports(t.n);
+    uint16_t first = free_ports(t.n, cluster ? 10000 : 0); /* a cluster's bus */
     for (int i = 0; i < t.n; i++) {
         snprintf(t.dirs[i], sizeof t.dirs[i], "/tmp/lethe-redis-XXXXXX");
         if (!mkdtemp(t.dirs[i])) {

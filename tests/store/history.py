@@ -39,6 +39,13 @@ class History:
         s = self.status()
         return s["slots_served"] == s["slots"] and s["writes"] >= writes * s["slots"]
 
+    def end(self):
+        """By force, if it is still there."""
+        self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
     def finish(self, wait_s=10, timeout_s=240):
         result = self.ask("finish %d" % wait_s, timeout_s)
         self.process.wait()

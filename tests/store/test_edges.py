@@ -7,7 +7,6 @@
 One store for all, and one history of well-behaved clients over all; it is judged at the end. Runs against
 every build: what a sanitizer finds ends the store, and the test.
 """
-import json
 import os
 import random
 import resource
@@ -16,16 +15,15 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import wire  # noqa: E402
 from history import History  # noqa: E402
+from local_store import Process, ask, free_ports, wait_for  # noqa: E402
 from wire import Closed, Connection  # noqa: E402
 
 HISTORY, STORE = sys.argv.pop(), sys.argv.pop()
-PATIENCE_S = 120
 SHARDS = 2
 CONNECTIONS = 2000
 CONNECTIONS_LIMIT = 4096       # of a shard
@@ -48,68 +46,25 @@ store:
 """
 
 
-def free_ports():
-    for _ in range(100):
-        socks = [socket.socket() for _ in range(SHARDS)]
-        try:
-            socks[0].bind(("127.0.0.1", 0))
-            first = socks[0].getsockname()[1]
-            for i in range(1, SHARDS):
-                socks[i].bind(("127.0.0.1", first + i))
-            return first
-        except (OSError, OverflowError):
-            continue
-        finally:
-            for s in socks:
-                s.close()
-    raise AssertionError("no free ports")
-
-
-def wait_for(what, condition):
-    give_up = time.monotonic() + PATIENCE_S
-    while time.monotonic() < give_up:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.02)
-    raise AssertionError("waited in vain for: " + what)
-
-
-class Store:
+class Store(Process):
     def __init__(self, folder, name, text, **keys):
-        self.folder, self.name, self.port = folder, name, free_ports()
-        config = os.path.join(folder, name + ".yaml")
-        self.log = os.path.join(folder, name + ".log")
+        self.port, config = free_ports(SHARDS), os.path.join(folder, name + ".yaml")
+        self.control = os.path.join(folder, name + ".sock")
         with open(config, "w") as f:
             f.write(text.format(dir=folder, port=self.port, **keys))
-        with open(self.log, "w") as log:
-            self.process = subprocess.Popen([STORE, "-c", config, "--node", name], stderr=log, stdout=log)
-        wait_for("the store " + name, self.shards)
+        super().__init__([STORE, "-c", config, "--node", name], os.path.join(folder, name + ".log"))
+        self.shards()
 
     def shards(self):
-        if self.process.poll() is not None:
-            raise AssertionError("the store ended:\n" + self.text()[-4000:])
-        with socket.socket(socket.AF_UNIX) as s:
-            s.settimeout(30)
-            try:
-                s.connect(os.path.join(self.folder, self.name + ".sock"))
-                s.sendall(b"stats\n")
-                return json.loads(s.makefile().readline())["shards"]
-            except OSError:
-                return None
-
-    def text(self):
-        with open(self.log) as log:
-            return log.read()
+        def stats():
+            if self.poll() is not None:
+                raise AssertionError("the store ended:\n" + self.text()[-4000:])
+            return ask(self.control, "stats")
+        return wait_for("stats of the store", stats)["shards"]
 
     def history(self, **options):
-        clients = History(subprocess.Popen, HISTORY, ["127.0.0.1:%d" % self.port], SHARDS, slots=8,
-                          clients=4, **options)
-        return clients
-
-    def stop(self):
-        self.process.terminate()
-        return self.process.wait(PATIENCE_S)
+        return History(subprocess.Popen, HISTORY, ["127.0.0.1:%d" % self.port], SHARDS, slots=8,
+                       clients=4, **options)
 
 
 class Edges(unittest.TestCase):
@@ -125,12 +80,8 @@ class Edges(unittest.TestCase):
 
     @classmethod
     def tearDownClass(cls):
-        for p in (cls.clients.process, cls.store.process):
-            if p.poll() is None:
-                p.kill()
-            p.wait()
-        cls.clients.process.stdin.close()
-        cls.clients.process.stdout.close()
+        cls.clients.end()
+        cls.store.end()
         cls.tmp.cleanup()
 
     def connect(self, shard=0, **options):
@@ -203,11 +154,8 @@ class Edges(unittest.TestCase):
             told = us.finish()
             self.assertTrue(told["ok"], told)
         finally:
-            for h in (us, stranger):
-                h.process.kill()
-                h.process.wait()
-                h.process.stdin.close()
-                h.process.stdout.close()
+            us.end()
+            stranger.end()
             self.assertEqual(closed.stop(), 0, closed.text()[-4000:])
 
     def test_wrong_schema(self):

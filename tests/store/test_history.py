@@ -6,50 +6,23 @@
 """
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
+import tempfile
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from history import History  # noqa: E402
+from local_store import Process, free_ports, wait_for  # noqa: E402
 
 HISTORY, STORE = sys.argv.pop(), sys.argv.pop()
-PATIENCE_S = 60
 SHARDS = 2
-
-
-def free_ports():
-    """The first of SHARDS consecutive ports that are free now."""
-    for _ in range(100):
-        socks = [socket.socket() for _ in range(SHARDS)]
-        try:
-            socks[0].bind(("127.0.0.1", 0))
-            first = socks[0].getsockname()[1]
-            for i in range(1, SHARDS):
-                socks[i].bind(("127.0.0.1", first + i))
-            return first
-        except (OSError, OverflowError):
-            continue
-        finally:
-            for s in socks:
-                s.close()
-    raise AssertionError("no free ports")
-
-
-def wait_for(what, condition):
-    give_up = time.monotonic() + PATIENCE_S
-    while time.monotonic() < give_up:
-        if condition():
-            return
-        time.sleep(0.02)
-    raise AssertionError("waited in vain for: " + what)
 
 
 class Verdicts(unittest.TestCase):
     def setUp(self):
-        self.port = free_ports()
+        self.tmp = tempfile.TemporaryDirectory()
+        self.port = free_ports(SHARDS)
         self.store = None
         self.start_store()
         self.clients = History(subprocess.Popen, HISTORY, ["127.0.0.1:%d" % self.port], SHARDS,
@@ -58,19 +31,15 @@ class Verdicts(unittest.TestCase):
         self.clients.ask("mark start")
 
     def tearDown(self):
-        for p in (self.store, self.clients.process):
-            if p.poll() is None:
-                p.kill()
-            p.wait()
-        self.clients.process.stdin.close()
-        self.clients.process.stdout.close()
+        self.store.end()
+        self.clients.end()
+        self.tmp.cleanup()
 
     def start_store(self):
         if self.store:
-            self.store.kill()
-            self.store.wait()
-        self.store = subprocess.Popen([STORE, "--standalone", "--shards", str(SHARDS), "--listen",
-                                       "127.0.0.1:%d" % self.port], stderr=subprocess.DEVNULL)
+            self.store.end()
+        self.store = Process([STORE, "--standalone", "--shards", str(SHARDS), "--listen",
+                              "127.0.0.1:%d" % self.port], os.path.join(self.tmp.name, "store.log"))
 
     def test_a_store_that_keeps_its_word(self):
         wait_for("writes", lambda: self.clients.served(200))
