@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/wire/bugs.h"
 #include "common/wire/crc.h"
 
 /* --- leases ------------------------------------------------------------------------ */
@@ -19,6 +20,8 @@ uint64_t read_stamp_us(uint32_t stamp, uint64_t now_us)
 {
     uint64_t now_ms = now_us / 1000;
     uint32_t age = (uint32_t)now_ms - stamp;
+    if (READER_BUG(BUG_READER_LEASE_FROM_RECEIPT))
+        return now_us;
     return stamp && age <= INT32_MAX && age <= now_ms ? (now_ms - age) * 1000 : 0;
 }
 
@@ -133,7 +136,7 @@ enum read_outcome read_judge(const struct record_shape *shape, const struct reco
                              const void *key, uint16_t incarnation, const struct read_lease *l,
                              bool touch, uint64_t now_us)
 {
-    if (!read_lease_holds(l, now_us))
+    if (!read_lease_holds(l, now_us) && !READER_BUG(BUG_READER_LEASE_BEFORE))
         return READ_NO_LEASE;
     switch (record_check(shape, copy, key, incarnation)) {
     case RECORD_TORN: return READ_TORN;

@@ -2,10 +2,17 @@
 /* See record.h. */
 #include "common/wire/record.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
 
+#include "common/wire/bugs.h"
 #include "common/wire/crc.h"
+
+#ifdef LETHE_PLANTED_BUGS
+enum reader_bug reader_bug = READER_BUG_NONE;
+void (*record_moment)(const struct record *r);
+#endif
 
 /* --- shapes ------------------------------------------------------------------------ */
 
@@ -80,9 +87,15 @@ static uint32_t crc_of(const struct record_shape *s, uint64_t version, const voi
 /* --- writing ----------------------------------------------------------------------------- */
 
 /* What was written before is seen before what is written after it. */
-static void then(void)
+static void then(const struct record *r)
 {
     __atomic_thread_fence(__ATOMIC_RELEASE);
+#ifdef LETHE_PLANTED_BUGS
+    if (record_moment)
+        record_moment(r);
+#else
+    (void)r;
+#endif
 }
 
 static void set_versions(const struct record_shape *s, struct record *r, uint64_t version)
@@ -90,7 +103,7 @@ static void set_versions(const struct record_shape *s, struct record *r, uint64_
     struct record_line *line = (struct record_line *)(r + 1);
     for (int i = s->lines - 1; i > 0; i--)
         __atomic_store_n(&line[i - 1].version, version, __ATOMIC_RELAXED);
-    then();
+    then(r);
     __atomic_store_n(&r->version, version, __ATOMIC_RELAXED);
 }
 
@@ -99,15 +112,15 @@ uint32_t record_write(const struct record_shape *s, struct record *r, uint64_t v
 {
     uint32_t crc = crc_of(s, version, key, value);
     r->state = RECORD_PENDING;
-    then();
+    then(r);
     set_versions(s, r, 0);
-    then();
+    then(r);
     payload_put(r, 0, key, s->key_size);
     payload_put(r, s->key_size, value, s->value_size);
     payload_put(r, (uint32_t)s->key_size + s->value_size, (const uint8_t *)&crc, sizeof crc);
-    then();
+    then(r);
     set_versions(s, r, version);
-    then();
+    then(r);
     return crc;
 }
 
@@ -135,20 +148,30 @@ uint32_t record_crc_slow(const struct record_shape *s, const struct record *r)
     return crc_of(s, r->version, r->payload, value);
 }
 
+/* What the versions tell apart the CRC does, too: they are the cheaper look. */
+static bool is_of_one_moment(const struct record_shape *s, const struct record *copy)
+{
+    const struct record_line *line = (const struct record_line *)(copy + 1);
+    if (READER_BUG(BUG_TORN_TAKEN))
+        return true;
+    if (!copy->version)
+        return false;
+    for (int i = 1; i < s->lines; i++)
+        if (line[i - 1].version != copy->version)
+            return false;
+    return record_crc(s, copy) == record_crc_slow(s, copy) || READER_BUG(BUG_CRC_NOT_COMPARED);
+}
+
 enum record_verdict record_check(const struct record_shape *s, const struct record *copy,
                                  const void *key, uint16_t incarnation)
 {
-    const struct record_line *line = (const struct record_line *)(copy + 1);
-    if (copy->state == RECORD_FREE || copy->incarnation != incarnation)
+    bool same = copy->incarnation == incarnation || READER_BUG(BUG_INCARNATION_NOT_COMPARED);
+    if (copy->state == RECORD_FREE || !same)
         return RECORD_NOT_ITS;
-    if (copy->state != RECORD_COMMITTED)
+    if (copy->state != RECORD_COMMITTED && !READER_BUG(BUG_PENDING_TAKEN))
         return RECORD_NOT_COMMITTED;
-    if (!copy->version)
+    if (!is_of_one_moment(s, copy))
         return RECORD_TORN;
-    for (int i = 1; i < s->lines; i++)
-        if (line[i - 1].version != copy->version)
-            return RECORD_TORN;
-    if (record_crc(s, copy) != record_crc_slow(s, copy))
-        return RECORD_TORN;
-    return memcmp(copy->payload, key, s->key_size) ? RECORD_NOT_ITS : RECORD_GOOD;
+    same = !memcmp(copy->payload, key, s->key_size) || READER_BUG(BUG_KEY_NOT_COMPARED);
+    return same ? RECORD_GOOD : RECORD_NOT_ITS;
 }

@@ -94,4 +94,9 @@ enum record_verdict {
 enum record_verdict record_check(const struct record_shape *s, const struct record *copy,
                                  const void *key, uint16_t incarnation);
 
+#ifdef LETHE_PLANTED_BUGS
+/* A simulated reader (tests/sim/nic.c) looks just now, in the midst of a write. */
+extern void (*record_moment)(const struct record *r);
+#endif
+
 #endif

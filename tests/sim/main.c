@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/wire/bugs.h"
 #include "world.h"
 
 enum { COUNTS_MATTER_FROM = 100, BUG_SEEDS_MAX = 4000,
@@ -27,7 +28,7 @@ struct options {
     bool one, trace, all_bugs, next, json;
     uint32_t part, parts;       /* of the planted bugs, from 1 */
     uint32_t jobs;
-    enum shard_bug bug;
+    int bug;                    /* in `bugs` */
     const char *seeds_file, *only;
     double minutes;
 };
@@ -46,14 +47,21 @@ struct options {
     SHARD_BUGS_VIEWS_NEXT(X) SHARD_BUGS_MOVES_NEXT(X) SHARD_BUGS_TABLES_NEXT(X)
 static const struct {
     enum shard_bug bug;
+    enum reader_bug reader;
     bool next;
     const char *name, *text;
 } bugs[] = {
-#define X(name, text) {name, false, #name, text},
+#define X(name, text) {name, READER_BUG_NONE, false, #name, text},
     SHARD_BUGS(X)
 #undef X
-#define X(name, text) {name, true, #name, text},
+#define X(name, text) {BUG_NONE, name, false, #name, text},
+    READER_BUGS(X)
+#undef X
+#define X(name, text) {name, READER_BUG_NONE, true, #name, text},
     SIM_BUGS_NEXT(X)
+#undef X
+#define X(name, text) {BUG_NONE, name, true, #name, text},
+    READER_BUGS_NEXT(X)
 #undef X
 };
 enum { BUGS = sizeof bugs / sizeof *bugs };
@@ -61,9 +69,16 @@ enum { BUGS = sizeof bugs / sizeof *bugs };
 static int planted(void)
 {
     int i = 0;
-    while (bugs[i].bug != shard_bug)
+    while (bugs[i].bug != shard_bug || bugs[i].reader != reader_bug)
         i++;
     return i;
+}
+
+/* 0: none. */
+static void plant(int bug)
+{
+    shard_bug = bugs[bug].bug;
+    reader_bug = bugs[bug].reader;
 }
 
 static const char usage[] =
@@ -148,7 +163,7 @@ static void print_failure(FILE *out, const struct world *w)
     for (int i = 0; i < w->verdict.nops; i++)
         hist_print_op(out, &w->history, w->verdict.ops[i]);
     fprintf(out, "  replay: sim --seed %" PRIu64 " --trace", w->seed);
-    if (shard_bug)
+    if (planted())
         fprintf(out, " --bug %s", bugs[planted()].name);
     fprintf(out, "\n");
 }
@@ -256,7 +271,7 @@ static int tally_print(const struct tally *t, const struct options *o)
 {
     double seconds = seconds_now() - t->began;
     int missing = 0;
-    if (t->runs >= COUNTS_MATTER_FROM && !shard_bug)
+    if (t->runs >= COUNTS_MATTER_FROM && !planted())
         missing = counts_missing(o->json ? stderr : stdout, &t->counts);
     if (o->json) {
         json_t *out = json_pack("{s:I, s:I, s:f, s:i, s:o, s:o}", "seeds", (json_int_t)t->runs,
@@ -337,11 +352,11 @@ static bool is_its_doing(struct world *w, uint64_t seed, const struct options *o
 {
     struct counts unused = {0};
     struct verdict verdict = w->verdict;
-    enum shard_bug bug = shard_bug;
+    int bug = planted();
     run_clear(w);
-    shard_bug = BUG_NONE;
+    plant(0);
     bool good = run_one(w, seed, o, &unused);
-    shard_bug = bug;
+    plant(bug);
     w->verdict = verdict;
     return good;
 }
@@ -404,12 +419,12 @@ static int run_all_bugs(struct world *w, const struct options *o)
             continue;
         if (o->parts && (uint32_t)nth++ % o->parts != o->part - 1)
             continue;
-        shard_bug = bugs[i].bug;
+        plant(i);
         double most = seconds_now() + (until - began) / BUG_SHARE;
         survivors += !hunt(w, o, most < until ? most : until, rows);
         nbugs++;
     }
-    shard_bug = BUG_NONE;
+    plant(0);
     double seconds = seconds_now() - began;
     if (o->json) {
         json_t *out = json_pack("{s:i, s:i, s:f, s:O}", "bugs", nbugs, "survivors",
@@ -426,11 +441,11 @@ static int run_all_bugs(struct world *w, const struct options *o)
 
 /* --- options --------------------------------------------------------------------------- */
 
-static enum shard_bug bug_named(const char *text)
+static int bug_named(const char *text)
 {
     for (int i = 0; i < BUGS; i++)
         if (strcasestr(bugs[i].name, text) || strcasestr(bugs[i].text, text))
-            return bugs[i].bug;
+            return i;
     fprintf(stderr, "sim: no planted bug is called %s\n", text);
     print_usage(stderr);
     exit(2);
@@ -502,7 +517,7 @@ int main(int argc, char **argv)
     parse(argc, argv, &o);
     setvbuf(stdout, NULL, o.trace ? _IOFBF : _IOLBF, 1 << 16);
     signal(SIGABRT, on_abort);
-    shard_bug = o.bug;
+    plant(o.bug);
     int rc = o.all_bugs ? run_all_bugs(w, &o) : run_many(w, &o);
     free(w);
     return rc;

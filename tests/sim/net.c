@@ -102,6 +102,7 @@ struct sim_channel {
     struct parcel *inbox[INBOX_MAX];
     uint32_t first, count;
     struct parcel *lent;
+    struct nic_end reads;
 };
 
 struct parcel {
@@ -385,7 +386,9 @@ static int channel_send_sim(struct channel *base, const void *frame, uint32_t by
 
 static void channel_flush_sim(struct channel *base)
 {
-    (void)base;
+    struct sim_channel *c = (struct sim_channel *)base;
+    if (base->open)
+        nic_flush(c->world, c->conn, &c->reads);
 }
 
 static const void *channel_recv_sim(struct channel *base, uint32_t *bytes)
@@ -412,12 +415,30 @@ static int channel_fd_sim(struct channel *base, short *events)
 
 static bool channel_arm_sim(struct channel *base)
 {
-    return ((struct sim_channel *)base)->count == 0;
+    const struct sim_channel *c = (const struct sim_channel *)base;
+    return !c->count && !c->reads.over;
+}
+
+static int channel_read_sim(struct channel *base, const struct channel_read *r)
+{
+    return base->open ? nic_post(&((struct sim_channel *)base)->reads, r) : -ENOTCONN;
+}
+
+static const void *channel_read_done_sim(struct channel *base, uint64_t *token)
+{
+    return base->open ? nic_done(&((struct sim_channel *)base)->reads, token) : NULL;
+}
+
+struct nic_end *net_reads(struct world *w, uint32_t number)
+{
+    struct sim_channel *c = conn_of(w, number)->end[0].channel;
+    return c && c->base.open ? &c->reads : NULL;
 }
 
 static void channel_close_sim(struct channel *base)
 {
     struct sim_channel *c = (struct sim_channel *)base;
+    nic_close(c->world, c->conn, &c->reads);
     struct conn_end *end = &conn_of(c->world, c->conn)->end[0];
     net_close(c->world, c->conn, c->proc, NO_SHARD, "by the client");
     end->channel = NULL;
@@ -427,16 +448,20 @@ static void channel_close_sim(struct channel *base)
     free(c);
 }
 
-struct channel *net_dial_channel(struct world *w, int from, int to, uint16_t shard)
+struct channel *net_dial_channel(struct world *w, int from, int to, uint16_t shard, bool rdma)
 {
-    static const struct channel_ops ops = {
+    static const struct channel_ops plain = {
         "simulated", channel_send_sim, channel_flush_sim, channel_recv_sim,
         channel_fd_sim, channel_arm_sim, channel_close_sim, NULL, NULL,
+    }, reads = {
+        "simulated RDMA", channel_send_sim, channel_flush_sim, channel_recv_sim,
+        channel_fd_sim, channel_arm_sim, channel_close_sim, channel_read_sim,
+        channel_read_done_sim,
     };
     struct sim_channel *c = calloc(1, sizeof *c);
     if (!c)
         abort();
-    c->base.ops = &ops;
+    c->base.ops = rdma ? &reads : &plain;
     c->base.open = true;
     c->world = w;
     c->proc = from;

@@ -11,7 +11,7 @@
 #include "world.h"
 
 enum { THINK_US = 9000, READ_US = 4000, CALM_US = 60000, KEEP_US = 45000,
-       DIAL_FAILS_PER_MILLE = 20, READERS_PER_MILLE = 450 };
+       DIAL_FAILS_PER_MILLE = 20, READERS_PER_MILLE = 450, RDMA_PER_MILLE = 750 };
 
 static void poll_now(struct world *w, struct peer *p);
 
@@ -24,7 +24,7 @@ static struct channel *dial(void *ctx, uint16_t shard, char *err, uint32_t err_l
         return NULL;
     }
     int to = p->next_node[shard]++ % NODES; /* wherever the primary is, the client finds it */
-    return net_dial_channel(w, p->proc, to, shard);
+    return net_dial_channel(w, p->proc, to, shard, p->rdma);
 }
 
 static void wake(struct world *w, const struct event *e)
@@ -107,6 +107,7 @@ void peer_start(struct world *w, int number)
     p->keeper = number == 0;
     p->calm = rng_chance(&w->rng, 250);
     p->reader = !p->keeper && rng_chance(&w->rng, READERS_PER_MILLE);
+    p->rdma = rng_chance(&w->rng, RDMA_PER_MILLE);
     p->wake_us = UINT64_MAX;
     p->hist_client = w->hist_clients++;
     for (int i = 0; i < PENDING_MAX; i++)

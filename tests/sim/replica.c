@@ -55,6 +55,17 @@ static void serves(struct replica *r, uint64_t epoch)
         views_note_fail_over(w, r);
 }
 
+static void send_places(const struct replica *r, uint32_t conn, const void *frame, uint32_t bytes)
+{
+    void *copy = malloc(bytes);
+    if (!copy)
+        abort();
+    memcpy(copy, frame, bytes);
+    nic_translate(r, copy);
+    net_send(r->world, conn, r->proc, r->number, copy, bytes);
+    free(copy);
+}
+
 static void effect_send(void *ctx, uint32_t conn, const void *frame, uint32_t bytes)
 {
     struct replica *r = ctx;
@@ -62,6 +73,10 @@ static void effect_send(void *ctx, uint32_t conn, const void *frame, uint32_t by
     /* A rejoin begins a new incarnation: what it signs with is what it is. */
     if (h->type == MSG_JOIN)
         r->self = ((const struct msg_join *)frame)->self;
+    if (h->type == MSG_PLACES) {
+        send_places(r, conn, frame, bytes);
+        return;
+    }
     if (h->type == MSG_CHUNK_ACK)
         r->world->counts.resnapshots += ((const struct msg_chunk_ack *)frame)->refused;
     net_send(r->world, conn, r->proc, r->number, frame, bytes);
@@ -386,7 +401,7 @@ void replica_create(struct world *w, int node, int shard)
     struct shard_config config = {
         .shard = (uint16_t)shard, .shards = SHARDS, .self = r->self, .seed = rng_next(&w->rng),
         .failure_timeout_ms = FAILURE_TIMEOUT_MS, .client_lease_ms = CLIENT_LEASE_MS,
-        .log_bytes = LOG_BYTES, .copies = w->copies,
+        .log_bytes = LOG_BYTES, .copies = w->copies, .slabs = nic_slabs(r),
     };
     r->shard = shard_create(&config);
     if (!r->shard)
@@ -403,5 +418,6 @@ void replica_destroy(struct replica *r)
     r->waiting = NULL;
     r->nwaiting = r->waiting_room = 0;
     shard_destroy(r->shard);
+    nic_slabs_destroy(r);
     r->shard = NULL;
 }

@@ -55,6 +55,7 @@ static void create(struct world *w, uint64_t seed, bool trace_on)
     w->copies = 2 + rng_below(&w->rng, COPIES_MAX - 1);
     w->procs[PROC_VIEWS].alive = true;
     workload_keys(w);
+    nic_begin(w);
 }
 
 static void begin(struct world *w)

@@ -6,6 +6,7 @@
  *
  *   sched.c    the event queue; processes, clocks, pauses, crashes
  *   net.c      connections, messages, channels; loss, duplicates, reordering
+ *   nic.c      one-sided reads: network cards that copy a core's memory
  *   views.c    the view service: a key per shard, compare-and-swap, watches
  *   node.c     a store process: life, links to primaries, the view provider
  *   replica.c  one shard's core in it: events in, effects out
@@ -23,6 +24,7 @@
 #include "check.h"
 #include "client/lethe.h"
 #include "history.h"
+#include "nic.h"
 #include "rng.h"
 #include "statestore/core/proposal.h"
 
@@ -96,6 +98,9 @@ enum {
 /* Counted too, but zero is no failure. */
 #define SIM_NOTES(X)                                                                               \
     X(lost, "histories that ended with the shard lost")                                            \
+    X(reads_torn, "records written while they were read one-sidedly")                              \
+    X(reads_refused, "one-sided reads of memory that was gone")                                    \
+    X(reads_given_up, "one-sided reads that the network lost too often")                           \
     X(unknown, "operations whose outcome stayed unknown")                                          \
     X(drift_compares, "digests compared at equal positions")                                       \
     X(steps, "steps of the simulation")
@@ -165,6 +170,7 @@ struct replica {
     uint16_t number;             /* its shard */
     char name[16];
     struct shard *shard;
+    struct slabs slabs;
     struct msg_node self;
     struct shard_view known;     /* the newest view heard of */
     struct proposal proposal;
@@ -208,6 +214,7 @@ struct peer {
     struct lethe_client *lethe;
     bool keeper, calm;           /* calm: it asks now and then */
     bool reader;                 /* mostly reads, and much */
+    bool rdma;                   /* it may read past the store's processor */
     int tables[16];
     struct pending pending[PENDING_MAX];
     uint32_t npending;
@@ -255,6 +262,7 @@ struct world {
     uint32_t copies;             /* wanted */
     uint64_t incarnations;
     struct replica replicas[NODES][SHARDS];
+    struct nic nic;
     struct peer peers[CLIENTS_MAX];
     int npeers;
     uint32_t hist_clients;
@@ -301,7 +309,9 @@ void trace(const struct world *w, int proc, const char *format, ...)
 
 /* A connection from `from` to `to`; refused later if nobody is there. */
 uint32_t net_dial(struct world *w, int from, uint16_t dialler, int to, uint16_t shard);
-struct channel *net_dial_channel(struct world *w, int from, int to, uint16_t shard);
+struct channel *net_dial_channel(struct world *w, int from, int to, uint16_t shard, bool rdma);
+/* The client's end, while it is open. */
+struct nic_end *net_reads(struct world *w, uint32_t conn);
 /* `shard`: of the replica that sends; a node may speak to itself. */
 int net_send(struct world *w, uint32_t conn, int from, uint16_t shard, const void *frame,
              uint32_t bytes);
