@@ -4,6 +4,8 @@
 #ifndef NF_RUNTIME_SCRIPTED_BENCH_H
 #define NF_RUNTIME_SCRIPTED_BENCH_H
 
+#include "tests/check.h"
+
 #include "nf/runtime/scripted_nf.h"
 #include "nf/runtime/scripted_store.h"
 

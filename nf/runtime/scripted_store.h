@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A store for the engine's tests, behind backend.h: an array of entries, a
+ * A store for the engine's tests and for `lethe-nf --explain`, behind backend.h: an array of entries, a
  * slow and obvious execution of txns, and levers: when txns execute (flush),
  * how many answers poll delivers and in which order, how many it has room
  * for, which status the next ones get, what another worker writes meanwhile.
@@ -11,13 +11,18 @@
 #ifndef NF_RUNTIME_SCRIPTED_STORE_H
 #define NF_RUNTIME_SCRIPTED_STORE_H
 
+#include <assert.h>
 #include <errno.h>
 #include <stdbool.h>
-
-#include "tests/check.h"
+#include <stdio.h>
+#include <string.h>
 
 #include "client/lethe.h"
 #include "nf/runtime/backend.h"
+
+#ifndef CHECK /* tests/check.h */
+#define CHECK(cond, ...) assert(cond)
+#endif
 
 enum { SCRIPTED_TABLES = 16, SCRIPTED_ENTRIES = 512, SCRIPTED_QUEUE = 2048 };
 
@@ -30,7 +35,7 @@ struct scripted_entry {
 };
 
 struct scripted_txn {
-    uint64_t txn[1024 / 8], result[4096 / 8];
+    uint64_t txn[TXN_BYTES_MAX / 8], result[TXN_RESULT_MAX / 8];
     bool executed;
     backend_done done;
     void *user;
@@ -155,7 +160,7 @@ static inline bool scripted_op(struct scripted_store *s, struct txn_op *op, int 
         *stop = !e && op->flags & TXN_STOP_IF_ABSENT;
         return true;
     }
-    if (op->code == TXN_ADD && e) {
+    if ((op->code == TXN_ADD || op->code == TXN_ADD_LIMIT) && e) {
         for (int i = 0; i < op->value_len; i += 8) {
             int64_t sum, delta;
             memcpy(&sum, e->value + i, 8);

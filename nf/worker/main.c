@@ -20,6 +20,7 @@
 
 #include "common/log/log.h"
 #include "common/packet/dpdk_port.h"
+#include "nf/worker/explain.h"
 #include "nf/worker/worker.h"
 
 enum {
@@ -67,6 +68,23 @@ static void check_say(const struct worker *w)
         printf("; state in Redis at %s: commits are best effort\n", at);
     else
         printf("; store: %s, %u shards\n", at, site->store.shards);
+}
+
+static int say_plan(const struct worker *w, char *err)
+{
+    json_t *plan = explain_chain(&w->chain, w->opt.config, err, ERR_BYTES);
+    if (!plan) {
+        fprintf(stderr, "lethe-nf: %s\n", err);
+        return EXIT_TROUBLE;
+    }
+    if (w->opt.json)
+        json_dumpf(plan, stdout, JSON_COMPACT);
+    else
+        explain_say(plan);
+    if (w->opt.json)
+        putchar('\n');
+    json_decref(plan);
+    return 0;
 }
 
 /* --- stages ------------------------------------------------------------------------------ */
@@ -292,9 +310,12 @@ int main(int argc, char **argv)
         fprintf(stderr, "lethe-nf: %s\n", err);
         return EXIT_USAGE;
     }
-    if (!w->opt.check)
+    if (!w->opt.check && !w->opt.explain)
         return serve(w);
-    check_say(w);
+    if (w->opt.explain)
+        status = say_plan(w, err);
+    else
+        check_say(w);
     chain_free(&w->chain);
-    return 0;
+    return w->opt.explain ? status : 0;
 }

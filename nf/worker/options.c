@@ -13,6 +13,7 @@ static const char help[] =
     "\n"
     "  lethe-nf -c site.yaml --worker w1          joins steering and serves packets\n"
     "  lethe-nf -c site.yaml --check              reads the configuration, says what it means\n"
+    "  lethe-nf -c site.yaml --explain            what the chain asks of the store\n"
     "  lethe-nf -c site.yaml --worker w1 \\\n"
     "    --port inside=net_af_packet0,iface=eth1 --port outside=net_af_packet1,iface=eth2\n"
     "                                             without steering, on ports of its own\n"
@@ -28,7 +29,9 @@ static const char help[] =
     "      --metrics ADDR      serve /metrics, /healthz, /readyz at HOST:PORT instead of the Unix\n"
     "                          socket <run_dir>/NAME.metrics.sock\n"
     "      --check             stop after reading the configuration; exit 0 or 2\n"
-    "  -o json                 --check answers in JSON\n"
+    "      --explain           say what the chain keeps, and what a new flow's packet and an\n"
+    "                          established one's read and write, in which round trips\n"
+    "  -o json                 --check and --explain answer in JSON\n"
     "  -v, --verbose           log more\n"
     "      --version, --help\n"
     "\n"
@@ -37,7 +40,7 @@ static const char help[] =
     "  echo status | nc -U -N <run_dir>/NAME.sock     (stats, status, drain; netcat-openbsd)\n"
     "Exit status: 0 drained or checked, 1 cannot serve, 2 wrong option or configuration.\n";
 
-enum { OPT_PORT = 256, OPT_PEER, OPT_METRICS, OPT_CHECK, OPT_VERSION, OPT_HELP };
+enum { OPT_PORT = 256, OPT_PEER, OPT_METRICS, OPT_CHECK, OPT_EXPLAIN, OPT_VERSION, OPT_HELP };
 
 static const struct option longs[] = {
     {"config", required_argument, NULL, 'c'},
@@ -47,6 +50,7 @@ static const struct option longs[] = {
     {"peer", required_argument, NULL, OPT_PEER},
     {"metrics", required_argument, NULL, OPT_METRICS},
     {"check", no_argument, NULL, OPT_CHECK},
+    {"explain", no_argument, NULL, OPT_EXPLAIN},
     {"verbose", no_argument, NULL, 'v'},
     {"version", no_argument, NULL, OPT_VERSION},
     {"help", no_argument, NULL, OPT_HELP},
@@ -113,7 +117,7 @@ static bool together(const struct options *o)
         return wrong("--port for one side only", "", "give it for inside and for outside");
     if ((o->peer_given[0] || o->peer_given[1]) && !o->port[0])
         return wrong("--peer", "", "it goes with --port; steering tells its own addresses");
-    if (!o->check && !o->name)
+    if (!o->check && !o->explain && !o->name)
         return wrong("no name", "", "add --worker NAME, for example --worker w1");
     if (o->name && !name_ok(o->name))
         return wrong("--worker", o->name,
@@ -140,6 +144,9 @@ static bool take(struct options *o, int c)
         return true;
     case OPT_CHECK:
         o->check = true;
+        return true;
+    case OPT_EXPLAIN:
+        o->explain = true;
         return true;
     case 'o':
         o->json = !strcmp(optarg, "json");

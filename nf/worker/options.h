@@ -15,7 +15,7 @@ struct options {
     const char *port[2]; /* by enum packet_side; NULL: through steering */
     uint8_t peer[2][6];  /* Ethernet address that frames leaving by a side go to */
     bool peer_given[2];
-    bool check, json, verbose;
+    bool check, explain, json, verbose;
 };
 
 /* True: go on. False: the program ends with *exit_status (--help, --version,
