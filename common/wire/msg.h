@@ -190,7 +190,7 @@ struct msg_places {
     struct msg_head head;
     uint64_t client;
     uint64_t shard_time_ms;
-    uint32_t stamp;           /* of the newest BATCH that had one; 0: none yet */
+    uint32_t stamp;           /* of the BATCH that this answers; 0: it had none, nothing is granted */
     uint32_t left_ms;         /* of the shortest lease that the primary holds, now; 0: none */
     uint32_t nplaces, zero;
 };

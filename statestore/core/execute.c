@@ -177,7 +177,7 @@ static void set_value(struct shard *s, struct work *w, const struct table *t, co
     w->version = next_version(s, w);
     memcpy(w->value, value, t->schema.value_size);
     w->timeout_ms = timeout_ms;
-    w->deadline_ms = timeout_ms ? s->time_ms + timeout_ms : 0;
+    w->deadline_ms = timeout_ms ? s->time_ms + timeout_ms + idle_slack_ms(t, timeout_ms) : 0;
     w->exists = w->written = true;
     s->x.changed = true;
 }
@@ -191,6 +191,8 @@ static int op_get(struct shard *s, int i, const struct txn_op *op, struct found 
         return op->flags & TXN_STOP_IF_ABSENT ? OP_STOP : OP_NEXT;
     /* In the working set it may be for another's sake: a child's, a counter's. */
     uint32_t rec = f->w && !f->w->replaced ? f->w->rec : f->rec;
+    if (s->places.seq && !f->w && !op->npatch)
+        places_note(s, i, f->t, s->x.slot, rec);
     if (op->flags & TXN_TOUCH && rec != REC_NONE)
         plan_touch(s, f->t, rec);
     return op->flags & TXN_SKIP_IF_PRESENT ? op->skip : OP_NEXT;
@@ -323,7 +325,8 @@ static int op_add(struct shard *s, int i, const struct txn_op *op, struct found 
     plan_add(s, w, txn_value(op));
     w->version = version;
     if (fresh || !keeps_deadline(f->t, op))
-        w->deadline_ms = w->timeout_ms ? s->time_ms + w->timeout_ms : 0;
+        w->deadline_ms =
+            w->timeout_ms ? s->time_ms + w->timeout_ms + idle_slack_ms(f->t, w->timeout_ms) : 0;
     f->exists = true;
     result_entry(s, i, RES_DONE, f);
     return OP_NEXT;

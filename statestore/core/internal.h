@@ -22,6 +22,7 @@
  *   event.c     event logs: events, cursors, consumers as state
  *   consumer.c  primary's side of them: who is given which, pushing
  *   sketch.c    count-min sketches
+ *   onesided.c  what clients that read one-sidedly are told
  *   limit.c     memory limits of tables and tenants
  *   move.c      who owns a hash slot; the source's side of a move
  *   accept.c    the destination's side
@@ -122,6 +123,7 @@ struct conn {
     uint8_t role;             /* enum msg_role; 0: no HELLO yet */
     uint8_t proto;            /* that both speak */
     bool is_ready;            /* in shard.ready */
+    bool one_sided;           /* a client that reads so, and may */
     struct msg_node node;     /* of a replica */
     uint64_t nonce, client;   /* of the last CLIENT_OPEN */
     uint64_t open_position;
@@ -286,6 +288,15 @@ struct joining {
 
 struct limit { uint64_t refused, noted_ms; };
 
+/* PLACES under way, of the BATCH that is being executed. */
+struct places {
+    struct msg_places *frame; /* NULL: nobody reads one-sidedly here */
+    uint32_t n;
+    bool on;                  /* its connection wants them */
+    uint32_t conn, stamp;
+    uint64_t client, seq;     /* of the txn; 0: not of this one */
+};
+
 /* --- the shard ------------------------------------------------------------------------------ */
 
 /* What this shard's log says of a hash slot. `epoch` is the newest slot epoch it
@@ -448,6 +459,7 @@ struct shard {
     uint8_t *frame;           /* RESULTS under way */
     uint32_t frame_bytes, frame_results, frame_conn;
     uint64_t frame_client;
+    struct places places;
     uint8_t *scratch;         /* any other frame, MSG_BYTES_MAX */
 };
 
@@ -666,9 +678,28 @@ uint64_t lease_wait_ms(const struct shard *s);
 uint32_t lease_stamp(const struct shard *s);
 void lease_heard(struct shard *s, uint32_t stamp);
 void lease_granted(struct shard *s, struct peer *p, uint32_t stamp);
+/* How long a lease may be that is nested in ours; 0: none now. */
+uint32_t lease_for_readers_ms(struct shard *s);
 /* Whether what appended nothing may be told now. */
 bool lease_may_tell(struct shard *s);
 void lease_release(struct shard *s);
+
+/* onesided.c */
+uint32_t places_frame_bytes(void);
+void places_begin(struct shard *s, uint32_t conn, const struct msg_batch *m);
+void places_end(struct shard *s);
+/* Those of the results so far; before them. */
+void places_send(struct shard *s);
+/* Op `op` of the txn under way found its entry there. */
+void places_note(struct shard *s, int op, struct table *t, uint8_t slot, uint32_t rec);
+/* What readers remember of the slot is void from here on. */
+void slot_forbid(struct shard *s, uint8_t slot);
+/* How much later than its time-out an idle entry goes, so that readers need not touch it each time. */
+static inline uint64_t idle_slack_ms(const struct table *t, uint32_t timeout_ms)
+{
+    return t->schema.flags & TABLE_ONE_SIDED && !(t->schema.flags & TABLE_ABSOLUTE) ? timeout_ms / 4
+                                                                                   : 0;
+}
 
 /* collect.c */
 void collect_begin(struct shard *s);

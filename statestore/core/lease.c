@@ -14,6 +14,11 @@
  * and whoever becomes primary answers nobody for lease_wait_ms() after that,
  * which is longer by what two clocks may drift apart.
  *
+ * Clients that read one-sidedly obey leases nested in these (client/remember.h): they are
+ * told how much is left of the shortest, of one maximum lease where there is no backup.
+ * What they were granted is never taken back, so nothing may shorten the wait of a new
+ * primary: neither a lease that is given back nor a death that is proven.
+ *
  * Replies without a lease wait in s->suspended, in order, bounded as all
  * replies are (REPLIES_MAX); leaving the view drops them.
  */
@@ -77,6 +82,20 @@ bool lease_may_tell(struct shard *s)
     if (s->proposing && !SHARD_BUG(BUG_READS_WHILE_PROPOSING))
         return false;
     return leases_hold(s) || SHARD_BUG(BUG_READ_AFTER_LEASE);
+}
+
+uint32_t lease_for_readers_ms(struct shard *s)
+{
+    uint64_t left = lease_ms(s);
+    if (!lease_may_tell(s))
+        return 0;
+    for (uint32_t i = 1; i < s->view.nmembers; i++) {
+        const struct peer *p = peer_of_node(s, &s->view.members[i]);
+        uint64_t its = p && p->proto != 1 && p->leased_until_ms > s->now_ms
+                           ? p->leased_until_ms - s->now_ms : 0;
+        left = its < left ? its : left;
+    }
+    return (uint32_t)left;
 }
 
 void lease_release(struct shard *s)

@@ -142,10 +142,13 @@ bool log_slot(struct shard *s, uint8_t slot, const struct effect *effect)
 
 /* --- commit --------------------------------------------------------------------- */
 
-/* What this entry wrote, unless written again since, is committed. */
+/* What this entry wrote, unless written again since, is committed. In a released slot it
+ * stays pending: nobody is to read there any more (onesided.c). */
 static void mark_committed(struct shard *s, const struct entry *e)
 {
     const struct effect *f = entry_first(e);
+    if (e->slot < LETHE_SLOTS && s->slot[e->slot].owner == OWNER_SENDING)
+        return;
     for (uint32_t i = 0; i < e->effects; i++, f = effect_next(f)) {
         if ((f->code != EFFECT_PUT && f->code != EFFECT_ADD) || f->rec == REC_NONE)
             continue;

@@ -132,7 +132,10 @@ void apply_owner(struct shard *s, uint8_t slot, const struct effect *e)
     struct slot *o = &s->slot[slot];
     bool released = o->owner == OWNER_SENDING;
     switch ((enum effect_code)e->code) {
-    case EFFECT_RELEASE: owner_set(s, slot, OWNER_SENDING, e); break;
+    case EFFECT_RELEASE:
+        slot_forbid(s, slot);
+        owner_set(s, slot, OWNER_SENDING, e);
+        break;
     case EFFECT_ACCEPT:
         owner_set(s, slot, OWNER_HERE, e);
         set_base(s, slot, e->version, 0);

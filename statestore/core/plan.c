@@ -261,16 +261,25 @@ static bool touch_one(struct shard *s, struct table *t, uint32_t rec, uint64_t d
     return log;
 }
 
+/* Of a parent: its child may be read for so long without a touch of either. */
+static uint64_t idle_until(const struct shard *s, const struct table *pt, uint32_t timeout_ms,
+                           uint64_t childs_slack)
+{
+    uint64_t own = idle_slack_ms(pt, timeout_ms);
+    return s->time_ms + timeout_ms + (own > childs_slack ? own : childs_slack);
+}
+
 void plan_touch(struct shard *s, struct table *t, uint32_t rec)
 {
     const struct group *g = group_of(t, s->x.slot, rec);
     uint32_t timeout_ms = record_at(t, s->x.slot, rec)->timeout_ms;
-    uint64_t mine = timeout_ms ? s->time_ms + timeout_ms : 0;
+    uint64_t slack = idle_slack_ms(t, timeout_ms);
+    uint64_t mine = timeout_ms ? s->time_ms + timeout_ms + slack : 0;
     bool logged = touch_one(s, t, rec, mine, false);
     if (g->parent_rec == REC_NONE)
         return;
     struct table *pt = s->table[g->parent_table];
-    uint64_t its = s->time_ms + record_at(pt, s->x.slot, g->parent_rec)->timeout_ms;
+    uint64_t its = idle_until(s, pt, record_at(pt, s->x.slot, g->parent_rec)->timeout_ms, slack);
     touch_one(s, pt, g->parent_rec, its > mine ? its : mine, logged);
 }
 
@@ -278,18 +287,20 @@ void plan_extend_parent(struct shard *s, struct work *child)
 {
     struct table *pt = s->table[child->parent_table];
     uint64_t deadline = child->deadline_ms;
+    uint64_t slack = idle_slack_ms(s->table[child->table], child->timeout_ms);
     if (!child->has_parent)
         return;
     if (child->parent < 0) {
-        uint64_t its = s->time_ms + record_at(pt, s->x.slot, child->parent_rec)->timeout_ms;
+        uint64_t its = idle_until(s, pt, record_at(pt, s->x.slot, child->parent_rec)->timeout_ms,
+                                  slack);
         touch_one(s, pt, child->parent_rec, its > deadline ? its : deadline, true);
         return;
     }
     struct work *p = &s->x.work[child->parent];
     if (!p->timeout_ms || pt->schema.flags & TABLE_ABSOLUTE)
         return;
-    if (deadline < s->time_ms + p->timeout_ms)
-        deadline = s->time_ms + p->timeout_ms;
+    if (deadline < idle_until(s, pt, p->timeout_ms, slack))
+        deadline = idle_until(s, pt, p->timeout_ms, slack);
     if (p->deadline_ms < deadline)
         p->deadline_ms = deadline;
 }

@@ -38,6 +38,7 @@ bool read_now(struct shard *s, uint32_t conn, uint64_t client, const struct txn_
     struct txn_result *r = (struct txn_result *)(h + 1);
     *r = (struct txn_result){.res = RES_ABSENT};
     if (rec != REC_NONE) {
+        places_note(s, 0, (struct table *)(uintptr_t)table, t->slot, rec);
         const struct record *entry = record_at(table, t->slot, rec);
         len = schema->value_size;
         *r = (struct txn_result){.res = RES_HIT, .value_len = (uint16_t)len,

@@ -168,6 +168,7 @@ void results_send(struct shard *s)
     struct msg_results *m = (struct msg_results *)s->frame;
     if (!s->frame_results)
         return;
+    places_send(s);
     *m = (struct msg_results){.client = s->frame_client, .nres = s->frame_results};
     shard_send(s, s->frame_conn, m, MSG_RESULTS, s->frame_bytes);
     s->frame_results = 0;

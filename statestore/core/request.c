@@ -77,6 +77,8 @@ static void run(struct shard *s, uint32_t conn, struct client *c, const struct t
 {
     struct exec *x = &s->x;
     uint8_t *out = results_room(s, conn, c->id);
+    if (slot != t->slot)
+        s->places.seq = 0; /* an index that is lent: remembered under another slot's epoch */
     uint32_t bytes = txn_execute(s, t, slot, c, out);
     uint64_t position = waits_for(s, x);
     if (x->kept) {
@@ -188,6 +190,7 @@ static void on_txn(struct shard *s, uint32_t conn, struct client *c, const struc
 {
     struct kept *k = client_result(c, t->seq);
     const struct slot *o = &s->slot[t->slot];
+    s->places.seq = s->places.on ? t->seq : 0;
     if (k)
         answer_again(s, conn, k);
     else if (t->seq <= c->seen_ack)
@@ -286,6 +289,7 @@ void on_batch(struct shard *s, uint32_t conn, const struct msg_batch *m)
             (c->seen_ack > c->ack && c->kept_bytes > CLIENT_KEPT_BYTES / 2))
             log_base(s, NULL, NULL, c);
     }
+    places_begin(s, conn, m);
     for (uint32_t i = 0; i < m->ntxn; i++, t = txn_after(t)) {
         if (refused != TXN_OK) {
             refuse(s, conn, m->client, t->seq, refused);
@@ -299,6 +303,7 @@ void on_batch(struct shard *s, uint32_t conn, const struct msg_batch *m)
         on_txn(s, conn, c, t, &hints[at]);
     }
     s->hint_key = NULL;
+    places_end(s);
 }
 
 /* --- CLIENT_OPEN --------------------------------------------------------------------- */

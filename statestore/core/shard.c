@@ -49,8 +49,10 @@ struct shard *shard_create(const struct shard_config *config)
         s->config.failure_timeout_ms = 1000;
     s->frame = aligned_alloc(64, MSG_BYTES_MAX);
     s->scratch = aligned_alloc(64, MSG_BYTES_MAX);
+    s->places.frame = config->slabs.make ? malloc(places_frame_bytes()) : NULL;
     int err = log_open(&s->log, log_bytes < LOG_BYTES_MIN ? LOG_BYTES_MIN : log_bytes);
-    if (limits_open(s) || err || !s->frame || !s->scratch) {
+    if (limits_open(s) || err || !s->frame || !s->scratch ||
+        (config->slabs.make && !s->places.frame)) {
         shard_destroy(s);
         return NULL;
     }
@@ -102,6 +104,7 @@ void shard_destroy(struct shard *s)
     log_close(&s->log);
     free(s->frame);
     free(s->scratch);
+    free(s->places.frame);
     free(s->limits);
     free(s);
 }
@@ -149,6 +152,9 @@ static void on_hello(struct shard *s, uint32_t conn, const struct msg_hello *m)
     w.primary_node = primary_node(s, w.proto);
     c->role = m->role;
     c->node = m->self;
+    c->one_sided = s->places.frame && m->role == ROLE_CLIENT && c->proto >= 2 &&
+                   m->capabilities & CAP_ONE_SIDED;
+    w.capabilities = c->one_sided ? CAP_ONE_SIDED : 0;
     shard_send(s, conn, &w, MSG_WELCOME, sizeof w);
 }
 

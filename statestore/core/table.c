@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "shard.h"
 #include "table.h"
 
 const struct group group_none = {.parent_rec = REC_NONE};
@@ -34,7 +35,7 @@ struct table *table_create(const struct table_schema *schema, uint8_t id, uint64
     return t;
 }
 
-enum { PAGES_FROM = 16 * 1024 };
+enum { PAGES_FROM = 16 * 1024, PAGE_BYTES = 4096 };
 
 void *memory_new(uint64_t bytes)
 {
@@ -58,34 +59,59 @@ void memory_free(void *at, uint64_t bytes)
 
 static uint64_t chunk_bytes(const struct table *t, uint32_t c)
 {
-    uint32_t meta = t->meta_inside ? 0 : sizeof(struct meta);
-    return ((uint64_t)CHUNK_FIRST << c) * (t->shape.lines * LINE_BYTES + meta);
+    uint32_t meta = t->meta_inside ? 0 : sizeof(struct meta), page = t->slabs ? PAGE_BYTES : 1;
+    uint64_t bytes = ((uint64_t)CHUNK_FIRST << c) * (t->shape.lines * LINE_BYTES + meta);
+    return (bytes + page - 1) / page * page;
+}
+static uint64_t rkeys_bytes(const struct table *t)
+{
+    return t->slabs ? CHUNKS_MAX * sizeof(uint32_t) : 0;
 }
 static uint64_t groups_bytes(uint32_t c)
 {
     return ((uint64_t)CHUNK_FIRST << c) * sizeof(struct group);
 }
 
+static void drop_group(struct table *t, struct part *p, uint32_t c)
+{
+    table_account(t, -(int64_t)groups_bytes(c));
+    free(p->groups[c]);
+    p->groups[c] = NULL;
+}
+
 static void drop_groups(struct table *t, struct part *p)
 {
     if (!p->groups)
         return;
-    for (uint32_t c = 0; c < CHUNKS_MAX && p->groups[c]; c++) {
-        table_account(t, -(int64_t)groups_bytes(c));
-        free(p->groups[c]);
-    }
+    for (uint32_t c = 0; c < CHUNKS_MAX && p->groups[c]; c++)
+        drop_group(t, p, c);
     free(p->groups);
     p->groups = NULL;
     p->grouped = false;
 }
 
+/* A reader may still look at what is given back: nothing in it is to be believed. */
+static void give_chunks_back(struct table *t, uint8_t slot)
+{
+    struct part *p = &t->part[slot];
+    for (uint32_t rec = 0; t->slabs && rec < p->high; rec++)
+        record_at(t, slot, rec)->state = RECORD_FREE;
+    for (uint32_t c = 0; c < CHUNKS_MAX && p->chunk[c].lines; c++) {
+        table_account(t, -(int64_t)chunk_bytes(t, c));
+        if (t->slabs)
+            t->slabs->give_back(t->slabs->ctx, p->chunk[c].lines, chunk_bytes(t, c));
+        else
+            memory_free(p->chunk[c].lines, chunk_bytes(t, c));
+    }
+    if (p->rkeys)
+        table_account(t, -(int64_t)rkeys_bytes(t));
+    free(p->rkeys);
+}
+
 void part_clear(struct table *t, uint8_t slot)
 {
     struct part *p = &t->part[slot];
-    for (uint32_t c = 0; c < CHUNKS_MAX && p->chunk[c].lines; c++) {
-        table_account(t, -(int64_t)chunk_bytes(t, c));
-        memory_free(p->chunk[c].lines, chunk_bytes(t, c));
-    }
+    give_chunks_back(t, slot);
     drop_groups(t, p);
     index_destroy(t, &p->index);
     pool_close(t, slot);
@@ -125,15 +151,28 @@ static bool add_groups(struct table *t, struct part *p, uint32_t c)
     return true;
 }
 
+static uint8_t *chunk_new(struct table *t, struct part *p, uint32_t c)
+{
+    if (!t->slabs)
+        return memory_new(chunk_bytes(t, c));
+    if (!p->rkeys) {
+        if (!(p->rkeys = calloc(1, rkeys_bytes(t))))
+            return NULL;
+        table_account(t, (int64_t)rkeys_bytes(t));
+    }
+    return t->slabs->make(t->slabs->ctx, chunk_bytes(t, c), &p->rkeys[c]);
+}
+
 static bool add_chunk(struct table *t, struct part *p)
 {
     uint32_t in_chunk, c = chunk_of(p->room, &in_chunk);
     size_t records = (size_t)CHUNK_FIRST << c;
-    if (c >= CHUNKS_MAX)
+    if (c >= CHUNKS_MAX || (p->grouped && !add_groups(t, p, c)))
         return false;
-    uint8_t *lines = memory_new(chunk_bytes(t, c));
-    if (!lines || (p->grouped && !add_groups(t, p, c))) {
-        memory_free(lines, chunk_bytes(t, c));
+    uint8_t *lines = chunk_new(t, p, c);
+    if (!lines) {
+        if (p->grouped)
+            drop_group(t, p, c);
         return false;
     }
     uint8_t *metas = t->meta_inside ? lines + t->meta_stride - sizeof(struct meta)
@@ -180,6 +219,7 @@ uint64_t part_reserve_cost(const struct table *t, uint8_t slot, uint32_t more, b
         return sketch_reserve_cost(t, slot);
     if (groups && !p->grouped)
         cost += room * sizeof(struct group);
+    cost += p->rkeys || left >= more ? 0 : rkeys_bytes(t);
     while (left < more) {
         uint32_t in_chunk, c = chunk_of((uint32_t)room, &in_chunk);
         cost += chunk_bytes(t, c) + (groups || p->grouped ? groups_bytes(c) : 0);

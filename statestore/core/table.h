@@ -146,6 +146,8 @@ struct part {
     };
     struct chunk chunk[CHUNKS_MAX] __attribute__((aligned(64)));
     struct group **groups;    /* if grouped: of each chunk */
+    uint32_t *rkeys;          /* of each chunk, by which clients read it (0: none can); made with the
+                                 first one of a table with slabs */
 };
 
 struct table {
@@ -164,6 +166,7 @@ struct table {
     uint64_t bytes;           /* of memory */
     uint64_t limits;          /* a bit per limit it is held to (limit.c) */
     uint64_t *memory_bytes;   /* the shard's account of it */
+    const struct shard_slabs *slabs; /* where its chunks are from; NULL: memory_new */
     uint64_t dry_noted_ms;    /* this pool: a note was made */
     uint32_t lend_least;      /* where to look for a lender, and what makes one: lend.c */
     uint8_t lend_at;

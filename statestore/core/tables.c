@@ -46,6 +46,8 @@ int table_add(struct shard *s, uint8_t id, const struct table_schema *schema)
     if (!t)
         return -ENOMEM;
     t->limits = limits_of(s, schema->name);
+    if (schema->flags & TABLE_ONE_SIDED && s->config.slabs.make)
+        t->slabs = &s->config.slabs;
     s->table[s->tables++] = t;
     s->digest += table_digest(t);
     resolve_reactions(s);
