@@ -55,6 +55,11 @@ struct channel_ops {
      * NULL: none now. What is under way when the channel closes is never over. A
      * sleeper is woken by them as by frames; arm says false while there is one. */
     const void *(*read_done)(struct channel *c, uint64_t *token);
+    /* Ends both directions, at once: when it returns nothing that the peer sends, or sent, can
+     * come in any more, but for what has arrived already. That is still lent by recv, also what
+     * this side was not told of yet; then the channel is closed. Returns how many writes of ours
+     * are not known to have arrived. NULL: this channel has nobody writing into our memory. */
+    uint32_t (*fence)(struct channel *c);
 };
 
 /* Every implementation's struct starts with this. */
@@ -74,6 +79,7 @@ static inline bool channel_arm(struct channel *c) { return c->ops->arm(c); }
 static inline bool channel_can_read(const struct channel *c) { return c->ops->read; }
 static inline int channel_read(struct channel *c, const struct channel_read *r) { return c->ops->read(c, r); }
 static inline const void *channel_read_done(struct channel *c, uint64_t *t) { return c->ops->read_done(c, t); }
+static inline uint32_t channel_fence(struct channel *c) { return c->ops->fence ? c->ops->fence(c) : 0; }
 /* Closes and frees; NULL is allowed. */
 static inline void channel_close(struct channel *c) { if (c) c->ops->close(c); }
 

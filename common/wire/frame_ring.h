@@ -9,6 +9,9 @@
  *
  * The writer may be hostile: a length is loaded once and bounded, and the frame is
  * copied out before it is validated, so that nothing changes between check and use.
+ *
+ * Behind each frame may stand a trailer (verbs): then all of a ring's frames have one, and
+ * `bytes` here counts both.
  */
 #ifndef LETHE_WIRE_FRAME_RING_H
 #define LETHE_WIRE_FRAME_RING_H
@@ -24,17 +27,23 @@ static inline uint64_t frame_ring_need(uint64_t ring_bytes, uint64_t tail, uint3
     return at + bytes <= ring_bytes ? bytes : ring_bytes - at + bytes;
 }
 
-/* There is room for frame_ring_need(); returns the new tail. */
+/* There is room for frame_ring_need(); returns the position where so many bytes begin. */
+static inline uint64_t frame_ring_begin(uint8_t *ring, uint64_t ring_bytes, uint64_t tail,
+                                        uint32_t bytes)
+{
+    uint64_t need = frame_ring_need(ring_bytes, tail, bytes);
+    if (need != bytes)
+        memset(ring + (tail & (ring_bytes - 1)), 0, 8);
+    return tail + need - bytes;
+}
+
+/* The same; returns the new tail. */
 static inline uint64_t frame_ring_put(uint8_t *ring, uint64_t ring_bytes, uint64_t tail,
                                       const void *frame, uint32_t bytes)
 {
-    uint64_t at = tail & (ring_bytes - 1), need = frame_ring_need(ring_bytes, tail, bytes);
-    if (need != bytes) {
-        memset(ring + at, 0, 8);
-        at = 0;
-    }
-    memcpy(ring + at, frame, bytes);
-    return tail + need;
+    uint64_t at = frame_ring_begin(ring, ring_bytes, tail, bytes);
+    memcpy(ring + (at & (ring_bytes - 1)), frame, bytes);
+    return at + bytes;
 }
 
 static inline uint32_t frame_ring_length(const uint8_t *ring, uint64_t at)
@@ -44,10 +53,11 @@ static inline uint32_t frame_ring_length(const uint8_t *ring, uint64_t at)
     return n;
 }
 
-/* Copies the frame at *head (< tail) to `copy`, MSG_BYTES_MAX of room, moves *head
- * behind it. NULL, or what is wrong. */
+/* Copies the frame at *head (< tail) and its trailer to `copy`, with room for MSG_BYTES_MAX and
+ * that, moves *head behind them; *bytes: of the frame. NULL, or what is wrong. */
 static inline const char *frame_ring_take(const uint8_t *ring, uint64_t ring_bytes, uint64_t *head,
-                                          uint64_t tail, void *copy, uint32_t *bytes)
+                                          uint64_t tail, uint32_t trailer, void *copy,
+                                          uint32_t *bytes)
 {
     uint64_t left = tail - *head, at = *head & (ring_bytes - 1);
     uint32_t n = frame_ring_length(ring, at);
@@ -59,11 +69,11 @@ static inline const char *frame_ring_take(const uint8_t *ring, uint64_t ring_byt
         at = 0;
         n = frame_ring_length(ring, at);
     }
-    if (n < sizeof(struct msg_head) || n > MSG_BYTES_MAX || n % 8 || n > left ||
-        at + n > ring_bytes)
+    if (n < sizeof(struct msg_head) || n > MSG_BYTES_MAX || n % 8 || n + trailer > left ||
+        at + n + trailer > ring_bytes)
         return "frame of a bad length";
-    memcpy(copy, ring + at, n);
-    *head += n;
+    memcpy(copy, ring + at, n + trailer);
+    *head += n + trailer;
     *bytes = n;
     return msg_validate(copy, n);
 }

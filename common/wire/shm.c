@@ -326,7 +326,7 @@ static const void *shm_recv(struct channel *c, uint32_t *bytes)
         return nothing(s);
     s->empty = 0;
     if (!why)
-        why = frame_ring_take(s->in_bytes, SHM_RING_BYTES, &s->in_head, s->tail_seen, s->frame,
+        why = frame_ring_take(s->in_bytes, SHM_RING_BYTES, &s->in_head, s->tail_seen, 0, s->frame,
                               bytes);
     if (!why)
         return s->frame;

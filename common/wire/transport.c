@@ -70,8 +70,8 @@ static uint16_t no_port(const struct listener *l)
     return 0;
 }
 
-const struct transport transport_tcp = {"tcp", false, tcp_connect, listen_tcp, port_tcp};
-const struct transport transport_shm = {"shm", true, shm_connect, listen_shm, no_port};
+const struct transport transport_tcp = {"tcp", false, tcp_connect, listen_tcp, port_tcp, NULL};
+const struct transport transport_shm = {"shm", true, shm_connect, listen_shm, no_port, NULL};
 
 /* --- addresses ------------------------------------------------------------------------ */
 

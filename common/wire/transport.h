@@ -33,6 +33,9 @@ struct transport {
     /* 0, or -errno and a sentence. */
     int (*listen)(struct listener *out, const char *address, char *err, uint32_t err_len);
     uint16_t (*port)(const struct listener *l); /* the one taken; 0: has none */
+    /* As connect, for a shard's log: its frames have trailers, so that a fence finds also what
+     * this side was not told of. NULL: `connect` does. */
+    struct channel *(*connect_replica)(const char *address, char *err, uint32_t err_len);
 };
 
 extern const struct transport transport_tcp, transport_shm;

@@ -14,6 +14,20 @@
  * Both go by verbs where both nodes have it, else by tcp, and by tcp also when verbs fails: the
  * two take turns until one comes up.
  *
+ * Fencing. The primary's log lies in memory of ours, written by RDMA, before we looked: what it
+ * wrote is part of what we have, whether a completion told of it or not. Once the core knows a
+ * later view it heeds nothing of an earlier primary, so between the view service's word and the
+ * core stands link_fence, for whoever will be primary and for whoever will tell it a position:
+ *     1. the view names another primary than the link's (or another incarnation of it);
+ *     2. channel_fence: nothing that it writes can land any more (QP -> ERR, deregistered);
+ *     3. the core steps with each frame that had landed, in order, under the epoch they
+ *        are of, up to the first that does not check (common/wire/verbs/verbs.c);
+ *     4. the core steps with the view: it seals, and tells positions that count these;
+ *     5. the link to the next primary is another connection: queue pair, ring and key are new.
+ * A view that the same primary goes on to lead keeps the link: it orders its own frames, and each
+ * names its epoch. A completed WRITE means nothing to a primary: only MSG_ACK counts. Over tcp
+ * nothing is fenced: what the kernel holds was never ours, and is dropped with the connection.
+ *
  * Either proves the site's replica secret and is shown it in turn, if there is
  * one.
  *
@@ -209,6 +223,31 @@ static void drive(struct loop *l, struct link *k)
     uint64_t limit = k->state == LINK_JOINED ? silence : LINK_WELCOME_MS;
     if (l->now_ms > c->heard_ms + limit && (k->state != LINK_JOINED || is_told_things(l)))
         loop_doom(l, c, k->state == LINK_JOINED ? "the primary is silent" : "no WELCOME in time");
+}
+
+void link_fence(struct loop *l, const struct shard_view *view)
+{
+    struct link *k = &l->link;
+    struct conn *c = k->state == LINK_JOINED ? conns_find(&l->conns, k->conn) : NULL;
+    const struct msg_node *next = &view->members[0];
+    if (!c || c->doomed || !c->channel->ops->fence || l->config.primary_node ||
+        (next->node == k->primary.node && next->incarnation == k->primary.incarnation))
+        return;
+    const void *frame;
+    uint32_t bytes, found = 0;
+    l->fencing = true;
+    channel_fence(c->channel);
+    while (!c->doomed && (frame = channel_recv(c->channel, &bytes))) {
+        edge_frame(l, c, frame, bytes);
+        found++;
+    }
+    l->fencing = false;
+    log_info("primary fenced", "shard=%u node=%s epoch=%lu frames=%u", l->number, whom(l, k),
+             view->epoch, found);
+    l->mine.fences++;
+    l->mine.fence_frames += found;
+    c->quiet = true;
+    loop_doom(l, c, "fenced: the view names another primary");
 }
 
 /* Dials somebody else from now on. */

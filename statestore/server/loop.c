@@ -37,7 +37,8 @@ void loop_step(struct loop *l, struct shard_event ev)
     shard_step(l->shard, &ev, l->now_ms, &l->out);
     l->changed = true;
     watch_commit(l);
-    loop_take_views(l);
+    if (!l->fencing) /* then a view is on its way already, and this step comes before it */
+        loop_take_views(l);
 }
 
 void loop_take_views(struct loop *l)
@@ -46,6 +47,7 @@ void loop_take_views(struct loop *l)
     struct shard_view view;
     while (v->ops->take(v, l->number, &view)) {
         struct shard_event ev = {.kind = SHARD_EV_VIEW, .view = &view};
+        link_fence(l, &view);
         l->view = view;
         shard_step(l->shard, &ev, l->now_ms, &l->out);
         l->changed = true;
@@ -131,6 +133,8 @@ static void close_one(struct loop *l, struct conn *c)
 {
     bool dialled = c->kind == CONN_LINK || c->kind == CONN_CARRIER, refused = c->channel->refused;
     bool known = c->kind != CONN_NEW; /* to the core */
+    bool gone = c->kind == CONN_REPLICA && !c->channel->open;
+    uint32_t lost = gone ? channel_fence(c->channel) : 0;
     struct link *k = dialled && link_of(l, c)->conn == c->number ? link_of(l, c) : NULL;
     uint32_t number = c->number;
     char why[sizeof c->why];
@@ -138,6 +142,9 @@ static void close_one(struct loop *l, struct conn *c)
     /* A link that never came up is told by link.c, which does not repeat itself. */
     if (!dialled || (k && k->state == LINK_JOINED))
         log_closed(l, c);
+    if (lost)
+        log_info("writes to a backup came to nothing", "shard=%u writes=%u", l->number, lost);
+    l->mine.writes_lost += lost;
     if (c->channel->open)
         channel_flush(c->channel);
     conns_remove(&l->conns, c);

@@ -90,6 +90,7 @@ struct loop {
     uint64_t drain_until_ms;  /* 0: not draining */
     bool changed;             /* since the last snapshot */
     bool accept_more;         /* somebody may wait to be accepted */
+    bool fencing;             /* in link_fence */
     uint64_t published_ms, loans_counted_ms;
     struct shard_view view;   /* the newest that the view service said; epoch 0: none */
     uint64_t held_epoch;      /* of the view that our replica last was a member of; 0: holds nothing */
@@ -158,6 +159,8 @@ bool link_frame(struct loop *l, struct conn *c, const struct msg_head *m);
 /* `refused`: nothing listens there. */
 void link_closed(struct loop *l, struct link *k, bool refused, const char *why);
 uint64_t link_next_ms(const struct loop *l);
+/* Before the core hears of `view`; see link.c. */
+void link_fence(struct loop *l, const struct shard_view *view);
 
 /* --- orders.c ----------------------------------------------------------------------- */
 

@@ -362,7 +362,7 @@ static struct channel *dial_in_vain(const char *address, char *err, uint32_t err
 
 static void test_a_link_goes_by_tcp_where_rdma_fails(void **state)
 {
-    static const struct transport broken = {"verbs", false, dial_in_vain, listen_in_vain, no_port};
+    static const struct transport broken = {"verbs", false, dial_in_vain, listen_in_vain, no_port, NULL};
     static const struct store_node with_rdma[] = {{.name = "store-a", .verbs = "127.0.0.1:7500"},
                                                   {.name = "store-b", .verbs = "127.0.0.1:7510"}};
     for (int i = 0; i < 2; i++) {

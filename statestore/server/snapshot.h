@@ -24,6 +24,8 @@ struct shard_snapshot {
     uint32_t standing;        /* enum views_standing */
     uint32_t connections, clients_connected, replicas_connected;
     uint64_t frames_in, frames_out, accepted, closed, slow_readers, auth_failures;
+    uint64_t fences, fence_frames; /* earlier primaries; what they had written and we not seen */
+    uint64_t writes_lost;     /* as a primary, to backups that fenced us or died */
     uint32_t primary_node, zero; /* as far as this replica knows, 0: none */
     uint64_t peer_since_ms;   /* backup: for how long the primary is away; 0: connected */
     uint32_t moves_to, zero2; /* 1 + the shard that something is being sent to; 0: nothing */

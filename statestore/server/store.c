@@ -58,7 +58,8 @@ static struct channel *dial_verbs(void *ctx, uint32_t node, uint16_t shard, char
     char address[TRANSPORT_ADDRESS_MAX];
     if (!verbs || transport_of_shard(c->verbs, verbs, shard, address, err, err_len))
         return NULL;
-    return c->verbs->connect(address, err, err_len);
+    return c->verbs->connect_replica ? c->verbs->connect_replica(address, err, err_len)
+                                     : c->verbs->connect(address, err, err_len);
 }
 
 static const char *node_text(void *ctx, uint32_t node)

@@ -116,6 +116,9 @@ static json_t *shard_object(const struct store *s, uint16_t shard)
     set_number(o, "frames_out", snap.frames_out);
     set_number(o, "slow_readers", snap.slow_readers);
     set_number(o, "auth_failures", snap.auth_failures);
+    set_number(o, "fences", snap.fences);
+    set_number(o, "fence_frames", snap.fence_frames);
+    set_number(o, "writes_lost", snap.writes_lost);
     set_number(o, "primary_unreachable_ms", snap.peer_since_ms);
     json_object_set_new(o, "primary", json_string(store_node_name(s, snap.primary_node)));
     json_object_set_new(o, "primary_by", json_string(snap.primary_by));

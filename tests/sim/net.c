@@ -452,11 +452,11 @@ struct channel *net_dial_channel(struct world *w, int from, int to, uint16_t sha
 {
     static const struct channel_ops plain = {
         "simulated", channel_send_sim, channel_flush_sim, channel_recv_sim,
-        channel_fd_sim, channel_arm_sim, channel_close_sim, NULL, NULL,
+        channel_fd_sim, channel_arm_sim, channel_close_sim, NULL, NULL, NULL,
     }, reads = {
         "simulated RDMA", channel_send_sim, channel_flush_sim, channel_recv_sim,
         channel_fd_sim, channel_arm_sim, channel_close_sim, channel_read_sim,
-        channel_read_done_sim,
+        channel_read_done_sim, NULL,
     };
     struct sim_channel *c = calloc(1, sizeof *c);
     if (!c)

@@ -22,249 +22,41 @@
  * A closed or dead peer shows as rdma_cm's DISCONNECTED (its kernel says so for
  * it) or as a failed write. What had arrived before is still lent.
  *
+ * Trailers: on a link between replicas, if both know them, each frame in the ring is
+ * followed by its position, the key of the ring and a CRC32C of all that. A frame is
+ * taken only if they fit. They tell what of the ring's memory is a frame, and the
+ * next one, when no completion tells it:
+ *
+ * A fence, in this order:
+ *   1. QP -> ERR; then our receives come back, flushed or with what arrived before
+ *      (FENCE_MS at most: step 2 does not rely on it);
+ *   2. the queue pair is destroyed and the ring deregistered: no write lands any more,
+ *      by whatever queue pair;
+ *   3. recv lends what completions told, then, from there on, whatever has a trailer
+ *      that fits, up to the first that has none: a write of which a part landed, or
+ *      all but its notice. Then the channel is closed.
+ * Of our own writes those count as lost that came back flushed or failed. A link is
+ * fenced once; the next one has new queue pairs, a new ring and a new key.
+ *
  * Thread: the owner's, everything. Nothing blocks but close, which waits for its
  * last writes for at most CLOSE_MS.
- */
-#include "common/wire/verbs/verbs.h"
+ */#include "common/wire/verbs/channel_impl.h"
 
 #include <endian.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <infiniband/verbs.h>
-#include <netdb.h>
 #include <poll.h>
-#include <rdma/rdma_cma.h>
 #include <sched.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include <stddef.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
 #include <time.h>
-#include <unistd.h>
 
-#include "common/wire/address.h"
+#include "common/wire/crc.h"
 #include "common/wire/frame_ring.h"
-
-enum {
-    RING_BYTES = 1024 * 1024,
-    CREDIT_BYTES = 4096,
-    MEMORY_BYTES = 2 * RING_BYTES + CREDIT_BYTES,
-    RECVS = 256, BURSTS = 192, CREDIT_EVERY = 48,
-    SENDS = 512, SIGNAL_EVERY = 32,
-    CQ_ENTRIES = RECVS + SENDS,
-    INLINE_BYTES = 64,
-    POLL_MAX = 32,
-    LOOK_EVERY = 4096,            /* empty recvs between two looks at rdma_cm */
-    RESOLVE_MS = 2000,
-    CLOSE_MS = 200,
-    BACKLOG = 128,
-    NO_LISTENER = 8,              /* IB_CM_REJ_INVALID_SERVICE_ID, what rdma_cm's status is then */
-};
-#define CREDIT 0xffffffffu
-#define HAND_SHAKE 0x3156454Cu /* "LEV1" */
-
-/* What each side tells the other one while connecting. */
-struct offer {
-    uint32_t magic, rkey;
-    uint64_t ring, credit;        /* addresses */
-    uint32_t ring_bytes, zero;
-};
-/* How far the reader is: bytes and bursts, both for ever growing. */
-struct credit { uint64_t head, bursts; };
-
-enum verbs_state { RESOLVING = 1, ROUTING, CONNECTING, ACCEPTING, UP };
-
-struct verbs {
-    struct channel c;
-    enum verbs_state state;
-    struct rdma_event_channel *events;
-    struct rdma_cm_id *id;
-    struct ibv_comp_channel *completions;
-    struct ibv_cq *cq;
-    struct ibv_mr *mr;
-    uint8_t *memory, *in, *out;
-    const volatile struct credit *credit; /* the peer writes it */
-    struct offer peer;
-    uint64_t out_tail, posted, head_seen;
-    uint64_t in_head, in_tail, released;
-    uint64_t bursts, bursts_seen; /* sent; confirmed */
-    uint64_t got, got_told;       /* bursts that came; that we confirmed */
-    uint32_t sent;                /* work requests, for ever growing */
-    uint32_t sends, unsignalled;  /* in the send queue; since the last signalled one */
-    uint32_t last;                /* closing: sends still out */
-    uint32_t empty;
-    bool waited, disconnected, armed;
-    int sleep_fd;
-    uint8_t *frame;               /* MSG_BYTES_MAX: what is lent */
-    char address[72];
-};
-
-static struct verbs *of(struct channel *c)
-{
-    return (struct verbs *)c;
-}
-
-static void shut(struct verbs *v, const char *why)
-{
-    if (!v->c.open)
-        return;
-    v->c.open = false;
-    snprintf(v->c.why, sizeof v->c.why, "%.56s: %.100s", v->address, why);
-    if (v->state == UP)
-        rdma_disconnect(v->id);
-}
-
-/* --- setting up ----------------------------------------------------------------------- */
-
-static void not_blocking(int fd)
-{
-    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-}
-
-static bool watch(struct verbs *v, int fd)
-{
-    struct epoll_event ev = {.events = EPOLLIN};
-    not_blocking(fd);
-    return epoll_ctl(v->sleep_fd, EPOLL_CTL_ADD, fd, &ev) == 0;
-}
-
-static bool post_recv(struct verbs *v)
-{
-    struct ibv_recv_wr wr = {.num_sge = 0}, *bad;
-    return ibv_post_recv(v->id->qp, &wr, &bad) == 0;
-}
-
-static bool register_memory(struct verbs *v)
-{
-    v->memory = aligned_alloc(4096, MEMORY_BYTES);
-    if (!v->memory)
-        return false;
-    memset(v->memory, 0, MEMORY_BYTES);
-    v->in = v->memory;
-    v->out = v->memory + RING_BYTES;
-    v->credit = (const volatile struct credit *)(v->memory + 2 * RING_BYTES);
-    v->mr = ibv_reg_mr(v->id->pd, v->memory, MEMORY_BYTES,
-                       IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
-    return v->mr != NULL;
-}
-
-/* The device is known: queues and memory. NULL, or what failed. */
-static const char *equip(struct verbs *v)
-{
-    struct ibv_qp_init_attr qp = {.qp_type = IBV_QPT_RC,
-                                  .cap = {.max_send_wr = SENDS, .max_recv_wr = RECVS,
-                                          .max_send_sge = 1, .max_recv_sge = 1,
-                                          .max_inline_data = INLINE_BYTES}};
-    if (!(v->completions = ibv_create_comp_channel(v->id->verbs)) ||
-        !(v->cq = ibv_create_cq(v->id->verbs, CQ_ENTRIES, NULL, v->completions, 0)) ||
-        !watch(v, v->completions->fd))
-        return "the RDMA device has no completion queue left";
-    qp.send_cq = qp.recv_cq = v->cq;
-    if (rdma_create_qp(v->id, NULL, &qp))
-        return "the RDMA device has no queue pair of this size left";
-    if (!register_memory(v))
-        return "cannot register the rings' memory: raise the limit of locked memory (ulimit -l)";
-    for (int i = 0; i < RECVS; i++)
-        if (!post_recv(v))
-            return "cannot post receives";
-    return NULL;
-}
-
-static struct offer offer_of(const struct verbs *v)
-{
-    return (struct offer){.magic = HAND_SHAKE, .rkey = v->mr->rkey,
-                          .ring = (uintptr_t)v->in, .credit = (uintptr_t)v->credit,
-                          .ring_bytes = RING_BYTES};
-}
-
-static struct rdma_conn_param parameters(const struct offer *mine)
-{
-    return (struct rdma_conn_param){.private_data = mine, .private_data_len = sizeof *mine,
-                                    .responder_resources = 4, .initiator_depth = 4,
-                                    .retry_count = 7, .rnr_retry_count = 7};
-}
-
-static bool take_offer(struct verbs *v, const struct rdma_cm_event *e)
-{
-    if (!e->param.conn.private_data || e->param.conn.private_data_len < sizeof v->peer)
-        return false;
-    memcpy(&v->peer, e->param.conn.private_data, sizeof v->peer);
-    return v->peer.magic == HAND_SHAKE && v->peer.ring_bytes == RING_BYTES;
-}
-
-static void say_hello(struct verbs *v)
-{
-    const char *why = equip(v);
-    if (why) {
-        shut(v, why);
-        return;
-    }
-    struct offer mine = offer_of(v);
-    struct rdma_conn_param p = parameters(&mine);
-    v->state = CONNECTING;
-    if (rdma_connect(v->id, &p))
-        shut(v, "cannot connect");
-}
-
-static void on_event(struct verbs *v, const struct rdma_cm_event *e)
-{
-    switch (e->event) {
-    case RDMA_CM_EVENT_ADDR_RESOLVED:
-        v->state = ROUTING;
-        if (rdma_resolve_route(v->id, RESOLVE_MS))
-            shut(v, "no route to it");
-        break;
-    case RDMA_CM_EVENT_ROUTE_RESOLVED:
-        say_hello(v);
-        break;
-    case RDMA_CM_EVENT_ESTABLISHED:
-        if (v->state == CONNECTING && !take_offer(v, e))
-            shut(v, "it does not speak this protocol");
-        else
-            v->state = UP;
-        break;
-    case RDMA_CM_EVENT_ADDR_ERROR:
-    case RDMA_CM_EVENT_ROUTE_ERROR:
-        shut(v, "no RDMA device leads there; is the address that of its network interface?");
-        break;
-    case RDMA_CM_EVENT_REJECTED:
-        v->c.refused = e->status == NO_LISTENER;
-        shut(v, "nothing listens there, or it refused");
-        break;
-    case RDMA_CM_EVENT_CONNECT_ERROR:
-    case RDMA_CM_EVENT_UNREACHABLE:
-        shut(v, "unreachable");
-        break;
-    case RDMA_CM_EVENT_DEVICE_REMOVAL:
-        shut(v, "the RDMA device is gone");
-        break;
-    case RDMA_CM_EVENT_DISCONNECTED:
-        v->disconnected = true;
-        break;
-    default:
-        break;
-    }
-}
-
-/* True if anything happened. */
-static bool look_at_events(struct verbs *v)
-{
-    struct rdma_cm_event *e;
-    bool any = false;
-    while (v->c.open && rdma_get_cm_event(v->events, &e) == 0) {
-        on_event(v, e);
-        rdma_ack_cm_event(e);
-        any = true;
-    }
-    return any;
-}
 
 static bool is_up(struct verbs *v)
 {
     if (v->state != UP)
-        look_at_events(v);
+        verbs_look(v);
     return v->c.open && v->state == UP;
 }
 
@@ -272,7 +64,8 @@ static bool is_up(struct verbs *v)
 
 static void on_arrival(struct verbs *v, uint32_t immediate)
 {
-    if (!post_recv(v)) {
+    v->recvs--;
+    if (!v->fenced && !verbs_post_recv(v)) {
         shut(v, "cannot post a receive");
         return;
     }
@@ -284,6 +77,24 @@ static void on_arrival(struct verbs *v, uint32_t immediate)
         shut(v, "the other side wrote more than its ring holds");
     else
         v->in_tail = tail;
+}
+
+/* Of one that failed only its number is valid. */
+static void count_failed(struct verbs *v, const struct ibv_wc *wc)
+{
+    if (wc->wr_id == ID_RECV)
+        v->recvs--;
+    else
+        v->lost++;
+}
+
+/* What had arrived is lent before we close. */
+static void on_failed(struct verbs *v, const struct ibv_wc *wc)
+{
+    count_failed(v, wc);
+    v->disconnected = true;
+    if (!v->end && wc->status != IBV_WC_WR_FLUSH_ERR)
+        v->end = ibv_wc_status_str(wc->status);
 }
 
 /* A signalled write is over, and with it the unsignalled ones before it. */
@@ -300,10 +111,8 @@ static bool poll_completions(struct verbs *v)
     do {
         n = ibv_poll_cq(v->cq, POLL_MAX, wc);
         for (int i = 0; i < n && v->c.open; i++) {
-            if (wc[i].status == IBV_WC_WR_FLUSH_ERR)
-                v->disconnected = true;
-            else if (wc[i].status != IBV_WC_SUCCESS)
-                shut(v, ibv_wc_status_str(wc[i].status));
+            if (wc[i].status != IBV_WC_SUCCESS)
+                on_failed(v, &wc[i]);
             else if (wc[i].opcode == IBV_WC_RECV_RDMA_WITH_IMM)
                 on_arrival(v, be32toh(wc[i].imm_data));
             else
@@ -390,36 +199,99 @@ static bool fits(const struct verbs *v, uint64_t need)
     return v->out_tail + need - v->head_seen <= RING_BYTES;
 }
 
+static uint32_t crc_of(const void *frame, uint32_t bytes, const struct trailer *t)
+{
+    return crc32c(crc32c(0, frame, bytes), t, offsetof(struct trailer, crc));
+}
+
+static void put(struct verbs *v, const void *frame, uint32_t bytes)
+{
+    uint64_t position = frame_ring_begin(v->out, RING_BYTES, v->out_tail, bytes + v->trailer);
+    uint8_t *at = v->out + (position & (RING_BYTES - 1));
+    memcpy(at, frame, bytes);
+    if (v->trailer) {
+        struct trailer t = {.position = position, .key = v->peer.rkey};
+        t.crc = crc_of(frame, bytes, &t);
+        memcpy(at + bytes, &t, sizeof t);
+    }
+    v->out_tail = position + bytes + v->trailer;
+}
+
 static int verbs_send(struct channel *c, const void *frame, uint32_t bytes)
 {
     struct verbs *v = of(c);
     if (bytes < sizeof(struct msg_head) || bytes > MSG_BYTES_MAX || bytes % 8 != 0)
         return -EMSGSIZE;
     bool up = is_up(v);
-    if (!c->open || v->disconnected)
+    if (!c->open || v->disconnected || v->fenced)
         return -ENOTCONN;
     if (!up)
         return -EAGAIN;
-    uint64_t need = frame_ring_need(RING_BYTES, v->out_tail, bytes);
+    uint64_t need = frame_ring_need(RING_BYTES, v->out_tail, bytes + v->trailer);
     if (!fits(v, need)) {
         publish(v); /* a reader cannot make room of what it does not see */
         poll_completions(v);
         see_credit(v);
-        look_at_events(v);
+        verbs_look(v);
         if (!c->open || v->disconnected)
             return -ENOTCONN;
         v->waited = !fits(v, need);
         if (v->waited)
             return -EAGAIN;
     }
-    v->out_tail = frame_ring_put(v->out, RING_BYTES, v->out_tail, frame, bytes);
+    put(v, frame, bytes);
     return 0;
 }
 
 static void verbs_flush(struct channel *c)
 {
-    if (c->open && of(c)->state == UP)
+    if (c->open && of(c)->state == UP && !of(c)->fenced)
         publish(of(c));
+}
+
+/* --- fencing ------------------------------------------------------------------------------------ */
+
+static uint64_t clock_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+/* The queue pair is in error: takes what comes back, until the last of it did. */
+static void take_back(struct verbs *v)
+{
+    struct ibv_send_wr wr = {.wr_id = ID_LAST, .opcode = IBV_WR_RDMA_WRITE,
+                             .send_flags = IBV_SEND_SIGNALED}, *bad;
+    struct ibv_wc wc[POLL_MAX];
+    bool last = ibv_post_send(v->id->qp, &wr, &bad) != 0;
+    uint64_t until = clock_ms() + FENCE_MS;
+    while ((v->recvs || !last) && clock_ms() < until) {
+        int n = ibv_poll_cq(v->cq, POLL_MAX, wc);
+        for (int i = 0; i < n; i++) {
+            if (wc[i].wr_id == ID_LAST)
+                last = true;
+            else if (wc[i].status != IBV_WC_SUCCESS)
+                count_failed(v, &wc[i]);
+            else if (wc[i].wr_id == ID_RECV)
+                on_arrival(v, be32toh(wc[i].imm_data));
+        }
+        if (n <= 0)
+            sched_yield();
+    }
+}
+
+static uint32_t verbs_fence(struct channel *c)
+{
+    struct verbs *v = of(c);
+    struct ibv_qp_attr error = {.qp_state = IBV_QPS_ERR};
+    if (v->state != UP || v->fenced)
+        return v->lost;
+    v->fenced = true;
+    if (ibv_modify_qp(v->id->qp, &error, IBV_QP_STATE) == 0)
+        take_back(v);
+    verbs_cut_off(v);
+    return v->lost;
 }
 
 /* --- reading ------------------------------------------------------------------------------------ */
@@ -440,21 +312,56 @@ static void give_credit(struct verbs *v, bool all)
     v->got_told = v->got;
 }
 
-static const void *nothing(struct verbs *v)
+static bool trailer_fits(const struct verbs *v, uint64_t position, uint32_t bytes)
 {
+    struct trailer t;
+    memcpy(&t, v->frame + bytes, sizeof t);
+    return t.position == position && t.key == v->key && t.crc == crc_of(v->frame, bytes, &t);
+}
+
+/* The frame at in_head, if it ends before `tail`. NULL, or what is wrong. */
+static const char *take(struct verbs *v, uint64_t tail, uint32_t *bytes)
+{
+    uint64_t head = v->in_head;
+    const char *why = frame_ring_take(v->in, RING_BYTES, &head, tail, v->trailer, v->frame, bytes);
+    if (!why && v->trailer && !trailer_fits(v, head - *bytes - v->trailer, *bytes))
+        why = "a frame whose trailer does not fit";
+    if (!why)
+        v->in_head = head;
+    return why;
+}
+
+/* Beyond what completions told there is at most what the peer had room for. */
+static const void *recv_fenced(struct verbs *v, uint32_t *bytes)
+{
+    bool told = v->in_head < v->in_tail;
+    uint64_t most = v->released + RING_BYTES;
+    if ((told || v->trailer) && !take(v, told ? v->in_tail : most, bytes))
+        return v->frame;
+    shut(v, !v->disconnected ? "fenced" : v->end ? v->end : "the other side closed");
+    return NULL;
+}
+
+static const void *nothing(struct verbs *v, uint32_t *bytes)
+{
+    if (v->disconnected) {
+        if (v->trailer)
+            verbs_fence(&v->c);
+        return recv_fenced(v, bytes);
+    }
     give_credit(v, true);
     if (v->posted != v->out_tail)
         publish(v);
-    if (v->disconnected)
-        shut(v, "the other side closed");
-    else if (++v->empty % LOOK_EVERY == 0)
-        look_at_events(v);
+    if (++v->empty % LOOK_EVERY == 0)
+        verbs_look(v);
     return NULL;
 }
 
 static const void *verbs_recv(struct channel *c, uint32_t *bytes)
 {
     struct verbs *v = of(c);
+    if (v->fenced)
+        return c->open ? recv_fenced(v, bytes) : NULL;
     if (!is_up(v))
         return NULL;
     give_credit(v, false);
@@ -463,9 +370,9 @@ static const void *verbs_recv(struct channel *c, uint32_t *bytes)
     if (!c->open)
         return NULL;
     if (v->in_head == v->in_tail)
-        return nothing(v);
+        return nothing(v, bytes);
     v->empty = 0;
-    const char *why = frame_ring_take(v->in, RING_BYTES, &v->in_head, v->in_tail, v->frame, bytes);
+    const char *why = take(v, v->in_tail, bytes);
     if (!why)
         return v->frame;
     char text[sizeof c->why];
@@ -487,10 +394,10 @@ static bool verbs_arm(struct channel *c)
     struct verbs *v = of(c);
     struct ibv_cq *cq;
     void *context;
-    if (!c->open)
-        return true;
+    if (!c->open || v->fenced)
+        return !c->open;
     if (v->state != UP)
-        return !look_at_events(v);
+        return !verbs_look(v);
     while (v->armed && ibv_get_cq_event(v->completions, &cq, &context) == 0) {
         ibv_ack_cq_events(cq, 1);
         v->armed = false;
@@ -499,7 +406,7 @@ static bool verbs_arm(struct channel *c)
         return false;
     v->armed = true;
     /* What came before the notice was asked for rings no bell. */
-    bool came = poll_completions(v) | look_at_events(v);
+    bool came = poll_completions(v) | verbs_look(v);
     see_credit(v);
     if (v->posted != v->out_tail && may_post(v))
         publish(v);
@@ -510,13 +417,6 @@ static bool verbs_arm(struct channel *c)
         return false;
     }
     return true;
-}
-
-static uint64_t clock_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
 /* What was flushed leaves before the connection does: a write of nothing, signalled,
@@ -535,232 +435,16 @@ static void drain(struct verbs *v)
     }
 }
 
-static void destroy(struct verbs *v)
-{
-    if (v->id && v->id->qp)
-        rdma_destroy_qp(v->id);
-    if (v->mr)
-        ibv_dereg_mr(v->mr);
-    if (v->cq)
-        ibv_destroy_cq(v->cq);
-    if (v->completions)
-        ibv_destroy_comp_channel(v->completions);
-    if (v->id)
-        rdma_destroy_id(v->id);
-    if (v->events)
-        rdma_destroy_event_channel(v->events);
-    if (v->sleep_fd >= 0)
-        close(v->sleep_fd);
-    free(v->memory);
-    free(v->frame);
-    free(v);
-}
-
 static void verbs_close(struct channel *c)
 {
-    if (c->open && of(c)->state == UP)
+    if (c->open && of(c)->state == UP && !of(c)->fenced)
         drain(of(c));
     shut(of(c), "closed here");
-    destroy(of(c));
+    verbs_destroy(of(c));
 }
 
-static const struct channel_ops verbs_ops = {
+const struct channel_ops verbs_ops = {
     .name = "verbs", .send = verbs_send, .flush = verbs_flush, .recv = verbs_recv,
     .fd = verbs_fd, .arm = verbs_arm, .close = verbs_close,
+    .fence = verbs_fence,
 };
-
-static struct verbs *create(const char *address)
-{
-    struct verbs *v = calloc(1, sizeof *v);
-    if (!v)
-        return NULL;
-    v->c = (struct channel){.ops = &verbs_ops, .open = true, .cheap = true};
-    snprintf(v->address, sizeof v->address, "%s", address);
-    v->sleep_fd = epoll_create1(EPOLL_CLOEXEC);
-    v->events = rdma_create_event_channel();
-    v->frame = aligned_alloc(64, MSG_BYTES_MAX);
-    if (v->sleep_fd >= 0 && v->events && v->frame && watch(v, v->events->fd))
-        return v;
-    destroy(v);
-    return NULL;
-}
-
-/* --- addresses, listening ------------------------------------------------------------------------------ */
-
-static struct addrinfo *resolve(const char *address, int flags, char *err, uint32_t err_len)
-{
-    char host[ADDRESS_HOST_MAX], service[8];
-    uint16_t port;
-    struct addrinfo hints = {.ai_flags = flags | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM}, *found;
-    if (address_split(address, host, &port, err, err_len))
-        return NULL;
-    snprintf(service, sizeof service, "%u", port);
-    int why = getaddrinfo(host, service, &hints, &found);
-    if (!why)
-        return found;
-    snprintf(err, err_len, "cannot resolve host '%s': %s", host, gai_strerror(why));
-    return NULL;
-}
-
-const char *verbs_trouble(char *text, uint32_t len)
-{
-    struct rlimit limit;
-    int n = 0;
-    struct ibv_device **devices = ibv_get_device_list(&n);
-    if (devices)
-        ibv_free_device_list(devices);
-    if (!devices || n == 0) {
-        snprintf(text, len, "there is no RDMA device: load its driver (soft-RoCE: rdma link add rxe0 "
-                 "type rxe netdev DEVICE), or use tcp");
-        return text;
-    }
-    if (!getrlimit(RLIMIT_MEMLOCK, &limit) && limit.rlim_cur < MEMORY_BYTES) {
-        snprintf(text, len, "a process may lock %lu KiB of memory, each RDMA connection needs %d KiB: "
-                 "raise it (ulimit -l, or LimitMEMLOCK= of its service)",
-                 (unsigned long)limit.rlim_cur / 1024, MEMORY_BYTES / 1024);
-        return text;
-    }
-    return NULL;
-}
-
-struct channel *verbs_connect(const char *address, char *err, uint32_t err_len)
-{
-    struct addrinfo *to = verbs_trouble(err, err_len) ? NULL : resolve(address, 0, err, err_len);
-    if (!to)
-        return NULL;
-    struct verbs *v = create(address);
-    bool ok = v && rdma_create_id(v->events, &v->id, v, RDMA_PS_TCP) == 0;
-    if (ok) {
-        v->state = RESOLVING;
-        if (rdma_resolve_addr(v->id, NULL, to->ai_addr, RESOLVE_MS))
-            shut(v, "no RDMA device leads there");
-    } else {
-        snprintf(err, err_len, "no memory or descriptors for an RDMA connection to %s", address);
-        if (v)
-            destroy(v);
-    }
-    freeaddrinfo(to);
-    return ok ? &v->c : NULL;
-}
-
-struct verbs_listener {
-    struct rdma_event_channel *events;
-    struct rdma_cm_id *id;
-};
-
-void verbs_listener_close(struct verbs_listener *l)
-{
-    if (l->id)
-        rdma_destroy_id(l->id);
-    if (l->events)
-        rdma_destroy_event_channel(l->events);
-    free(l);
-}
-
-struct verbs_listener *verbs_listen(const char *address, char *err, uint32_t err_len)
-{
-    struct addrinfo *at = verbs_trouble(err, err_len) ? NULL
-                                                      : resolve(address, AI_PASSIVE, err, err_len);
-    struct verbs_listener *l = at ? calloc(1, sizeof *l) : NULL;
-    if (!l) {
-        if (at)
-            freeaddrinfo(at);
-        return NULL;
-    }
-    if ((l->events = rdma_create_event_channel()) &&
-        rdma_create_id(l->events, &l->id, NULL, RDMA_PS_TCP) == 0 &&
-        rdma_bind_addr(l->id, at->ai_addr) == 0 && rdma_listen(l->id, BACKLOG) == 0) {
-        not_blocking(l->events->fd);
-        freeaddrinfo(at);
-        return l;
-    }
-    snprintf(err, err_len, "cannot listen on %s by RDMA: %s; it has to be the address of an RDMA "
-             "device's network interface", address, strerror(errno));
-    freeaddrinfo(at);
-    verbs_listener_close(l);
-    return NULL;
-}
-
-int verbs_listener_fd(const struct verbs_listener *l)
-{
-    return l->events->fd;
-}
-
-uint16_t verbs_listener_port(const struct verbs_listener *l)
-{
-    return be16toh(rdma_get_src_port(l->id));
-}
-
-static struct channel *answer(struct rdma_cm_event *e)
-{
-    struct verbs *v = create("peer");
-    struct rdma_cm_id *id = e->id;
-    const char *why = "no memory";
-    if (v && !take_offer(v, e))
-        why = "it does not speak this protocol";
-    else if (v && !rdma_migrate_id(id, v->events)) {
-        v->id = id;
-        if (!(why = equip(v))) {
-            struct offer mine = offer_of(v);
-            struct rdma_conn_param p = parameters(&mine);
-            v->state = ACCEPTING;
-            if (!rdma_accept(id, &p))
-                return &v->c;
-        }
-    }
-    rdma_reject(id, NULL, 0);
-    if (!v || !v->id)
-        rdma_destroy_id(id);
-    if (v)
-        destroy(v);
-    return NULL;
-}
-
-struct channel *verbs_accept(struct verbs_listener *l)
-{
-    struct rdma_cm_event *e, copy;
-    uint8_t data[sizeof(struct offer)];
-    while (rdma_get_cm_event(l->events, &e) == 0) {
-        bool asks = e->event == RDMA_CM_EVENT_CONNECT_REQUEST;
-        copy = *e;
-        if (asks && e->param.conn.private_data_len >= sizeof data)
-            memcpy(data, e->param.conn.private_data, sizeof data);
-        else
-            copy.param.conn.private_data_len = 0;
-        copy.param.conn.private_data = data;
-        rdma_ack_cm_event(e); /* before the id migrates: that waits for it */
-        struct channel *c = asks ? answer(&copy) : NULL;
-        if (c)
-            return c;
-    }
-    return NULL;
-}
-
-/* --- as a transport ------------------------------------------------------------------------------------ */
-
-static struct channel *accept_next(struct listener *l)
-{
-    return verbs_accept(l->own);
-}
-
-static void close_listener(struct listener *l)
-{
-    verbs_listener_close(l->own);
-}
-
-static int listen_at(struct listener *out, const char *address, char *err, uint32_t err_len)
-{
-    struct verbs_listener *l = verbs_listen(address, err, err_len);
-    if (!l)
-        return -ENODEV;
-    *out = (struct listener){.fd = verbs_listener_fd(l), .own = l, .accept = accept_next,
-                             .close = close_listener};
-    return 0;
-}
-
-static uint16_t port_of(const struct listener *l)
-{
-    return verbs_listener_port(l->own);
-}
-
-const struct transport transport_verbs = {"verbs", false, verbs_connect, listen_at, port_of};

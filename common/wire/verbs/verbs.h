@@ -10,6 +10,8 @@
  *            sender) is what says that the bytes are visible.
  *   credits  the reader writes how far it has read back, in the same way, after a
  *            quarter of the ring or some bursts.
+ *   fence    QP -> ERR, flush, deregister; then what landed in the ring is read to its end,
+ *            frame by frame, whether a completion told of it or not.
  *   asleep   the completion channel's descriptor; nothing is polled.
  *
  * Addresses are those of the RDMA device's own network interface ("10.8.0.1:7400";
@@ -37,6 +39,9 @@ void verbs_listener_close(struct verbs_listener *l);
 
 /* Usable at once. NULL and a sentence on a bad address. */
 struct channel *verbs_connect(const char *address, char *err, uint32_t err_len);
+
+/* The same, and its frames have trailers, if whoever listens knows them (verbs.c). */
+struct channel *verbs_connect_replica(const char *address, char *err, uint32_t err_len);
 
 /* For who takes a transport. */
 extern const struct transport transport_verbs;
