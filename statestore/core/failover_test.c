@@ -166,6 +166,25 @@ static const char *a_deaf_primary_falls_silent(struct rig *r)
     return NULL;
 }
 
+static const char *a_primary_that_hears_only_a_joiner_falls_silent(struct rig *r)
+{
+    struct msg_node spare = {.node = 9, .incarnation = 9};
+    struct msg_hello hello = {.magic = MSG_MAGIC, .proto_min = MSG_PROTO_MIN,
+                              .proto_max = MSG_PROTO_MAX, .role = ROLE_REPLICA, .self = spare};
+    begin(r, 2);
+    msg_head_set(&hello, MSG_HELLO, sizeof hello, 0, 0);
+    rig_frame(r, 0, 900, &hello, sizeof hello);
+    r->take_overs = r->deaf[0] = true;
+    for (int i = 0; i < 5 * RIG_FAILURE_MS && r->view.members[0].node == 1; i++) {
+        struct msg_join join = {.self = spare};
+        msg_head_set(&join, MSG_JOIN, sizeof join, 0, r->view.epoch);
+        rig_frame(r, 0, 900, &join, sizeof join);
+        rig_run(r, 1);
+    }
+    WRONG_IF(r->view.members[0].node == 1, "it goes on speaking, so nobody takes over");
+    return NULL;
+}
+
 static const char *a_backup_that_was_away_suspects_nobody(struct rig *r)
 {
     begin(r, 2);
@@ -633,6 +652,7 @@ static const char *an_unknown_outcome_is_unknown(struct rig *r)
 #define SCENARIOS(X)                                                                               \
     X(silence_makes_a_backup_propose, 0, 0, BUG_NONE)                                              \
     X(a_deaf_primary_falls_silent, 0, 0, BUG_NONE)                                                 \
+    X(a_primary_that_hears_only_a_joiner_falls_silent, 0, 0, BUG_NONE)                             \
     X(a_backup_that_was_away_suspects_nobody, 0, 0, BUG_NONE)                                      \
     X(a_refused_port_is_reason_at_once, 0, 0, BUG_NONE)                                            \
     X(a_suspecting_backup_goes_on_acknowledging, 0, 0, BUG_NONE)                                   \

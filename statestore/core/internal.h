@@ -439,7 +439,6 @@ struct shard {
     struct peer peer[PEERS_MAX];
     bool proposing;
     uint64_t proposed_ms;        /* since when */
-    uint64_t peers_heard_ms;     /* a frame came from some replica */
     struct shard_view want;
     bool collecting;          /* primary, but not serving yet: collect.c */
     uint64_t serve_after_ms;

@@ -87,7 +87,6 @@ void peers_new_epoch(struct shard *s)
 void peers_we_were_away(struct shard *s, uint64_t ms)
 {
     s->proposed_ms += ms;
-    s->peers_heard_ms += ms;
     for (int i = 0; i < PEERS_MAX; i++)
         s->peer[i].heard_ms += ms;
     s->joining.heard_ms += ms;
@@ -174,12 +173,17 @@ static void flush(struct shard *s, struct peer *p)
     }
 }
 
-/* Nobody answers, neither replicas nor the view service: then to go on speaking
- * would only keep others from taking over. */
+/* Nobody answers, neither members nor the view service: then to go on speaking
+ * would only keep them from taking over. What a mere joiner says is no answer. */
 static bool is_deaf(const struct shard *s)
 {
-    return s->proposing && s->now_ms > s->proposed_ms + s->config.failure_timeout_ms &&
-           s->now_ms > s->peers_heard_ms + s->config.failure_timeout_ms;
+    uint32_t silence_ms = s->config.failure_timeout_ms;
+    if (!s->proposing || s->now_ms <= s->proposed_ms + silence_ms)
+        return false;
+    for (int i = 0; i < PEERS_MAX; i++)
+        if (s->peer[i].in_view && s->now_ms <= s->peer[i].heard_ms + silence_ms)
+            return false;
+    return true;
 }
 
 void peers_flush(struct shard *s)

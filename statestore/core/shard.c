@@ -198,7 +198,6 @@ static bool from_client(struct shard *s, struct conn *c, const struct msg_head *
 
 static bool from_backup(struct shard *s, struct conn *c, const struct msg_head *h)
 {
-    s->peers_heard_ms = s->now_ms;
     switch ((enum msg_type)h->type) {
     case MSG_JOIN: on_join(s, c, (const void *)h); return true;
     case MSG_ACK: on_ack(s, c, (const void *)h); return true;

@@ -279,15 +279,15 @@ uint64_t shard_digest_slow(const struct shard *s);
     X(BUG_JOINER_TAKES_OVER, "a freshly added backup takes over at once")                         \
     X(BUG_SHORTER_TAIL, "shorter tail adopted")                                                   \
     X(BUG_UNKNOWN_TAKEN_FOR_FAILURE, "compare-and-swap of unknown outcome taken for a failure")   \
-    X(BUG_UNKNOWN_TAKEN_FOR_SUCCESS, "compare-and-swap of unknown outcome taken for a success")
-/* Those that the simulator does not find yet. */
-#define SHARD_BUGS_VIEWS_NEXT(X)                                                                  \
-    X(BUG_STALE_EPOCH_ACCEPTED, "stale epoch accepted")                                           \
+    X(BUG_UNKNOWN_TAKEN_FOR_SUCCESS, "compare-and-swap of unknown outcome taken for a success")   \
     X(BUG_READ_AFTER_LEASE, "read after the lease lapsed")                                        \
     X(BUG_NO_WAIT, "take-over without waiting")                                                   \
     X(BUG_LEASE_FROM_RECEIPT, "lease counted from receipt")                                       \
-    X(BUG_OLD_INCARNATION_ACKS, "acknowledgement of an earlier incarnation counted")              \
     X(BUG_READS_WHILE_PROPOSING, "reads not suspended while a proposal is open")
+/* Those that the simulator does not find yet. */
+#define SHARD_BUGS_VIEWS_NEXT(X)                                                                  \
+    X(BUG_STALE_EPOCH_ACCEPTED, "stale epoch accepted")                                           \
+    X(BUG_OLD_INCARNATION_ACKS, "acknowledgement of an earlier incarnation counted")
 #define SHARD_BUGS_MOVES(X)                                                                       \
     X(BUG_DOUBLE_OWNER, "double owner after a fail-over in the middle of a move")                 \
     X(BUG_FLIP_BEFORE_TAIL, "map flips before all of the slot has come")                          \

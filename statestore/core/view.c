@@ -27,7 +27,7 @@
  * caught up, or led by another member; a backup asks for one without its
  * primary. One at a time. A primary's is over when the epoch has moved past the
  * one it compared, and until then commit needs both views (log.c) and nothing
- * is told that no commit proves (lease.c). If meanwhile no replica is heard, a
+ * is told that no commit proves (lease.c). If meanwhile no member is heard, a
  * primary keeps silent, too, so that a backup may suspect it: it may be one that
  * hears nothing but can still speak. A backup's changes nothing in what
  * it does: it goes on acknowledging until it learns of another view.

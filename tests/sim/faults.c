@@ -182,6 +182,16 @@ static void split(struct world *w)
         }
 }
 
+static void slow_way(struct world *w, int a, int b, uint32_t way, uint32_t lag_us,
+                     uint64_t until_us)
+{
+    if (way != 1)
+        w->lag_us[a][b] = lag_us;
+    if (way != 0)
+        w->lag_us[b][a] = lag_us;
+    sched_at(w, until_us, NOBODY, speed_up, (uint64_t)a, (uint64_t)b, NULL);
+}
+
 /* A way, or both, of one pair; what is under way when it ends is late still. */
 static void slow_down(struct world *w)
 {
@@ -193,11 +203,47 @@ static void slow_down(struct world *w)
         return;
     trace(w, NOBODY, "SLOW %s %s %s: %.1f ms", w->procs[a].name, way == 0 ? "->" : way == 1 ? "<-" : "<->",
           w->procs[b].name, lag_us / 1000.0);
-    if (way != 1)
-        w->lag_us[a][b] = lag_us;
-    if (way != 0)
-        w->lag_us[b][a] = lag_us;
-    sched_at(w, until_of(w, 20, 800), NOBODY, speed_up, (uint64_t)a, (uint64_t)b, NULL);
+    slow_way(w, a, b, way, lag_us, until_of(w, 20, 800));
+}
+
+/* Nodes and the view service often have a network of their own: one node loses it, all of it
+ * or the ways to some, both directions or one, silently or by refusals, or it is slow, about as
+ * slow as a lease is long, or as a silence that makes others suspect. Clients notice nothing. */
+static void lose_inner(struct world *w)
+{
+    int a = rng_chance(&w->rng, 700) ? some_primary(w) : some_node(w);
+    bool slow = rng_chance(&w->rng, 400), refuses = !slow && rng_chance(&w->rng, 500);
+    uint32_t way = rng_below(&w->rng, 3), all = rng_chance(&w->rng, 500);
+    uint32_t lag_us = (uint32_t)rng_between(&w->rng, 5000, rng_chance(&w->rng, 500) ? 60000 : 250000);
+    uint64_t until_us = until_of(w, 20, 800);
+    trace(w, a, "%s its inner network%s", slow ? "has a slow way to" : "LOSES",
+          way == 0 ? ", outwards" : way == 1 ? ", inwards" : "");
+    w->counts.inner_losses++;
+    for (int b = 0; b < PROCS; b++) {
+        if (a == b || (b >= NODES && b != PROC_VIEWS) || (!all && rng_chance(&w->rng, 400)))
+            continue;
+        if (slow) {
+            slow_way(w, a, b, way, lag_us, until_us);
+            continue;
+        }
+        if (way != 1)
+            cut_one_way(w, a, b, until_us);
+        if (way != 0)
+            cut_one_way(w, b, a, until_us);
+        if (refuses && b != PROC_VIEWS)
+            refuse(w, b, a, until_us);
+    }
+}
+
+/* A filter between two nodes: one is refused by the other, which serves all others. */
+static void refuse_one(struct world *w)
+{
+    int a = rng_chance(&w->rng, 700) ? some_primary(w) : some_node(w), b = some_node(w);
+    if (a == b)
+        return;
+    w->counts.refusals++;
+    trace(w, b, "is REFUSED by %s", w->procs[a].name);
+    refuse(w, b, a, until_of(w, 5, 200));
 }
 
 /* A node hears nothing, or cannot speak, for longer than anybody should wait. */
@@ -366,7 +412,7 @@ static const struct {
     {5, cut_views},   {4, cut_client},   {8, storm},      {4, views_go},   {8, crash_any},
     {11, crash_primary}, {5, crash_client}, {10, move_slots}, {3, hand_over},
     {12, lend_indexes}, {12, split},     {8, slow_down},  {2, cut_one_ear},
-    {1, deafen_client},
+    {1, deafen_client}, {12, lose_inner}, {6, refuse_one},
 };
 
 static void strike_once(struct world *w)

@@ -11,7 +11,8 @@
 #include "world.h"
 
 enum { THINK_US = 9000, READ_US = 4000, CALM_US = 60000, KEEP_US = 45000,
-       DIAL_FAILS_PER_MILLE = 20, READERS_PER_MILLE = 450, RDMA_PER_MILLE = 750 };
+       DIAL_FAILS_PER_MILLE = 20, READERS_PER_MILLE = 450, RDMA_PER_MILLE = 750,
+       RESTLESS_PER_MILLE = 250, RESTLESS_US = 60000 };
 
 static void poll_now(struct world *w, struct peer *p);
 
@@ -82,6 +83,20 @@ static void think(struct world *w, const struct event *e)
     set_alarm(w, p);
 }
 
+/* e->a: client. Something on the way breaks its connections, again and again. */
+static void break_one(struct world *w, const struct event *e)
+{
+    struct peer *p = &w->peers[e->a];
+    uint32_t open[2 * SHARDS], n = 0;
+    for (uint32_t i = w->nconns; i > 0 && n < 2 * SHARDS; i--)
+        if (w->conns[i - 1].end[0].proc == p->proc && w->conns[i - 1].end[0].open)
+            open[n++] = i;
+    if (n && !w->healed)
+        net_reset(w, open[rng_below(&w->rng, n)]);
+    sched_at(w, w->now_us + 1000 + rng_exp(&w->rng, RESTLESS_US), p->proc, break_one, e->a, 0,
+             NULL);
+}
+
 /* e->a: client. Polls once for all that came in at this moment. */
 static void came_in(struct world *w, const struct event *e)
 {
@@ -122,6 +137,8 @@ void peer_start(struct world *w, int number)
     trace(w, p->proc, "starts as client %u of the history", p->hist_client);
     sched_at(w, w->now_us + 100, p->proc, came_in, (uint64_t)number, 0, NULL);
     sched_at(w, w->now_us + 1000, p->proc, think, (uint64_t)number, 0, NULL);
+    if (!p->keeper && rng_chance(&w->rng, RESTLESS_PER_MILLE))
+        sched_at(w, w->now_us + 1000, p->proc, break_one, (uint64_t)number, 0, NULL);
 }
 
 void peer_stop(struct world *w, int number)

@@ -79,6 +79,7 @@ static void effect_send(void *ctx, uint32_t conn, const void *frame, uint32_t by
     }
     if (h->type == MSG_CHUNK_ACK)
         r->world->counts.resnapshots += ((const struct msg_chunk_ack *)frame)->refused;
+    rules_tells(r, conn, frame);
     net_send(r->world, conn, r->proc, r->number, frame, bytes);
 }
 
@@ -203,6 +204,7 @@ static void raw_step(struct replica *r, const struct shard_event *ev)
         views_note_primary(r->world, r);
     if (r->st.role == SHARD_PRIMARY && shard_takes_requests(r->shard))
         serves(r, r->st.view_epoch);
+    rules_stepped(r);
     enum proposal_request request = proposal_due(&r->proposal, replica_now_ms(r));
     if (request)
         views_ask(r->world, r, request == PROPOSAL_SWAP);
@@ -321,32 +323,11 @@ static void watch_moves(struct world *w, const struct msg_head *h)
 
 /* --- client frames ---------------------------------------------------------------------- */
 
-/* A set of what was sent before, to count retries as the store sees them. */
-enum { SEQS_ROOM = 1 << 17 };
-
-static bool seen_before(struct world *w, uint64_t client, uint64_t seq)
-{
-    uint64_t mark = (client * 0x9e3779b97f4a7c15ull) ^ (seq * 0xc2b2ae3d27d4eb4full);
-    mark = (mark ^ (mark >> 31)) | 1;
-    for (uint32_t at = (uint32_t)(mark >> 7) % SEQS_ROOM, i = 0; i < 64; i++) {
-        if (w->sent_seqs[at] == mark)
-            return true;
-        if (!w->sent_seqs[at]) {
-            w->sent_seqs[at] = mark;
-            return false;
-        }
-        at = (at + 1) % SEQS_ROOM;
-    }
-    return false;
-}
-
 static void count_batch(struct world *w, const struct msg_batch *m)
 {
     const struct txn_head *t = (const struct txn_head *)(m + 1);
-    if (!w->sent_seqs && !(w->sent_seqs = calloc(SEQS_ROOM, sizeof *w->sent_seqs)))
-        abort();
     for (uint32_t i = 0; i < m->ntxn; i++) {
-        bool again = seen_before(w, m->client, t->seq), alloc = false;
+        bool again = rules_asked(w, m->client, t), alloc = false;
         const struct txn_op *op = txn_first(t);
         for (int j = 0; j < t->nops; j++, op = txn_next(op))
             alloc |= op->code == TXN_ALLOC;

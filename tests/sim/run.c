@@ -47,6 +47,8 @@ static void create(struct world *w, uint64_t seed, bool trace_on)
         w->procs[i].name = names[i];
         w->procs[i].clock_us = rng_between(&w->rng, 1000000, 9000000000ull);
         w->procs[i].drift = (int32_t)rng_below(&w->rng, 2 * DRIFT_MAX + 1) - DRIFT_MAX;
+        if (rng_chance(&w->rng, 500)) /* at the bound, one or the other */
+            w->procs[i].drift = w->procs[i].drift < 0 ? -DRIFT_MAX : DRIFT_MAX;
         if (w->procs[i].drift > w->history.fast)
             w->history.fast = w->procs[i].drift;
         if (-w->procs[i].drift > w->history.slow)
@@ -150,6 +152,5 @@ void run_clear(struct world *w)
     hist_clear(&w->history);
     free(w->consumers);
     w->consumers = NULL;
-    free(w->sent_seqs);
-    w->sent_seqs = NULL;
+    rules_clear(w);
 }

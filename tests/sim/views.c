@@ -221,6 +221,7 @@ static void adopt(struct world *w, int shard, const struct shard_view *want)
 {
     struct shard_view old = *views_of(w, shard);
     w->keys[shard].view = *want;
+    rules_view(w, shard, want);
     say_view(w, shard, "view is now", want);
     count_change(w, shard, &old, want);
     tell_watchers(w, shard);
@@ -349,6 +350,7 @@ void views_begin(struct world *w)
         w->keys[shard].lost_from_us = HIST_NEVER;
         v->members[0] = w->replicas[rng_below(&w->rng, NODES)][shard].self;
         say_view(w, shard, "begins with", v);
+        rules_view(w, shard, v);
         tell_watchers(w, shard);
     }
 }

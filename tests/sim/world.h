@@ -11,6 +11,7 @@
  *   node.c     a store process: life, links to primaries, the view provider
  *   replica.c  one shard's core in it: events in, effects out
  *   equal.c    replicas at one position are equal
+ *   rules.c    rules that are watched while things happen
  *   peer.c     a client process around client/lethe.h
  *   workload.c what clients ask, and the history of it
  *   faults.c   what goes wrong, and when
@@ -73,6 +74,8 @@ enum {
     X(crashes, "crashes")                                                                          \
     X(pauses, "pauses")                                                                            \
     X(resets, "connection resets")                                                                 \
+    X(inner_losses, "nodes whose inner network was lost or slow")                                  \
+    X(refusals, "nodes refused by another")                                                        \
     X(partitions, "partitions")                                                                    \
     X(dropped, "messages dropped")                                                                 \
     X(duplicated, "messages duplicated")                                                           \
@@ -187,6 +190,7 @@ struct replica {
     uint64_t primary_epoch, primary_from; /* its newest as primary, and where its log began then */
     uint64_t served_epoch;       /* it was seen to serve in this view */
     uint64_t traced;             /* the state that was traced last */
+    uint64_t commit_seen;        /* by rules.c */
     uint32_t steps;
     uint32_t lent;               /* its slots', counted so far */
 };
@@ -240,6 +244,8 @@ struct shard_key {
     uint64_t idle_from_us;       /* nobody serves it, though one of `able` could */
     uint32_t able;               /* nodes, all the time since */
     uint64_t lost_from_us;       /* of the fail-overs under way: what may be lost; HIST_NEVER */
+    struct shard_view *past;     /* every view so far */
+    uint32_t npast, past_room;
 };
 
 struct world {
@@ -285,7 +291,12 @@ struct world {
     } *consumers;
     uint32_t nconsumers, consumers_room;
     int16_t table_of[SHARDS][TABLES_MAX]; /* by the shard's number: enum sim_table + 1 */
-    uint64_t *sent_seqs;         /* hash set: (client id, sequence) seen by the store */
+    uint64_t *sent_seqs;         /* hash sets: (client id, sequence) seen by the store; reads */
+    struct leased_id {           /* told to a client process, under which nonce */
+        uint64_t client, nonce;
+        uint32_t life;
+    } *leased;
+    uint32_t nleased, leased_room;
 };
 
 /* --- sched.c ------------------------------------------------------------------ */
@@ -379,6 +390,18 @@ void replica_order(struct replica *r, const struct shard_order *order);
 uint64_t replica_now_ms(const struct replica *r);
 void replica_trace(const struct replica *r, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+/* --- rules.c ---------------------------------------------------------------------- */
+
+/* It stands now. */
+void rules_view(struct world *w, int shard, const struct shard_view *v);
+/* Its state has changed, perhaps. */
+void rules_stepped(struct replica *r);
+/* A store is asked this; true: it was before. */
+bool rules_asked(struct world *w, uint64_t client, const struct txn_head *t);
+/* It sends a frame. */
+void rules_tells(struct replica *r, uint32_t conn, const void *frame);
+void rules_clear(struct world *w);
 
 /* --- equal.c ---------------------------------------------------------------------- */
 

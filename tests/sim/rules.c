@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Rules that are watched while things happen, by one who sees everything. A
+ * history shows that a rule was broken only when a client met the consequence;
+ * here it is enough that it was broken.
+ *
+ *   commit     what a primary takes for committed every living member of its view
+ *              has, and of the view that stands (DESIGN 4)
+ *   lease      when a successor has served, no earlier primary tells anything that
+ *              no commit proves: what was read, or refused
+ *   client id  is leased to one client, ever
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "world.h"
+
+/* --- commit ------------------------------------------------------------------------------- */
+
+void rules_view(struct world *w, int shard, const struct shard_view *v)
+{
+    struct shard_key *k = &w->keys[shard];
+    if (k->npast == k->past_room) {
+        k->past_room = k->past_room ? 2 * k->past_room : 64;
+        k->past = realloc(k->past, k->past_room * sizeof *k->past);
+        if (!k->past)
+            abort();
+    }
+    k->past[k->npast++] = *v;
+}
+
+static const struct shard_view *view_of_epoch(const struct shard_key *k, uint64_t epoch)
+{
+    for (uint32_t i = k->npast; i > 0; i--)
+        if (k->past[i - 1].epoch == epoch)
+            return &k->past[i - 1];
+    return NULL;
+}
+
+static void members_have(struct world *w, const struct replica *r, const struct shard_view *v)
+{
+    for (uint32_t i = 0; v && i < v->nmembers; i++) {
+        const struct replica *m = &w->replicas[v->members[i].node - 1][r->number];
+        struct msg_node self;
+        if (!m->shard)
+            continue;
+        shard_self_get(m->shard, &self);
+        if (views_same_node(&self, &v->members[i]) && m->st.position < r->st.commit)
+            run_fail(w, "commit", "%s took position %" PRIu64 " for committed in view %" PRIu64
+                     ", and %s, a member of view %" PRIu64 ", has %" PRIu64, r->name,
+                     r->st.commit, r->st.view_epoch, m->name, v->epoch, m->st.position);
+    }
+}
+
+void rules_stepped(struct replica *r)
+{
+    struct world *w = r->world;
+    const struct shard_key *k = &w->keys[r->number];
+    if (r->st.role != SHARD_PRIMARY || r->st.commit == r->commit_seen || w->over)
+        return;
+    r->commit_seen = r->st.commit;
+    members_have(w, r, view_of_epoch(k, r->st.view_epoch));
+    if (k->view.epoch != r->st.view_epoch)
+        members_have(w, r, &k->view);
+}
+
+/* --- what was asked, and what is told ------------------------------------------------------ */
+
+/* A set of (client, sequence): open addressing, never full. */
+enum { ASKED_ROOM = 1 << 17, ASKED_PROBES = 64 };
+
+static bool set_has(uint64_t *set, uint64_t client, uint64_t seq, bool add)
+{
+    uint64_t mark = (client * 0x9e3779b97f4a7c15ull) ^ (seq * 0xc2b2ae3d27d4eb4full);
+    mark = (mark ^ (mark >> 31)) | 1;
+    for (uint32_t at = (uint32_t)(mark >> 7) % ASKED_ROOM, i = 0; i < ASKED_PROBES; i++) {
+        if (set[at] == mark)
+            return true;
+        if (!set[at]) {
+            if (add)
+                set[at] = mark;
+            return false;
+        }
+        at = (at + 1) % ASKED_ROOM;
+    }
+    return false;
+}
+
+bool rules_asked(struct world *w, uint64_t client, const struct txn_head *t)
+{
+    const struct txn_op *op = txn_first(t);
+    bool reads = true;
+    if (!w->sent_seqs && !(w->sent_seqs = calloc(2 * ASKED_ROOM, sizeof *w->sent_seqs)))
+        abort();
+    for (int i = 0; i < t->nops; i++, op = txn_next(op))
+        reads &= op->code == TXN_CHECK || op->code == TXN_SCAN ||
+                 (op->code == TXN_GET && !(op->flags & TXN_TOUCH));
+    if (reads)
+        set_has(w->sent_seqs + ASKED_ROOM, client, t->seq, true);
+    return set_has(w->sent_seqs, client, t->seq, true);
+}
+
+static void told_results(struct replica *r, const struct msg_results *m)
+{
+    struct world *w = r->world;
+    const struct shard_key *k = &w->keys[r->number];
+    const struct txn_result_head *t = (const struct txn_result_head *)(m + 1);
+    if (m->head.view_epoch >= k->served_epoch || !w->sent_seqs)
+        return;
+    for (uint32_t i = 0; i < m->nres; i++) {
+        bool read = t->status == TXN_OK && set_has(w->sent_seqs + ASKED_ROOM, m->client, t->seq, false);
+        if (read || t->status == TXN_CONFLICT || t->status == TXN_STALE_CLIENT)
+            run_fail(w, "lease", "%s, primary of view %" PRIu64 ", tells client %" PRIu64
+                     " what no commit proves (%s), and view %" PRIu64 " has served", r->name,
+                     m->head.view_epoch, m->client, read ? "a read" : txn_status_text((enum txn_status)t->status),
+                     k->served_epoch);
+        t = (const struct txn_result_head *)((const uint8_t *)t + t->bytes);
+    }
+}
+
+/* Told under which nonce: the same answer may be told again. */
+static void told_client(struct replica *r, uint32_t conn, const struct msg_client *m)
+{
+    struct world *w = r->world;
+    const struct conn_end *end = &w->conns[conn - 1].end[0];
+    int peer = end->proc - NODES;
+    if (!m->client || peer < 0 || end->life != w->procs[end->proc].life)
+        return;
+    uint32_t life = w->peers[peer].hist_client;
+    for (uint32_t i = 0; i < w->nleased; i++) {
+        const struct leased_id *l = &w->leased[i];
+        if (l->client != m->client || (l->life == life && l->nonce == m->nonce))
+            continue;
+        run_fail(w, "client id", "%s leases id %" PRIu64 " to client %u, and client %u has it",
+                 r->name, m->client, life, l->life);
+        return;
+    }
+    if (w->nleased == w->leased_room) {
+        w->leased_room = w->leased_room ? 2 * w->leased_room : 64;
+        w->leased = realloc(w->leased, w->leased_room * sizeof *w->leased);
+        if (!w->leased)
+            abort();
+    }
+    w->leased[w->nleased++] = (struct leased_id){m->client, m->nonce, life};
+}
+
+void rules_tells(struct replica *r, uint32_t conn, const void *frame)
+{
+    const struct msg_head *h = frame;
+    if (h->type == MSG_RESULTS)
+        told_results(r, frame);
+    if (h->type == MSG_CLIENT)
+        told_client(r, conn, frame);
+}
+
+void rules_clear(struct world *w)
+{
+    for (int shard = 0; shard < SHARDS; shard++) {
+        free(w->keys[shard].past);
+        w->keys[shard].past = NULL;
+        w->keys[shard].npast = w->keys[shard].past_room = 0;
+    }
+    free(w->leased);
+    w->leased = NULL;
+    w->nleased = w->leased_room = 0;
+    free(w->sent_seqs);
+    w->sent_seqs = NULL;
+}
