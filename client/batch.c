@@ -72,6 +72,7 @@ static bool send_held(struct session *s)
         return true;
     struct msg_batch *m = (struct msg_batch *)s->frame;
     m->ack = s->ack;
+    m->stamp = lethe_reads_stamp(s);
     if (channel_send(s->channel, m, s->held_bytes))
         return false;
     s->held_bytes = 0;
@@ -111,7 +112,7 @@ static bool requeue_due(struct session *s, struct slot_list *l)
 
 static void renew_lease(struct session *s)
 {
-    struct msg_batch m = {.client = s->id, .ack = s->ack};
+    struct msg_batch m = {.client = s->id, .ack = s->ack, .stamp = lethe_reads_stamp(s)};
     /* No room: what fills the channel renews it as well. */
     lethe_session_send(s, &m, MSG_BATCH, sizeof m);
     s->batch_us = s->client->now_us;
@@ -128,7 +129,8 @@ void lethe_batch_timers(struct session *s)
         due |= requeue_due(s, &s->sent);
     if (due || s->flush_wanted)
         lethe_batch_send(s);
-    if (s->lease_us && !s->held_bytes && s->client->now_us >= s->batch_us + s->lease_us / 3)
+    bool due_lease = s->lease_us && s->client->now_us >= s->batch_us + s->lease_us / 3;
+    if (!s->held_bytes && (due_lease || lethe_reads_ask(s)))
         renew_lease(s);
 }
 

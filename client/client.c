@@ -77,6 +77,10 @@ struct lethe_client *lethe_client_create(const struct lethe_config *config, char
     c->dial_ctx = config->dial_ctx;
     c->connect = tcp_connect;
     c->verbs = config->verbs;
+    c->one_sided = config->one_sided;
+    c->remember_places = config->remember ? config->remember : LETHE_REMEMBER_DEFAULT;
+    c->clock_us = config->clock_us ? config->clock_us : lethe_clock_monotonic;
+    c->clock_ctx = config->clock_ctx;
     c->naddresses = 1;
     if (load_secret(c, config, err, err_len) ||
         (!c->dial && lethe_nodes_parse(c, config->address, err, err_len))) {
@@ -114,6 +118,7 @@ void lethe_client_destroy(struct lethe_client *c)
         close(c->epoll_fd);
     lethe_window_destroy(c);
     lethe_events_destroy(c);
+    remember_destroy(c->remember);
     free(c->addresses);
     auth_secret_wipe(&c->secret);
     free(c);
@@ -121,17 +126,31 @@ void lethe_client_destroy(struct lethe_client *c)
 
 /* --- tables ------------------------------------------------------------------------------ */
 
-int lethe_table_open(struct lethe_client *c, const struct table_schema *schema)
+/* As configured, if it is named there. */
+static struct table_schema with_option(const struct lethe_client *c, const struct table_schema *s)
+{
+    struct table_schema schema = *s;
+    for (const char *const *name = c->one_sided; name && *name; name++)
+        if (!strncmp(*name, s->name, TABLE_NAME_MAX))
+            schema.flags |= TABLE_ONE_SIDED;
+    return schema;
+}
+
+int lethe_table_open(struct lethe_client *c, const struct table_schema *wanted)
 {
     char differs[8];
-    if (schema_validate(schema))
+    struct table_schema schema = with_option(c, wanted);
+    if (schema_validate(&schema))
         return -EINVAL;
     for (int i = 0; i < c->ntables; i++)
-        if (!strncmp(c->tables[i].name, schema->name, TABLE_NAME_MAX))
-            return schema_compare(&c->tables[i], schema, differs, sizeof differs) ? -EEXIST : i;
+        if (!strncmp(c->tables[i].name, schema.name, TABLE_NAME_MAX))
+            return schema_compare(&c->tables[i], &schema, differs, sizeof differs) ? -EEXIST : i;
     if (c->ntables == TABLES_MAX)
         return -ENOSPC;
-    c->tables[c->ntables++] = *schema;
+    c->tables[c->ntables] = schema;
+    if (lethe_reads_table(c, c->ntables))
+        return -ENOMEM;
+    c->ntables++;
     for (int i = 0; i < c->shards; i++)
         lethe_session_tables(&c->sessions[i]);
     return c->ntables - 1;
@@ -176,7 +195,8 @@ void lethe_txn_submit(struct lethe_txn *t)
 {
     assert(t->state == SLOT_BUILDING);
     txn_end(&t->build);
-    lethe_map_queue(t);
+    if (!lethe_reads_try(t))
+        lethe_map_queue(t);
 }
 
 int lethe_submit_bytes(struct lethe_client *c, void *txn, uint32_t bytes, lethe_done done,
@@ -188,7 +208,8 @@ int lethe_submit_bytes(struct lethe_client *c, void *txn, uint32_t bytes, lethe_
     if (!t)
         return -EAGAIN;
     memcpy(t->bytes, txn, bytes);
-    lethe_map_queue(t);
+    if (!lethe_reads_try(t))
+        lethe_map_queue(t);
     return 0;
 }
 
@@ -196,6 +217,9 @@ void lethe_flush(struct lethe_client *c)
 {
     for (int i = 0; i < c->shards; i++) {
         struct session *s = &c->sessions[i];
+        if (s->reads_posted && s->channel)
+            channel_flush(s->channel);
+        s->reads_posted = false;
         if (!s->queue.count && !s->held_bytes)
             continue;
         s->flush_wanted = true;
@@ -218,6 +242,8 @@ int lethe_poll(struct lethe_client *c, uint64_t now_us)
     assert(!c->polling); /* not from a callback */
     c->polling = true;
     c->now_us = now_us;
+    if (c->remember)
+        c->clock_now_us = c->clock_us(c->clock_ctx);
     for (int i = 0; i < c->shards; i++)
         done += lethe_session_poll(&c->sessions[i]);
     send_strays(c);
@@ -240,6 +266,7 @@ void lethe_status(const struct lethe_client *c, struct lethe_status *out)
         .leases = c->leases,
         .moved = c->moved,
     };
+    memcpy(st.one_sided, c->outcomes, sizeof st.one_sided);
     for (int i = 0; i < c->shards; i++) {
         const struct session *s = &c->sessions[i];
         uint64_t since = s->down_since_us;

@@ -11,13 +11,15 @@
  *   nodes.c    the addresses of the replicas: which one to try next, and when
  *   map.c      which shard owns which hash slot; txns that must go elsewhere
  *   batch.c    BATCH out, RESULTS in, retries
+ *   onesided.c gets by RDMA READ; remember.c what they rest on
  *   events.c   CONSUME out, EVENTS in
  *   sleep.c    descriptor and deadlines for callers that sleep
  *
  * A slot's life: FREE -> BUILDING (begin) -> QUEUED (submit) -> SENT (in a
  * frame; only now it gets its sequence, so a txn that never left survives the
  * loss of a client id) -> FREE (answered). From SENT it goes back to QUEUED by
- * time-out or reconnection, and to DELAYED when the store said "not now".
+ * time-out or reconnection, and to DELAYED when the store said "not now". A get that is
+ * tried one-sidedly is READING instead of QUEUED; answered, it never had a sequence.
  *
  * Exactly once. A txn is bound, when it gets its sequence, to one (shard, client
  * id, sequence, slot epoch) and every retry repeats that binding, to whichever
@@ -38,6 +40,7 @@
 #define LETHE_CLIENT_IMPL_H
 
 #include "client/lethe.h"
+#include "client/remember.h"
 #include "common/wire/auth.h"
 
 enum {
@@ -63,11 +66,12 @@ enum {
     CONSUME_US = 200 * 1000,    /* CONSUME is repeated */
     REFUSED_US = 100 * 1000,    /* no client id for us now: ask again */
     FATAL_US = 1000 * 1000,     /* wrong schema: an operator may mend it meanwhile */
+    READ_LEASE_ASK_US = 2000,   /* not oftener; a lease lasts some ten of them at least */
     HELD_US = 1000,             /* no room: try again then even if no descriptor says so */
     FRAMES_PER_POLL = 64,
 };
 
-enum slot_state { SLOT_FREE, SLOT_BUILDING, SLOT_QUEUED, SLOT_SENT, SLOT_DELAYED };
+enum slot_state { SLOT_FREE, SLOT_BUILDING, SLOT_QUEUED, SLOT_SENT, SLOT_DELAYED, SLOT_READING };
 
 /* 65 cache lines: an odd number, so that slots spread over the cache's sets. */
 struct lethe_txn {
@@ -75,11 +79,12 @@ struct lethe_txn {
     lethe_done done;
     void *user;
     uint64_t seq;               /* 0 until its first frame */
-    uint64_t due_us;            /* SENT, DELAYED: again then */
+    uint64_t due_us;            /* SENT, DELAYED: again then; READING: the record's incarnation */
     struct txn_builder build;
     uint16_t next, prev;        /* in the list of its state */
     uint8_t shard, state;
-    uint8_t hops, zero;         /* times MOVED */
+    uint8_t hops;               /* times MOVED */
+    bool asked;                 /* tried one-sidedly, in vain: not again */
     uint8_t bytes[TXN_BYTES_MAX];
 } __attribute__((aligned(64)));
 
@@ -129,7 +134,7 @@ struct session {                /* one per shard */
     uint64_t id;                /* client id leased by this shard, 0: none */
     uint64_t nonce;             /* of the CLIENT_OPEN on its way */
     uint64_t next_seq, ack;
-    struct slot_list queue, sent, delayed;
+    struct slot_list queue, sent, delayed, reading;
     uint16_t *by_seq;           /* [MSG_CLIENT_WINDOW] slot of seq % size, or SLOT_NONE */
     uint8_t *frame;             /* [MSG_BYTES_MAX] */
     uint32_t held_bytes;        /* of `frame`, which the channel had no room for */
@@ -147,6 +152,14 @@ struct session {                /* one per shard */
     char trouble[160], fatal[240];
     struct nodes nodes;
     uint64_t consume_us;        /* CONSUME again then */
+    /* One-sided reads; of this connection but for the era. */
+    bool one_sided;             /* both sides can */
+    bool reads_posted;          /* since the last flush */
+    bool lease_used;            /* since it was asked for */
+    uint32_t era;               /* grows with every connection and view */
+    uint64_t view_epoch;        /* the newest that a frame named */
+    struct read_lease read_lease;
+    uint64_t lease_asked_us;
     uint64_t stop_told;         /* bit per table: this channel heard that we want no more */
 
     int watched_fd;             /* in the client's epoll set; -1: none */
@@ -180,6 +193,18 @@ struct lethe_client {
     bool strays;                /* some session got txns from another one */
     struct { uint16_t shard; uint32_t epoch; } map[LETHE_SLOTS];
     struct consumer *consumers[TABLES_MAX]; /* events.c; NULL: never asked for */
+
+    /* One-sided reads. */
+    const char *const *one_sided;
+    uint32_t remember_places;
+    struct remember *remember;  /* NULL: no table is for them */
+    uint64_t (*clock_us)(void *ctx);
+    void *clock_ctx;
+    uint64_t clock_now_us;      /* its time at the newest poll: hints only */
+    uint64_t outcomes[READ_OUTCOMES_END];
+    struct record_shape shapes[TABLES_MAX];
+    uint64_t read_result[(sizeof(struct txn_result_head) + sizeof(struct txn_result) +
+                          TXN_VALUE_MAX) / 8 + 1];
 
     int ntables;
     struct table_schema tables[TABLES_MAX];
@@ -269,6 +294,25 @@ void lethe_batch_timers(struct session *s);
 int lethe_batch_results(struct session *s, const struct msg_results *m);
 /* After a reconnection: everything outstanding is queued again. */
 void lethe_batch_requeue(struct session *s);
+
+/* --- onesided.c --------------------------------------------------------------- */
+
+uint64_t lethe_clock_monotonic(void *ctx);
+/* A table was added. 0 or -ENOMEM. */
+int lethe_reads_table(struct lethe_client *c, int table);
+/* True: a read of it is posted, and will be answered or queued. */
+bool lethe_reads_try(struct lethe_txn *t);
+/* The session's part of a poll: reads that are over. Returns the txns completed. */
+int lethe_reads_poll(struct session *s);
+void lethe_reads_places(struct session *s, const struct msg_places *m);
+/* A new era: nothing remembered counts, no lease. */
+void lethe_reads_forget(struct session *s);
+/* The channel is closed: what was being read is asked for. */
+void lethe_reads_abandon(struct session *s);
+/* The stamp of a BATCH that leaves now, 0: no lease is wanted. */
+uint32_t lethe_reads_stamp(struct session *s);
+/* A lease is wanted, and no BATCH goes out that might ask for it. */
+bool lethe_reads_ask(const struct session *s);
 
 /* --- sleep.c ------------------------------------------------------------------ */
 

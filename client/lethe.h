@@ -35,6 +35,12 @@
  * are replicated: what was outstanding is repeated at the new primary under the
  * same sequence.
  *
+ * One-sided gets: a get of a table with TABLE_ONE_SIDED, alone in its txn or with all behind
+ * it skipped on a hit, is answered by an RDMA READ of the primary's memory if the shard is
+ * reached by verbs and the client knows where the entry is (remember.h); else, and on a
+ * miss, by a request. Nothing else differs, but that txns under way together run in any
+ * order. Gets that touch go by a request once in a quarter of the time-out.
+ *
  * Unreachable store: txns stay in the window and are retried for ever;
  * lethe_status() says since when and why. The window is the bound: begin
  * returns NULL when it is full, and the caller drops and counts.
@@ -45,6 +51,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "client/lethe_reads.h"
 #include "common/wire/channel.h"
 #include "common/wire/msg.h"
 
@@ -56,6 +63,7 @@ enum {
     LETHE_SHARDS_MAX = 16,
     LETHE_NODES_MAX = 16,          /* addresses */
     LETHE_WINDOW_DEFAULT = 2048,   /* txns outstanding per client */
+    LETHE_REMEMBER_DEFAULT = 16384, /* places of entries, 88 bytes each */
 };
 
 /* How to reach shard `shard`: a new channel, or NULL and a sentence in err.
@@ -79,6 +87,14 @@ struct lethe_config {
                                       not on this host, or this host has no RDMA */
     const struct transport *verbs; /* &transport_verbs of lethe_verbs (common/wire/verbs/verbs.h);
                                       NULL: no address may be one of verbs */
+    const char *const *one_sided;  /* names of tables that are opened with TABLE_ONE_SIDED, NULL behind
+                                      the last, kept: for schemas that are not the caller's own.
+                                      All clients of a table have to agree. NULL: none */
+    uint32_t remember;             /* entries of such tables whose place is remembered; 0:
+                                      LETHE_REMEMBER_DEFAULT */
+    uint64_t (*clock_us)(void *ctx); /* of one-sided reads' leases: monotonic, read when called; NULL:
+                                      CLOCK_MONOTONIC */
+    void *clock_ctx;
     const char *tenant;            /* as whom; NULL: the store has no secrets */
     const char *secret_file;       /* the tenant's: 64 to 128 hex digits, mode 0600; read once.
                                       Nothing is sent to a store that does not hold it, too */
@@ -186,6 +202,8 @@ uint64_t lethe_next_us(const struct lethe_client *c);
 struct lethe_status {
     uint32_t in_flight, window;
     uint64_t done, retries, reconnects, leases;
+    uint64_t one_sided[READ_OUTCOMES_END]; /* gets of tables with TABLE_ONE_SIDED that could have been:
+                                      lethe_reads.h */
     uint64_t moved;                /* txns that went to another shard than was thought */
     uint64_t unreachable_since_us; /* 0: all shards connected */
     char trouble[400];             /* what is wrong now, for a person; "" if nothing. With several

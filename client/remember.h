@@ -16,6 +16,9 @@
  *     (statestore/core/move.c): ACCEPT needs RELEASE committed, which needs it applied at
  *     the source, whose memory this is. A primary of the source that never applied it is
  *     one whose lease is over.
+ *   - for PLACE_MS since it was learnt or last believed: so long, and longer, a primary keeps
+ *     memory registered that it gave back (statestore/server/slabs.h). A read of what is not
+ *     registered any more is not wrong, but costs the connection.
  * The memory is bounded, sets of four ways; a fifth key of a set turns one out.
  *
  * HOW LONG. A reader's lease is nested in the primary's own. The primary holds leases from
@@ -60,6 +63,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "client/lethe_reads.h"
 #include "common/wire/record.h"
 
 /* --- leases ------------------------------------------------------------------------ */
@@ -93,8 +97,11 @@ uint64_t read_lease_shard_ms(const struct read_lease *l, uint64_t now_us);
 
 /* --- places ---------------------------------------------------------------------------- */
 
+enum { PLACE_MS = 10 * 1000 };
+
 struct place {
     uint64_t address;         /* in the primary's memory */
+    uint64_t seen_us;         /* learnt, or last believed */
     uint32_t rkey;            /* opens the chunk that it is in, for reading alone */
     uint32_t slot_epoch, era; /* of the hash slot; of the session */
     uint16_t incarnation;
@@ -107,8 +114,15 @@ struct remember;
 /* Room for `places`, rounded up to a power of two. NULL: no memory. */
 struct remember *remember_create(uint32_t places, uint32_t seed);
 void remember_destroy(struct remember *m);
-/* NULL: not there. Whether it still counts is the caller's to see: era, slot epoch. */
+/* NULL: not there. */
 struct place *remember_find(struct remember *m, uint8_t table, const void *key, uint8_t key_len);
+/* Whether it counts: for a slot that is with `shard` under `slot_epoch`, in that era. */
+static inline bool place_counts(const struct place *p, uint16_t shard, uint32_t slot_epoch,
+                                uint32_t era, uint64_t now_us)
+{
+    return p->shard == shard && p->slot_epoch == slot_epoch && p->era == era &&
+           now_us < p->seen_us + PLACE_MS * 1000ull;
+}
 /* A place for the key, found or made, table and key set; the caller fills in the rest. */
 struct place *remember_put(struct remember *m, uint8_t table, const void *key, uint8_t key_len);
 static inline void place_forget(struct place *p)
@@ -118,26 +132,6 @@ static inline void place_forget(struct place *p)
 
 /* --- verdicts --------------------------------------------------------------------------- */
 
-/* What became of a get that could have been one-sided; the order is that of
- * lethe_status().one_sided. All but the first are asked for by a request. */
-#define READ_OUTCOMES(X)                                                                    \
-    X(READ_HIT, "hit", "answered by a read")                                                \
-    X(READ_UNKNOWN, "unknown", "nothing is remembered of the key, or not any more")         \
-    X(READ_NO_LEASE, "no_lease", "no lease, or it was over before the read was")            \
-    X(READ_TOUCH_DUE, "touch_due", "a quarter of the time-out went by without a touch")     \
-    X(READ_EXPIRED, "expired", "may be past its deadline")                                  \
-    X(READ_PENDING, "pending", "a write of it was not committed yet")                       \
-    X(READ_TORN, "torn", "written while it was read")                                       \
-    X(READ_GONE, "gone", "the record is free, released, or another entry's")                \
-    X(READ_FULL, "full", "as many reads under way as there may be")                         \
-    X(READ_CLOSED, "closed", "the connection closed meanwhile")
-
-enum read_outcome {
-#define X(name, word, text) name,
-    READ_OUTCOMES(X)
-#undef X
-    READ_OUTCOMES_END
-};
 const char *read_outcome_word(enum read_outcome outcome);
 
 /* What a copy of a record's lines is worth. `touch`: the get is one that moves the deadline.

@@ -50,6 +50,7 @@ static void leave(struct session *s, enum node_verdict verdict, uint32_t primary
     lethe_sleep_forget(s);
     channel_close(s->channel);
     s->channel = NULL;
+    lethe_reads_abandon(s);
     if (!s->down_since_us)
         s->down_since_us = c->now_us ? c->now_us : 1;
     lethe_batch_requeue(s);
@@ -127,6 +128,8 @@ static void dial(struct session *s)
     }
     s->heard_us = s->answered_us = c->now_us;
     s->counted = s->asked = false;
+    s->one_sided = false;
+    s->view_epoch = 0;
     s->proto = MSG_PROTO_MAX;
     close_tables(s);
     enter(s, SESSION_CONNECTING);
@@ -135,7 +138,8 @@ static void dial(struct session *s)
 static int send_hello(struct session *s)
 {
     struct msg_hello m = {.magic = MSG_MAGIC, .proto_min = MSG_PROTO_MIN,
-                          .proto_max = MSG_PROTO_MAX, .role = ROLE_CLIENT};
+                          .proto_max = MSG_PROTO_MAX, .role = ROLE_CLIENT,
+                          .capabilities = channel_can_read(s->channel) ? CAP_ONE_SIDED : 0};
     msg_head_set(&m, MSG_HELLO, sizeof m, s->shard, 0);
     s->auth = (struct auth_dial){0};
     if (s->client->secret.bytes) {
@@ -297,6 +301,7 @@ static void on_welcome(struct session *s, const struct msg_welcome *m)
         return;
     }
     s->proto = m->proto;
+    s->one_sided = m->capabilities & CAP_ONE_SIDED && channel_can_read(s->channel);
     s->lease_us = m->lease_ms * 1000ull;
     if (s->id) {
         leased(s);
@@ -380,6 +385,10 @@ static void on_error(struct session *s, const struct msg_error *m)
 
 static int on_frame(struct session *s, const struct msg_head *m)
 {
+    if (m->view_epoch > s->view_epoch) {
+        s->view_epoch = m->view_epoch;
+        lethe_reads_forget(s);
+    }
     switch (m->type) {
     case MSG_CHALLENGE:
     case MSG_PROVEN:
@@ -403,6 +412,9 @@ static int on_frame(struct session *s, const struct msg_head *m)
         return 0;
     case MSG_MAP:
         lethe_map_answer(s->client, (const struct msg_map *)m);
+        return 0;
+    case MSG_PLACES:
+        lethe_reads_places(s, (const struct msg_places *)m);
         return 0;
     case MSG_EVENTS:
         lethe_events_frame(s, (const struct msg_events *)m);
@@ -463,7 +475,7 @@ static void watch_silence(struct session *s)
 int lethe_session_poll(struct session *s)
 {
     struct lethe_client *c = s->client;
-    int done = receive(s);
+    int done = receive(s) + lethe_reads_poll(s);
     if (s->channel && !s->channel->open) {
         char why[160];
         memcpy(why, s->channel->why, sizeof why);

@@ -35,6 +35,7 @@ static int session_memory(struct session *s)
     lethe_list_init(&s->queue);
     lethe_list_init(&s->sent);
     lethe_list_init(&s->delayed);
+    lethe_list_init(&s->reading);
     lethe_seq_reset(s);
     return 0;
 }
@@ -75,6 +76,7 @@ struct lethe_txn *lethe_window_take(struct lethe_client *c)
     t->state = SLOT_BUILDING;
     t->seq = 0;
     t->hops = 0;
+    t->asked = false;
     return t;
 }
 
@@ -134,6 +136,8 @@ static struct slot_list *list_of(struct session *s, const struct lethe_txn *t)
         return &s->sent;
     case SLOT_DELAYED:
         return &s->delayed;
+    case SLOT_READING:
+        return &s->reading;
     default:
         assert(!"a slot that is in no list");
         return NULL;
