@@ -145,7 +145,8 @@ static bool is_from_source(struct shard *s, const struct msg_append *m)
 /* Whether it is from the primary that we follow, under our epoch. */
 static bool is_followed(struct shard *s, const struct msg_append *m)
 {
-    if (s->role == SHARD_BACKUP && SHARD_BUG(BUG_STALE_EPOCH_ACCEPTED))
+    if (s->role == SHARD_BACKUP &&
+        (SHARD_BUG(BUG_STALE_EPOCH_ACCEPTED) || SHARD_BUG(BUG_LATE_WRITE_LANDS)))
         return true;
     if (m->head.view_epoch != s->view.epoch)
         return false;

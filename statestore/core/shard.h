@@ -288,6 +288,11 @@ uint64_t shard_digest_slow(const struct shard *s);
 #define SHARD_BUGS_VIEWS_NEXT(X)                                                                  \
     X(BUG_STALE_EPOCH_ACCEPTED, "stale epoch accepted")                                           \
     X(BUG_OLD_INCARNATION_ACKS, "acknowledgement of an earlier incarnation counted")
+/* Of links by RDMA: in the simulator's driver (tests/sim/ring.h), and in the core. */
+#define SHARD_BUGS_WRITES(X)                                                                      \
+    X(BUG_COMPLETION_ACKS, "completion of a WRITE taken for an acknowledgement")                  \
+    X(BUG_TAIL_NOT_SCANNED, "the same, and a sealed ring's tail not looked at")                   \
+    X(BUG_LATE_WRITE_LANDS, "neither the link fenced nor an earlier epoch's entries refused")
 #define SHARD_BUGS_MOVES(X)                                                                       \
     X(BUG_DOUBLE_OWNER, "double owner after a fail-over in the middle of a move")                 \
     X(BUG_FLIP_BEFORE_TAIL, "map flips before all of the slot has come")                          \
@@ -298,7 +303,8 @@ uint64_t shard_digest_slow(const struct shard *s);
     X(BUG_TWO_CONSUMERS, "two consumers on one cursor")                                           \
     X(BUG_EXPIRED_CLIENT, "expired client id executed")
 #define SHARD_BUGS_TABLES_NEXT(X)
-#define SHARD_BUGS(X) SHARD_BUGS_FIRST(X) SHARD_BUGS_VIEWS(X) SHARD_BUGS_MOVES(X) SHARD_BUGS_TABLES(X)
+#define SHARD_BUGS(X) SHARD_BUGS_FIRST(X) SHARD_BUGS_VIEWS(X) SHARD_BUGS_MOVES(X) SHARD_BUGS_TABLES(X) \
+    SHARD_BUGS_WRITES(X)
 enum shard_bug {
 #define X(name, text) name,
     SHARD_BUGS(X)

@@ -12,38 +12,7 @@
 #include "world.h"
 
 enum { LOOK_US = 20000, WELCOME_US = 150000, SILENCE_US = 10 * FAILURE_TIMEOUT_MS * 1000,
-       READ_US = 150000 };
-
-/* --- views ------------------------------------------------------------------------------ */
-
-void node_view_answer(struct world *w, struct replica *r, uint32_t request,
-                      enum proposal_answer answer, const struct shard_view *view)
-{
-    struct shard_view outcome;
-    if (request && request != r->request && answer != PROPOSAL_STANDS)
-        return; /* to an earlier one, whose outcome was taken for unknown */
-    if (!r->proposal.open) {
-        if (view && view->epoch > r->known.epoch)
-            replica_view(r, view);
-        return;
-    }
-    w->counts.unknown_swaps += answer == PROPOSAL_UNKNOWN && r->proposal.read;
-    if (proposal_answered(&r->proposal, answer, view, replica_now_ms(r), &outcome)) {
-        replica_view(r, &outcome);
-        return;
-    }
-    if (request && request == r->request && answer == PROPOSAL_STANDS)
-        proposal_was_read(&r->proposal, replica_now_ms(r));
-    replica_set_alarm(r);
-}
-
-/* e->a: node, e->b: shard */
-static void read_view(struct world *w, const struct event *e)
-{
-    views_read(w, &w->replicas[e->a][e->b]);
-    sched_at(w, w->now_us + READ_US + rng_below(&w->rng, READ_US), (int)e->a, read_view, e->a,
-             e->b, NULL);
-}
+       READ_US = 150000, RDMA_PER_MILLE = 400 };
 
 /* --- links ------------------------------------------------------------------------------ */
 
@@ -54,6 +23,7 @@ static void dial(struct replica *r, struct link *k, int to, uint16_t shard, enum
                           .proto_max = MSG_PROTO_MAX, .role = (uint8_t)role, .self = r->self};
     *k = (struct link){.to = to, .shard = shard, .since_us = w->now_us, .heard_us = w->now_us};
     k->conn = net_dial(w, r->proc, r->number, to, shard);
+    w->conns[k->conn - 1].ring.used = role == ROLE_REPLICA && rng_chance(&w->rng, RDMA_PER_MILLE);
     msg_head_set(&m, MSG_HELLO, sizeof m, shard, 0);
     net_send(w, k->conn, r->proc, r->number, &m, sizeof m);
 }
@@ -128,6 +98,7 @@ static void welcome(struct replica *r, struct link *k, const struct msg_welcome 
         return;
     }
     k->welcome = true;
+    k->whom = m->self;
     if (k == &r->upstream)
         shard_join_through(r->shard, k->conn);
     else
@@ -166,6 +137,71 @@ void node_closed(struct world *w, struct replica *r, uint32_t conn)
     replica_step(r, &(struct shard_event){.kind = SHARD_EV_CLOSED, .conn = conn});
     if (refused)
         replica_step(r, &(struct shard_event){.kind = SHARD_EV_SUSPECT});
+}
+
+/* --- fencing ---------------------------------------------------------------------------- */
+
+/* Before the core hears of a view that another one leads: what the link's primary wrote into
+ * our memory counts as heard, and nothing more of it comes. */
+static void fence(struct replica *r, const struct shard_view *view)
+{
+    struct world *w = r->world;
+    uint32_t conn = r->upstream.conn, bytes;
+    if (!conn || !r->upstream.welcome || !w->conns[conn - 1].ring.used ||
+        views_same_node(&view->members[0], &r->upstream.whom))
+        return;
+    if (SHARD_BUG(BUG_LATE_WRITE_LANDS))
+        return;
+    ring_fence(w, conn);
+    w->counts.fences++;
+    while (!SHARD_BUG(BUG_TAIL_NOT_SCANNED)) {
+        void *frame = ring_take(w, conn, &bytes);
+        if (!frame)
+            break;
+        w->counts.fenced_frames++;
+        net_deliver(w, conn, 0, frame, bytes);
+        free(frame);
+    }
+    if (r->upstream.conn == conn)
+        hang_up(r, &r->upstream, "fenced");
+}
+
+static void node_view(struct replica *r, const struct shard_view *view)
+{
+    if (view->epoch > r->known.epoch)
+        fence(r, view);
+    replica_view(r, view);
+}
+
+/* --- views ------------------------------------------------------------------------------ */
+
+void node_view_answer(struct world *w, struct replica *r, uint32_t request,
+                      enum proposal_answer answer, const struct shard_view *view)
+{
+    struct shard_view outcome;
+    if (request && request != r->request && answer != PROPOSAL_STANDS)
+        return; /* to an earlier one, whose outcome was taken for unknown */
+    if (!r->proposal.open) {
+        if (view && view->epoch > r->known.epoch)
+            node_view(r, view);
+        return;
+    }
+    w->counts.unknown_swaps += answer == PROPOSAL_UNKNOWN && r->proposal.read;
+    if (proposal_answered(&r->proposal, answer, view, replica_now_ms(r), &outcome)) {
+        node_view(r, &outcome);
+        return;
+    }
+    if (request && request == r->request && answer == PROPOSAL_STANDS)
+        proposal_was_read(&r->proposal, replica_now_ms(r));
+    replica_set_alarm(r);
+}
+
+/* e->a: node, e->b: shard */
+static void read_view(struct world *w, const struct event *e)
+{
+    views_read(w, &w->replicas[e->a][e->b]);
+    sched_at(w, w->now_us + READ_US + rng_below(&w->rng, READ_US), (int)e->a, read_view, e->a,
+             e->b, NULL);
 }
 
 /* --- life ------------------------------------------------------------------------------ */

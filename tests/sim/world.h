@@ -6,6 +6,7 @@
  *
  *   sched.c    the event queue; processes, clocks, pauses, crashes
  *   net.c      connections, messages, channels; loss, duplicates, reordering
+ *   ring.c     links by RDMA: a backup's memory that the primary writes into
  *   nic.c      one-sided reads: network cards that copy a core's memory
  *   views.c    the view service: a key per shard, compare-and-swap, watches
  *   node.c     a store process: life, links to primaries, the view provider
@@ -26,6 +27,7 @@
 #include "client/lethe.h"
 #include "history.h"
 #include "nic.h"
+#include "ring.h"
 #include "rng.h"
 #include "statestore/core/proposal.h"
 
@@ -97,7 +99,11 @@ enum {
     X(held, "replies held for commit")                                                             \
     X(held_back, "client frames the shard did not take at once")                                   \
     X(resnapshots, "snapshot parts that came late and were refused")                               \
-    X(stale_clients, "client leases lost")
+    X(stale_clients, "client leases lost")                                                         \
+    X(fences, "links by RDMA that were fenced")                                                    \
+    X(fenced_frames, "frames found in the ring of a fenced link")                                  \
+    X(fenced_writes, "late writes of a deposed primary, fenced off")                               \
+    X(unseen, "writes that completed before the backup saw them")
 /* Counted too, but zero is no failure. */
 #define SIM_NOTES(X)                                                                               \
     X(lost, "histories that ended with the shard lost")                                            \
@@ -151,6 +157,7 @@ struct conn {
     uint64_t ordered_us[2];      /* nothing from end i arrives before */
     uint64_t loose_us[2];        /* the latest arrival so far */
     uint64_t waits_us[2];        /* what is in order and waits for a partition's end goes then */
+    struct ring ring;            /* of what end 1 sends, if it is one by RDMA */
 };
 
 /* Client frames that the shard did not take yet. */
@@ -164,7 +171,8 @@ struct link {
     uint32_t conn;               /* 0: none */
     int to;                      /* node */
     uint16_t shard;
-    bool welcome;                /* by one that serves */
+    bool welcome;                /* by one that serves, ... */
+    struct msg_node whom;        /* ... and this is that one */
     uint64_t since_us, heard_us;
 };
 struct replica {
@@ -328,6 +336,8 @@ int net_send(struct world *w, uint32_t conn, int from, uint16_t shard, const voi
              uint32_t bytes);
 /* `proc` closes its end; the other end hears of it. */
 void net_close(struct world *w, uint32_t conn, int proc, uint16_t shard, const char *why);
+/* A frame is there for an end of a connection. */
+void net_deliver(struct world *w, uint32_t conn, int end, const void *frame, uint32_t bytes);
 bool net_is_open(const struct world *w, uint32_t conn, int proc, uint16_t shard);
 /* The network breaks it: both ends hear of it. */
 void net_reset(struct world *w, uint32_t conn);
