@@ -8,6 +8,7 @@
  *   local    a hash table in the worker's own memory (local_backend.h): what a
  *            stateful NAT has; the baseline
  *   inproc   the store in a second thread, on core 0, by message passing
+ *   shm      lethe-store in a process of its own, on core 0, by shared memory
  *   tcp      lethe-store in a process of its own, on core 0, by loopback tcp
  *
  * and nothing else differs. Half of the packets go out, half come back; one in
@@ -36,6 +37,7 @@ struct settings {
     uint64_t packets;
     const char *store, *out;
     const char *only;            /* a peer's name: just that one, to profile it */
+    const char *size;            /* 10k or 1m: just that one */
 };
 
 struct buffer {
@@ -254,6 +256,7 @@ static void measure(const struct settings *s, struct report *r, const struct nf_
     cpu = peer_cpu_ns(p) - cpu;
     double rate = (double)n * 1e9 / (double)wall;
     report_add(r, name, "packets per worker core", "1/s", rate);
+    report_add(r, name, "packets per CPU second, worker", "1/s", (double)n * 1e9 / (double)mine);
     report_add(r, name, "packets per CPU second, all", "1/s",
                (double)n * 1e9 / (double)(mine + cpu));
     g->latency_ns = calloc(LATENCY_SAMPLES, sizeof *g->latency_ns);
@@ -267,13 +270,22 @@ static void measure(const struct settings *s, struct report *r, const struct nf_
     rig_destroy(g);
 }
 
-static void ratio(struct report *r, const char *name, const char *above, const char *below,
-                  double hoped)
+static void ratio(struct report *r, const char *name, const char *metric, const char *above,
+                  const char *below, double hoped)
 {
-    report_ratio(r, name,
-                 report_median(r, above, "packets per worker core") /
-                     report_median(r, below, "packets per worker core"),
-                 hoped);
+    report_ratio(r, name, report_median(r, above, metric) / report_median(r, below, metric), hoped);
+}
+
+static void ratios(struct report *r)
+{
+    const char *core = "packets per worker core", *all = "packets per CPU second, all";
+    ratio(r, "nat_shm_over_local_10k", core, "shm, 10k mappings", "local, 10k mappings", 0.8);
+    ratio(r, "nat_shm_over_local_1m", core, "shm, 1m mappings", "local, 1m mappings", 0.8);
+    ratio(r, "nat_shm_over_local_10k_all_cpu", all, "shm, 10k mappings", "local, 10k mappings", 0);
+    ratio(r, "nat_shm_over_local_1m_all_cpu", all, "shm, 1m mappings", "local, 1m mappings", 0);
+    ratio(r, "nat_inproc_over_local_10k", core, "inproc, 10k mappings", "local, 10k mappings", 0.5);
+    ratio(r, "nat_inproc_over_local_1m", core, "inproc, 1m mappings", "local, 1m mappings", 0.5);
+    ratio(r, "nat_tcp_over_local_10k", core, "tcp, 10k mappings", "local, 10k mappings", 0);
 }
 
 static void note_latency(struct report *r, enum peer_kind kind)
@@ -292,24 +304,26 @@ static int usage(const char *self, int code)
 {
     fprintf(code ? stderr : stdout,
             "usage: %s [--runs N] [--packets N] [--store PROGRAM] [--out DIR] [--only PEER]\n"
+            "          [--size 10k|1m]\n"
             "Measures nat44 on a local table, on the store in a thread (inproc) and on the store\n"
-            "in a process (tcp), at 10 k and 1 M mappings. Writes DIR/nat.json. Defaults: 5 runs\n"
+            "in a process (shm, tcp), at 10 k and 1 M mappings. Writes DIR/nat.json. Defaults: 5 runs\n"
             "of 2000000 packets, build/release/statestore/lethe-store, build/bench. --only local,\n"
-            "inproc or tcp measures that one and writes nothing: for a profiler.\n",
+            "shm, inproc or tcp measures that one and writes nothing: for a profiler. So does --size.\n",
             self);
     return code;
 }
 
 int main(int argc, char **argv)
 {
-    struct settings s = {5, 2000000, "build/release/statestore/lethe-store", "build/bench", NULL};
+    struct settings s = {5, 2000000, "build/release/statestore/lethe-store", "build/bench", NULL, NULL};
     static const struct option options[] = {
         {"runs", 1, 0, 'r'},  {"packets", 1, 0, 'n'}, {"store", 1, 0, 'p'},
         {"out", 1, 0, 'o'},   {"help", 0, 0, 'h'},    {"only", 1, 0, 'y'},
-        {0, 0, 0, 0},
+        {"size", 1, 0, 's'},  {0, 0, 0, 0},
     };
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (o) {
+        case 's': s.size = optarg; break;
         case 'y': s.only = optarg; break;
         case 'r': s.runs = atoi(optarg); break;
         case 'n': s.packets = strtoull(optarg, NULL, 10); break;
@@ -330,17 +344,17 @@ int main(int argc, char **argv)
     for (int run = 0; run < s.runs; run++)
         for (int size = 0; size < 2; size++)
             for (int kind = PEER_LOCAL; kind <= PEER_TCP; kind++) {
-                if (s.only && strcmp(s.only, peer_name(kind)))
+                if ((s.only && strcmp(s.only, peer_name(kind))) ||
+                    (s.size && strcmp(s.size, size_name(sizes[size]))))
                     continue;
                 report_progress("nat: run %d of %d, %s, %s mappings ...", run + 1, s.runs,
                                 peer_name(kind), size_name(sizes[size]));
                 measure(&s, r, nat, kind, sizes[size]);
             }
-    if (s.only)
+    if (s.only || s.size)
         return report_finish(r, NULL) ? 1 : 0;
-    ratio(r, "nat_inproc_over_local_10k", "inproc, 10k mappings", "local, 10k mappings", 0.5);
-    ratio(r, "nat_inproc_over_local_1m", "inproc, 1m mappings", "local, 1m mappings", 0.5);
-    ratio(r, "nat_tcp_over_local_10k", "tcp, 10k mappings", "local, 10k mappings", 0);
+    ratios(r);
+    note_latency(r, PEER_SHM);
     note_latency(r, PEER_INPROC);
     note_latency(r, PEER_TCP);
     return report_finish(r, s.out) ? 1 : 0;

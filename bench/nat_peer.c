@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "bench/local_backend.h"
 #include "bench/process.h"
@@ -22,6 +23,7 @@ struct peer {
     struct local_backend *local;
     struct embed *embed;
     pid_t store;
+    char socket[96];             /* of its shm */
     struct lethe_client *client;
 };
 
@@ -62,7 +64,7 @@ struct nf_instance *peer_nat(void)
 
 const char *peer_name(enum peer_kind kind)
 {
-    static const char *const names[] = {"local", "inproc", "tcp"};
+    static const char *const names[] = {"local", "shm", "inproc", "tcp"};
     return names[kind];
 }
 
@@ -78,13 +80,17 @@ static void start_inproc(struct peer *p, struct lethe_config *config)
     config->dial_ctx = p->embed;
 }
 
-static void start_tcp(struct peer *p, const char *program, const char *log_dir, char *address,
-                      uint32_t room)
+static void start_process(struct peer *p, const char *program, const char *log_dir, char *address,
+                          uint32_t room)
 {
-    char log[256];
-    snprintf(address, room, "127.0.0.1:%d", free_port(1));
+    char log[256], tcp[64], shm[80];
+    int port = free_port(1);
+    snprintf(tcp, sizeof tcp, "127.0.0.1:%d", port);
+    snprintf(shm, sizeof shm, "/tmp/lethe-bench-%d-%d", (int)getpid(), port);
     snprintf(log, sizeof log, "%s/nat-store.log", log_dir);
-    const char *argv[] = {program, "--standalone", "--listen", address, NULL};
+    snprintf(p->socket, sizeof p->socket, "%s.0", shm);
+    snprintf(address, room, "%s%s", p->kind == PEER_SHM ? "shm:" : "", p->kind == PEER_SHM ? shm : tcp);
+    const char *argv[] = {program, "--standalone", "--listen", tcp, "--listen-shm", shm, NULL};
     p->store = process_start(argv, 0, log);
 }
 
@@ -97,12 +103,12 @@ struct peer *peer_start(enum peer_kind kind, const char *store_program, const ch
         p->local = local_backend_create(mappings + mappings / 8, ".udp");
         return p;
     }
-    char address[64] = "", err[240] = "";
+    char address[96] = "", err[240] = "";
     struct lethe_config config = {.shards = 1, .window = CLIENT_WINDOW, .address = address};
     if (kind == PEER_INPROC)
         start_inproc(p, &config);
     else
-        start_tcp(p, store_program, log_dir, address, sizeof address);
+        start_process(p, store_program, log_dir, address, sizeof address);
     p->client = lethe_client_create(&config, err, sizeof err);
     if (!p->client)
         give_up("client", err);
@@ -129,7 +135,7 @@ void peer_wait_ready(struct peer *p)
 uint64_t peer_cpu_ns(const struct peer *p)
 {
     struct timespec t;
-    if (p->kind == PEER_TCP)
+    if (p->store)
         return process_cpu_ns(p->store);
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec - thread_cpu_ns();
@@ -141,8 +147,10 @@ void peer_stop(struct peer *p)
         lethe_client_destroy(p->client);
     if (p->embed)
         embed_stop(p->embed);
-    if (p->store)
+    if (p->store) {
         process_stop(p->store);
+        unlink(p->socket);
+    }
     if (p->local)
         local_backend_destroy(p->local);
     free(p);

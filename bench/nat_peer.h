@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The three places where the NAT bench keeps state: local table, store in a
- * thread, store in a process. Errors end the bench with a sentence.
+ * Where the NAT bench keeps state: a local table, the store in a thread, the
+ * store in a process, by shared memory or by tcp. Errors end the bench with a sentence.
  */
 #ifndef LETHE_BENCH_NAT_PEER_H
 #define LETHE_BENCH_NAT_PEER_H
@@ -11,7 +11,7 @@
 #include "nf/runtime/backend.h"
 #include "nf/runtime/instance.h"
 
-enum peer_kind { PEER_LOCAL, PEER_INPROC, PEER_TCP };
+enum peer_kind { PEER_LOCAL, PEER_SHM, PEER_INPROC, PEER_TCP };
 struct peer;
 
 /* Starts what local tables need (EAL, without hugepages). Once. */

@@ -13,15 +13,20 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "common/wire/channel.h"
 #include "common/wire/msg.h"
 
 struct raw_client {
-    int fd;
+    int fd;                   /* tcp; or -1 */
+    struct channel *channel;  /* shm; or NULL */
     uint64_t client;
     uint8_t table;
 };
 
+/* By tcp on loopback; by shm, to the socket file of a shard. */
 struct raw_client raw_connect(int port, const struct table_schema *schema);
+struct raw_client raw_connect_shm(const char *path, const struct table_schema *schema);
+void raw_close(struct raw_client *r);
 /* A BATCH frame of `n` gets of keys[i] (key_size bytes each, back to back);
  * its bytes. `room` for raw_gets_room(n). */
 size_t raw_encode_gets(const struct raw_client *r, const struct table_schema *schema,

@@ -27,15 +27,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "bench/process.h"
-#include "bench/raw_client.h"
 #include "bench/report.h"
 #include "bench/store_peer.h"
-
-enum { KEYS = 100000, KEY = 16, VALUE = 64, IN_FLIGHT = 64, BATCH_MAX = 64 };
+#include "bench/wire_load.h"
 
 struct settings {
     int runs;
@@ -45,30 +42,12 @@ struct settings {
     const char *only;            /* peers whose name begins so; NULL: all */
 };
 
-struct sample {
-    double ops_per_s, server_us, client_us, backup_us;
-};
-
-static uint64_t rng_state = 88172645463325252u;
-static uint32_t pick_key(void)
-{
-    rng_state ^= rng_state << 13;
-    rng_state ^= rng_state >> 7;
-    rng_state ^= rng_state << 17;
-    return (uint32_t)(rng_state >> 20) % KEYS;
-}
-
-static void key_of(uint32_t n, char key[KEY + 1])
-{
-    snprintf(key, KEY + 1, "key:%012u", n);
-}
-
 /* --- Lethe -------------------------------------------------------------------- */
 
 struct lethe_peer {
     struct store_peer store;
     struct lethe_client *client;
-    struct raw_client raw;       /* a second connection */
+    struct raw_client raw;       /* a second connection, by the same transport */
     int table;
     bool writes;
     int batch;
@@ -83,6 +62,12 @@ struct op_ref {
     int batch;
 };
 static struct op_ref op_refs[IN_FLIGHT][BATCH_MAX];
+
+static int compare_u64(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
 
 static void on_done(void *user, const struct txn_result_head *h)
 {
@@ -131,13 +116,6 @@ static void fill_keys(struct lethe_peer *p)
     }
 }
 
-static const struct table_schema bench_schema = {.name = "bench.kv",
-                                                 .kind = TABLE_HASH,
-                                                 .version = 1,
-                                                 .key_size = KEY,
-                                                 .part_len = KEY,
-                                                 .value_size = VALUE};
-
 static struct lethe_peer *lethe_start(const struct settings *s, int backups)
 {
     static struct lethe_peer peers[1 + STORE_BACKUPS_MAX];
@@ -149,10 +127,28 @@ static struct lethe_peer *lethe_start(const struct settings *s, int backups)
     return p;
 }
 
-static void lethe_stop(struct lethe_peer *p)
+/* The same store by shared memory. */
+static struct lethe_peer *lethe_shm(const struct lethe_peer *tcp)
+{
+    static struct lethe_peer peer;
+    struct lethe_peer *p = &peer;
+    char socket[sizeof p->store.shm + 2];
+    p->store = tcp->store;
+    p->client = store_client_shm(&p->store, 4096, &bench_schema, 1, &p->table);
+    snprintf(socket, sizeof socket, "%.*s.0", (int)sizeof p->store.shm - 1, p->store.shm);
+    p->raw = raw_connect_shm(socket, &bench_schema);
+    return p;
+}
+
+static void lethe_leave(struct lethe_peer *p)
 {
     lethe_client_destroy(p->client);
-    close(p->raw.fd);
+    raw_close(&p->raw);
+}
+
+static void lethe_stop(struct lethe_peer *p)
+{
+    lethe_leave(p);
     store_stop(&p->store);
 }
 
@@ -203,175 +199,17 @@ static struct sample lethe_measure(struct lethe_peer *p, int batch, bool writes,
     return s;
 }
 
-/* --- requests made beforehand, replies counted ------------------------------------- */
+/* --- the load of wire_load.h ------------------------------------------------------ */
 
-enum { PREPARED = 256 };      /* used in turn */
-enum wire_how { LETHE_GET, REDIS_GET, REDIS_MGET, REDIS_SET };
-
-struct wire {
-    enum wire_how how;
-    int fd, batch;
-    pid_t server, backup;        /* backup 0: none */
-    const struct raw_client *raw; /* LETHE_GET */
-    char *request[PREPARED];
-    size_t length[PREPARED];
-    int next;
-    size_t reply_bytes, have;    /* of one batch; of the reply under way */
-    char replies[1 << 16] __attribute__((aligned(8)));
-};
-
-static size_t encode_redis(char *out, enum wire_how how, int batch, uint32_t first_key)
+static struct wire raw_wire(const struct lethe_peer *p, int batch)
 {
-    char *at = out, key[KEY + 1];
-    if (how == REDIS_MGET)
-        at += sprintf(at, "*%d\r\n$4\r\nMGET\r\n", batch + 1);
-    for (int i = 0; i < batch; i++) {
-        key_of(how == REDIS_SET ? (first_key + (uint32_t)i) % KEYS : pick_key(), key);
-        if (how == REDIS_GET)
-            at += sprintf(at, "*2\r\n$3\r\nGET\r\n$%d\r\n%s\r\n", KEY, key);
-        else if (how == REDIS_MGET)
-            at += sprintf(at, "$%d\r\n%s\r\n", KEY, key);
-        else
-            at += sprintf(at, "*3\r\n$3\r\nSET\r\n$%d\r\n%s\r\n$%d\r\n%064d\r\n", KEY, key, VALUE,
-                          7);
-    }
-    return (size_t)(at - out);
-}
-
-static size_t encode_lethe(char *out, const struct raw_client *raw, int batch)
-{
-    char keys[BATCH_MAX * KEY + 1];
-    for (int i = 0; i < batch; i++)
-        key_of(pick_key(), keys + i * KEY);
-    return raw_encode_gets(raw, &bench_schema, keys, batch, out);
-}
-
-static size_t reply_bytes(enum wire_how how, int batch)
-{
-    size_t values = (size_t)batch * (5 + VALUE + 2); /* $64\r\n value \r\n */
-    char head[16];
-    switch (how) {
-    case LETHE_GET: return raw_reply_bytes(&bench_schema, batch);
-    case REDIS_SET: return (size_t)batch * 5; /* +OK\r\n */
-    case REDIS_MGET: return values + (size_t)sprintf(head, "*%d\r\n", batch);
-    case REDIS_GET: break;
-    }
-    return values;
-}
-
-static void wire_prepare(struct wire *w)
-{
-    for (int i = 0; i < PREPARED; i++) {
-        w->request[i] = aligned_alloc(8, (256 * (size_t)w->batch + 64 + 7) & ~(size_t)7);
-        w->length[i] = w->how == LETHE_GET
-                           ? encode_lethe(w->request[i], w->raw, w->batch)
-                           : encode_redis(w->request[i], w->how, w->batch, (uint32_t)(i * w->batch));
-    }
-    w->reply_bytes = reply_bytes(w->how, w->batch);
-}
-
-static void write_all(int fd, const char *data, size_t n)
-{
-    while (n) {
-        ssize_t w = write(fd, data, n);
-        if (w <= 0) {
-            perror("write");
-            exit(1);
-        }
-        data += w;
-        n -= (size_t)w;
-    }
-}
-
-/* Some batches by one system call. */
-static void wire_send(struct wire *w, int batches)
-{
-    struct iovec parts[IN_FLIGHT] = {{0}};
-    for (int k = 0; k < batches; k++) {
-        int i = w->next++ % PREPARED;
-        parts[k] = (struct iovec){w->request[i], w->length[i]};
-    }
-    ssize_t sent = writev(w->fd, parts, batches);
-    if (sent < 0) {
-        perror("writev");
-        exit(1);
-    }
-    for (int k = 0; k < batches; k++) { /* what a short write left */
-        size_t done = (size_t)sent < parts[k].iov_len ? (size_t)sent : parts[k].iov_len;
-        sent -= (ssize_t)done;
-        write_all(w->fd, (char *)parts[k].iov_base + done, parts[k].iov_len - done);
-    }
-}
-
-static void wire_check(const struct wire *w, const char *reply)
-{
-    if (w->how == LETHE_GET ? raw_reply_ok(&bench_schema, w->batch, reply) : *reply != '-')
-        return;
-    fprintf(stderr, "\na request failed: %.80s\n", w->how == LETHE_GET ? "lethe get" : reply);
-    exit(1);
-}
-
-/* Reads once; how many batches are answered by it. */
-static int wire_read(struct wire *w)
-{
-    ssize_t n = read(w->fd, w->replies + w->have, sizeof w->replies - w->have);
-    if (n <= 0) {
-        perror("read");
-        exit(1);
-    }
-    size_t end = w->have + (size_t)n, at = 0;
-    int batches = 0;
-    for (; end - at >= w->reply_bytes; at += w->reply_bytes, batches++)
-        wire_check(w, w->replies + at);
-    w->have = end - at;
-    memmove(w->replies, w->replies + at, w->have);
-    return batches;
-}
-
-/* Clocks at one moment. */
-struct reading {
-    uint64_t wall, server, backup, mine, batches;
-};
-
-static struct reading reading_of(const struct wire *w, uint64_t batches)
-{
-    return (struct reading){wall_ns(), process_cpu_ns(w->server),
-                            w->backup ? process_cpu_ns(w->backup) : 0, thread_cpu_ns(), batches};
-}
-
-static struct sample wire_measure(struct wire *w, double seconds)
-{
-    struct reading from = {0}, to = {0};
-    uint64_t batches = 0, warm_until = wall_ns() + (uint64_t)(seconds * 2e8);
-    int outstanding = IN_FLIGHT;
-    wire_prepare(w);
-    wire_send(w, IN_FLIGHT);
-    while (outstanding) {
-        int answered = wire_read(w);
-        batches += (uint64_t)answered;
-        if (to.wall)
-            outstanding -= answered;
-        else if (answered)
-            wire_send(w, answered);
-        uint64_t now = wall_ns();
-        if (!from.wall && now >= warm_until)
-            from = reading_of(w, batches);
-        else if (from.wall && !to.wall && now >= from.wall + (uint64_t)(seconds * 1e9))
-            to = reading_of(w, batches);
-    }
-    for (int i = 0; i < PREPARED; i++)
-        free(w->request[i]);
-    double ops = (double)(to.batches - from.batches) * w->batch;
-    return (struct sample){ops / ((double)(to.wall - from.wall) / 1e9),
-                           (double)(to.server - from.server) / 1e3 / ops,
-                           (double)(to.mine - from.mine) / 1e3 / ops,
-                           (double)(to.backup - from.backup) / 1e3 / ops};
+    return (struct wire){.how = LETHE_GET, .batch = batch, .server = p->store.node[0],
+                         .backup = p->store.nodes > 1 ? p->store.node[1] : 0, .raw = &p->raw};
 }
 
 static struct sample raw_measure(const struct lethe_peer *p, int batch, double seconds)
 {
-    struct wire w = {.how = LETHE_GET, .fd = p->raw.fd, .batch = batch, .server = p->store.node[0],
-                     .backup = p->store.nodes > 1 ? p->store.node[1] : 0, .raw = &p->raw};
+    struct wire w = raw_wire(p, batch);
     return wire_measure(&w, seconds);
 }
 
@@ -396,25 +234,16 @@ static struct redis_peer redis_start(const struct settings *s)
     return r;
 }
 
+static struct wire redis_wire(const struct redis_peer *r, enum wire_how how, int batch)
+{
+    return (struct wire){.how = how, .fd = r->fd, .batch = batch, .server = r->pid};
+}
+
 static struct sample redis_measure(const struct redis_peer *r, enum wire_how how, int batch,
                                    double seconds)
 {
-    struct wire w = {.how = how, .fd = r->fd, .batch = batch, .server = r->pid};
+    struct wire w = redis_wire(r, how, batch);
     return wire_measure(&w, seconds);
-}
-
-static void redis_fill(struct redis_peer *r)
-{
-    static char request[1 << 16], reply[4096];
-    for (uint32_t n = 0; n < KEYS; n += BATCH_MAX) {
-        write_all(r->fd, request, encode_redis(request, REDIS_SET, BATCH_MAX, n));
-        for (size_t want = reply_bytes(REDIS_SET, BATCH_MAX); want;) {
-            ssize_t got = read(r->fd, reply, want);
-            if (got <= 0)
-                exit(1);
-            want -= (size_t)got;
-        }
-    }
 }
 
 /* --- the bench -------------------------------------------------------------------- */
@@ -430,13 +259,49 @@ static void add(struct report *r, const char *peer, int batch, struct sample s)
         report_add(r, name, "backup CPU per operation", "us", s.backup_us);
 }
 
+/* --- one get at a time ---------------------------------------------------------------- */
+
+static double lethe_latency_us(struct lethe_peer *p, int samples)
+{
+    static uint64_t took[100000];
+    p->batch = 1;
+    p->writes = false;
+    for (int i = 0; i < samples; i++) {
+        uint64_t since = wall_ns();
+        refill(p, 0);
+        while (p->left[0])
+            lethe_poll(p->client, wall_ns() / 1000);
+        took[i] = wall_ns() - since;
+    }
+    qsort(took, (size_t)samples, sizeof *took, compare_u64);
+    return (double)took[samples / 2] / 1e3;
+}
+
+/* Servers spin or sleep as they do; the client both, where there is a choice. */
+static void latencies(const struct settings *s, struct report *r, struct lethe_peer *tcp,
+                      struct lethe_peer *shm, const struct redis_peer *redis)
+{
+    const char *metric = "latency p50, one get at a time";
+    int samples = (int)(s->seconds * 40000) + 1;
+    struct wire of_shm = raw_wire(shm, 1), of_tcp = raw_wire(tcp, 1);
+    struct wire of_redis = redis_wire(redis, REDIS_GET, 1);
+    if (samples > 100000)
+        samples = 100000;
+    report_add(r, "redis GET, client sleeps", metric, "us", wire_latency_us(&of_redis, samples, false));
+    report_add(r, "lethe get, shm", metric, "us", wire_latency_us(&of_shm, samples, true));
+    report_add(r, "redis GET, client spins", metric, "us", wire_latency_us(&of_redis, samples, true));
+    report_add(r, "lethe get by liblethe, shm", metric, "us", lethe_latency_us(shm, samples));
+    report_add(r, "lethe get, client sleeps", metric, "us", wire_latency_us(&of_tcp, samples, false));
+    report_add(r, "lethe get, client spins", metric, "us", wire_latency_us(&of_tcp, samples, true));
+}
+
 static const int batches[] = {1, 16, 64};
 
 static void one_run(const struct settings *s, struct report *r, int run)
 {
-    struct lethe_peer *alone = lethe_start(s, 0), *pair = lethe_start(s, 1);
+    struct lethe_peer *alone = lethe_start(s, 0), *shm = lethe_shm(alone), *pair = lethe_start(s, 1);
     struct redis_peer redis = redis_start(s);
-    redis_fill(&redis);
+    wire_fill_redis(redis.fd);
     for (int i = 0; i < 3; i++) {
         int b = batches[i];
         if (s->batch && s->batch != b)
@@ -446,15 +311,20 @@ static void one_run(const struct settings *s, struct report *r, int run)
     if (!s->only || !strcmp(s->only, peer))                                                       \
     add(r, peer, b, sample)
         POINT("lethe get", raw_measure(alone, b, s->seconds));
+        POINT("lethe get, shm", raw_measure(shm, b, s->seconds));
         POINT("redis GET pipelined", redis_measure(&redis, REDIS_GET, b, s->seconds));
         POINT("redis MGET", redis_measure(&redis, REDIS_MGET, b, s->seconds));
         POINT("lethe get, with backup", raw_measure(pair, b, s->seconds));
         POINT("lethe get by liblethe", lethe_measure(alone, b, false, s->seconds));
+        POINT("lethe get by liblethe, shm", lethe_measure(shm, b, false, s->seconds));
         POINT("lethe cas", lethe_measure(alone, b, true, s->seconds));
         POINT("lethe cas, with backup", lethe_measure(pair, b, true, s->seconds));
         POINT("redis SET pipelined", redis_measure(&redis, REDIS_SET, b, s->seconds));
 #undef POINT
     }
+    if (!s->batch || s->batch == 1)
+        latencies(s, r, alone, shm, &redis);
+    lethe_leave(shm);
     lethe_stop(alone);
     lethe_stop(pair);
     close(redis.fd);
@@ -469,6 +339,34 @@ static double better_redis(const struct report *r, int batch)
     snprintf(mget, sizeof mget, "redis MGET batch %d", batch);
     double a = report_median(r, get, cost), b = report_median(r, mget, cost);
     return a < b ? a : b;
+}
+
+static void ratios(const struct settings *s, struct report *r)
+{
+    static const struct {
+        int batch;
+        const char *name, *ours;
+        double hoped;
+    } rows[] = {
+        {1, "redis_cpu_over_store_tcp_batch1", "lethe get batch 1", 0},
+        {16, "redis_cpu_over_store_tcp_batch16", "lethe get batch 16", 2},
+        {64, "redis_cpu_over_store_tcp_batch64", "lethe get batch 64", 0},
+        {1, "redis_cpu_over_store_shm_batch1", "lethe get, shm batch 1", 0},
+        {16, "redis_cpu_over_store_shm_batch16", "lethe get, shm batch 16", 12},
+        {64, "redis_cpu_over_store_shm_batch64", "lethe get, shm batch 64", 0},
+    };
+    const char *cost = "server CPU per operation", *p50 = "latency p50, one get at a time";
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (!s->batch || s->batch == rows[i].batch)
+            report_ratio(r, rows[i].name,
+                         better_redis(r, rows[i].batch) / report_median(r, rows[i].ours, cost),
+                         rows[i].hoped);
+    if (s->batch && s->batch != 1)
+        return;
+    double sleeps = report_median(r, "redis GET, client sleeps", p50);
+    double spins = report_median(r, "redis GET, client spins", p50);
+    report_ratio(r, "redis_p50_over_store_shm_single",
+                 (sleeps < spins ? sleeps : spins) / report_median(r, "lethe get, shm", p50), 25);
 }
 
 static int usage(const char *self, int code)
@@ -511,17 +409,8 @@ int main(int argc, char **argv)
     struct report *r = report_create("store", "State store beside redis-server", s.runs);
     for (int run = 0; run < s.runs; run++)
         one_run(&s, r, run);
-    for (int b = 1; b <= 64; b = b == 1 ? 16 : b * 4) {
-        static char names[3][48];
-        char *name = names[b == 1 ? 0 : b == 16 ? 1 : 2], ours[64];
-        snprintf(name, sizeof names[0], "redis_cpu_over_store_tcp_batch%d", b);
-        snprintf(ours, sizeof ours, "lethe get batch %d", b);
-        if ((s.batch && s.batch != b) || s.only)
-            continue;
-        report_ratio(r, name,
-                     better_redis(r, b) / report_median(r, ours, "server CPU per operation"),
-                     b == 16 ? 2 : 0);
-    }
+    if (!s.only)
+        ratios(&s, r);
     report_note(r, "redis: the better of pipelined GET and MGET; persistence off. Its SET is not "
                    "conditional and waits for no replica; our cas is and does.");
     report_note(r, "With a backup, backup and client share core 1, the primary has core 0.");

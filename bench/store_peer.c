@@ -61,7 +61,9 @@ void store_start(struct store_peer *p, const char *program, const char *out, int
     *p = (struct store_peer){.nodes = 1 + backups, .port = free_port(1)};
     snprintf(p->address, sizeof p->address, "127.0.0.1:%d", p->port);
     if (!backups) {
-        const char *argv[] = {program, "--standalone", "--listen", p->address, NULL};
+        snprintf(p->shm, sizeof p->shm, "/tmp/lethe-bench-%d-%d", (int)getpid(), p->port);
+        const char *argv[] = {program, "--standalone", "--listen", p->address, "--listen-shm",
+                              p->shm, NULL};
         snprintf(log, sizeof log, "%s/store.log", out);
         p->node[0] = process_start(argv, 0, log);
         return;
@@ -85,6 +87,10 @@ void store_stop(struct store_peer *p)
         process_stop(p->node[i]);
     if (p->etcd)
         process_stop(p->etcd);
+    char socket[96];
+    snprintf(socket, sizeof socket, "%s.0", p->shm);
+    if (p->shm[0])
+        unlink(socket);
     const char *argv[] = {"rm", "-rf", p->dir, NULL};
     if (p->dir[0])
         waitpid(process_start(argv, 1, "/dev/null"), NULL, 0);
@@ -114,11 +120,12 @@ void store_poll(struct lethe_client *c)
     }
 }
 
-struct lethe_client *store_client(const struct store_peer *p, uint32_t window,
-                                  const struct table_schema *schemas, int n, int *ids)
+static struct lethe_client *client_of(const struct store_peer *p, const char *address,
+                                      uint32_t window, const struct table_schema *schemas, int n,
+                                      int *ids)
 {
     char err[240];
-    struct lethe_config config = {.shards = 1, .address = p->address, .window = window};
+    struct lethe_config config = {.shards = 1, .address = address, .window = window};
     struct lethe_client *c = lethe_client_create(&config, err, sizeof err);
     for (int i = 0; c && i < n; i++)
         ids[i] = lethe_table_open(c, &schemas[i]);
@@ -137,6 +144,20 @@ struct lethe_client *store_client(const struct store_peer *p, uint32_t window,
         }
     }
     return c;
+}
+
+struct lethe_client *store_client(const struct store_peer *p, uint32_t window,
+                                  const struct table_schema *schemas, int n, int *ids)
+{
+    return client_of(p, p->address, window, schemas, n, ids);
+}
+
+struct lethe_client *store_client_shm(const struct store_peer *p, uint32_t window,
+                                      const struct table_schema *schemas, int n, int *ids)
+{
+    char address[96];
+    snprintf(address, sizeof address, "shm:%s", p->shm);
+    return client_of(p, address, window, schemas, n, ids);
 }
 
 void store_digits(char *to, int len, uint64_t n)

@@ -20,6 +20,7 @@ struct store_peer {
     pid_t node[1 + STORE_BACKUPS_MAX]; /* the first is the primary */
     int nodes, port;
     char address[80];         /* of every node, commas between */
+    char shm[80];             /* the same of a store alone, by shm: shard 0's file is this + ".0" */
     char dir[200];            /* its site, sockets and etcd's data; gone with it */
     pid_t etcd;               /* 0: none */
 };
@@ -37,6 +38,9 @@ void store_stop(struct store_peer *p);
  * schemas[i]. */
 struct lethe_client *store_client(const struct store_peer *p, uint32_t window,
                                   const struct table_schema *schemas, int n, int *ids);
+/* The same, by shm. */
+struct lethe_client *store_client_shm(const struct store_peer *p, uint32_t window,
+                                      const struct table_schema *schemas, int n, int *ids);
 /* Polls, and sleeps 1 ms at most if nothing is to be done. */
 void store_poll(struct lethe_client *c);
 
