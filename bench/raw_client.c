@@ -90,13 +90,18 @@ struct raw_client raw_connect(int port, const struct table_schema *schema)
     return open_table((struct raw_client){.fd = connect_port(port)}, schema);
 }
 
+struct raw_client raw_connect_to(struct channel *channel, const struct table_schema *schema)
+{
+    return open_table((struct raw_client){.fd = -1, .channel = channel}, schema);
+}
+
 struct raw_client raw_connect_shm(const char *path, const struct table_schema *schema)
 {
     char err[200];
-    struct raw_client r = {.fd = -1, .channel = shm_connect(path, err, sizeof err)};
-    if (!r.channel)
+    struct channel *channel = shm_connect(path, err, sizeof err);
+    if (!channel)
         give_up(err);
-    return open_table(r, schema);
+    return raw_connect_to(channel, schema);
 }
 
 void raw_close(struct raw_client *r)

@@ -26,6 +26,8 @@ struct raw_client {
 /* By tcp on loopback; by shm, to the socket file of a shard. */
 struct raw_client raw_connect(int port, const struct table_schema *schema);
 struct raw_client raw_connect_shm(const char *path, const struct table_schema *schema);
+/* By a channel, which is the client's from now on. */
+struct raw_client raw_connect_to(struct channel *channel, const struct table_schema *schema);
 void raw_close(struct raw_client *r);
 /* A BATCH frame of `n` gets of keys[i] (key_size bytes each, back to back);
  * its bytes. `room` for raw_gets_room(n). */

@@ -243,6 +243,19 @@ struct sample wire_measure(const struct wire *w, double seconds)
                            (double)(to.backup - from.backup) / 1e3 / ops};
 }
 
+long wire_run(const struct wire *w, long batches)
+{
+    struct load *l = load_open(w, false);
+    long done = 0;
+    for (; done < batches; done++) {
+        send_batches(l, 1);
+        while (!read_batches(l))
+            continue;
+    }
+    load_close(l);
+    return done;
+}
+
 static int compare_u64(const void *a, const void *b)
 {
     uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;

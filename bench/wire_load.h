@@ -42,6 +42,8 @@ struct sample wire_measure(const struct wire *w, double seconds);
 /* One batch outstanding: the median of `samples` round trips, us. spin: asks
  * again and again for the reply instead of sleeping in a read; shm always does. */
 double wire_latency_us(const struct wire *w, int samples, bool spin);
+/* So many batches, one at a time; how many were answered. */
+long wire_run(const struct wire *w, long batches);
 /* SETs of all keys. */
 void wire_fill_redis(int fd);
 

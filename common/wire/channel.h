@@ -67,6 +67,8 @@ struct channel {
     const struct channel_ops *ops;
     bool open;                /* false once either side closed */
     bool refused;             /* closed, because nothing listens where we dialled */
+    uint32_t looks;           /* how often recv took in what the peer had sent meanwhile: frames of
+                                 one look were all there before it; 0: it does not count them */
     bool cheap;               /* recv, and flush to a reader awake, make no system call */
     char why[160];            /* why it closed, for a person; "" while open */
 };

@@ -167,8 +167,10 @@ static void release(struct end *e)
 /* True if there is something at in_head. */
 static bool look(struct end *e)
 {
-    if (e->in_head == e->tail_seen)
+    if (e->in_head == e->tail_seen) {
         e->tail_seen = atomic_load_explicit(&e->in->tail, memory_order_acquire); /* partner: publish */
+        e->c.looks += e->in_head != e->tail_seen;
+    }
     return e->in_head != e->tail_seen;
 }
 

@@ -302,6 +302,7 @@ static const char *look(struct shm *s)
     uint64_t tail = atomic_load_explicit(&s->in->tail, memory_order_acquire);
     if (tail - s->in_head > SHM_RING_BYTES || tail % 8)
         return "a ring position that cannot be";
+    s->c.looks += tail != s->tail_seen;
     s->tail_seen = tail;
     return NULL;
 }

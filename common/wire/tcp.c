@@ -230,6 +230,7 @@ static bool read_more(struct tcp *t)
     ssize_t n = recv(t->fd, t->rx + t->tail, room, 0);
     if (n > 0) {
         t->tail += (uint32_t)n;
+        t->c.looks++;
         t->read_all = (uint32_t)n < room;
         return true;
     }

@@ -68,15 +68,17 @@ static inline bool same_key(const struct table *t, uint8_t slot, uint32_t rec, c
     /* Eight bytes at a time, in line: a call of memcmp costs more than it does. */
     const uint8_t *have = record_at(t, slot, rec)->payload, *want = key;
     uint32_t len = t->schema.key_size;
-    uint64_t x, y, differ = 0;
+    uint64_t x, y;
     for (; len >= 8; have += 8, want += 8, len -= 8) {
         memcpy(&x, have, 8);
         memcpy(&y, want, 8);
-        differ |= x ^ y;
+        if (x != y)
+            return false;
     }
     for (; len; have++, want++, len--)
-        differ |= (uint64_t)(*have ^ *want);
-    return !differ;
+        if (*have != *want)
+            return false;
+    return true;
 }
 
 static uint32_t find_in(const struct table *t, uint8_t slot, const struct bucket *b,

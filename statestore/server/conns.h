@@ -43,6 +43,8 @@ struct conn {
     bool signalled;           /* an event came while it still had frames to be read, or the
                                  stream's end with them */
     bool quiet;               /* its closing is no news for the log */
+    uint32_t looks;           /* of its channel's, that the clock was read after */
+    uint32_t unflushed;       /* bytes sent since the last flush */
     int fd;                   /* in the epoll set, -1: none, polled each turn */
     uint64_t opened_ms;
     uint64_t heard_ms;

@@ -29,6 +29,7 @@ int effects_send(struct loop *l, struct conn *c, const void *frame, uint32_t byt
     l->mine.frames_out++;
     l->mine.bytes_out += bytes;
     loop_make_dirty(l, c);
+    c->unflushed += bytes;
     return conn_send(c, frame, bytes, l->now_ms);
 }
 

@@ -189,6 +189,15 @@ static const void *next_frame(struct conn *c, uint32_t *bytes)
     return channel_recv(c->channel, bytes);
 }
 
+/* A read is served under a lease that is valid after it came in: so the clock is read
+ * after the channel looked, once for all the frames which were there then. */
+static void frame_came(struct loop *l, struct conn *c)
+{
+    if (!c->channel->looks || c->channel->looks != c->looks)
+        update_now(l);
+    c->looks = c->channel->looks;
+}
+
 /* True: it may have more for us at once. */
 static bool serve(struct loop *l, struct conn *c, bool *worked)
 {
@@ -204,12 +213,14 @@ static bool serve(struct loop *l, struct conn *c, bool *worked)
         if (!frame)
             return false;
         *worked = true;
-        update_now(l); /* a read is served under a lease that is valid after it came in */
+        frame_came(l, c);
         edge_frame(l, c, frame, bytes);
         if (c->doomed)
             return false;
-        if (c->channel->cheap) /* its reader works on meanwhile */
+        if (c->channel->cheap && c->unflushed >= FLUSH_BYTES) { /* its reader works on meanwhile */
             channel_flush(c->channel);
+            c->unflushed = 0;
+        }
     }
     return true;
 }
@@ -260,6 +271,7 @@ static void flush_dirty(struct loop *l)
     for (uint32_t i = 0; i < l->ndirty; i++) {
         struct conn *c = &l->conns.all[l->dirty[i]];
         c->dirty = false;
+        c->unflushed = 0;
         if (c->channel)
             channel_flush(c->channel);
     }

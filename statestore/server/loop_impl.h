@@ -22,6 +22,7 @@ enum {
     /* Of one connection: fairness. What one read brought is answered by one write. */
     FRAMES_PER_TURN = 64,
     BYTES_PER_TURN = 64 * 1024,
+    FLUSH_BYTES = 4 * 1024,   /* of replies go out before the turn is over, if that is cheap */
     ACCEPTS_PER_TURN = 16,
     EVENTS_PER_TURN = 64,
     INBOX_MAX = 64,
