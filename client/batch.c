@@ -55,6 +55,8 @@ static uint32_t build_frame(struct session *s)
         if (fresh && !s->sent.count)
             s->heard_us = s->answered_us = c->now_us;
         lethe_list_append(s, &s->sent, t, SLOT_SENT);
+        if (c->sent)
+            c->sent(c->sent_ctx, t->user, s->shard, s->id, t->seq);
     }
     if (!m->ntxn)
         return 0;

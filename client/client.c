@@ -236,6 +236,12 @@ static void send_strays(struct lethe_client *c)
     c->strays = false;
 }
 
+void lethe_trace(struct lethe_client *c, lethe_sent sent, void *ctx)
+{
+    c->sent = sent;
+    c->sent_ctx = ctx;
+}
+
 int lethe_poll(struct lethe_client *c, uint64_t now_us)
 {
     int done = 0;

@@ -190,6 +190,8 @@ struct lethe_client {
     int epoll_fd;               /* -1: nobody sleeps on us */
     uint64_t nonces;
     uint64_t done, retries, reconnects, leases, moved;
+    lethe_sent sent;            /* lethe_trace; NULL: nobody wants to know */
+    void *sent_ctx;
     bool strays;                /* some session got txns from another one */
     struct { uint16_t shard; uint32_t epoch; } map[LETHE_SLOTS];
     struct consumer *consumers[TABLES_MAX]; /* events.c; NULL: never asked for */

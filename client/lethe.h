@@ -152,6 +152,11 @@ bool lethe_txn_patch(struct lethe_txn *t, struct txn_patch patch);
 /* The `skip` of op `at` (a get with TXN_SKIP_IF_PRESENT) ends here. */
 void lethe_txn_skip_to_here(struct lethe_txn *t, int at);
 
+/* From now on `sent` is told of every txn that leaves in a frame, with the `user` it was
+ * submitted with and what its store knows it by; again at a retry. NULL: no more. */
+typedef void (*lethe_sent)(void *ctx, void *user, uint16_t shard, uint64_t client, uint64_t seq);
+void lethe_trace(struct lethe_client *c, lethe_sent sent, void *ctx);
+
 /* Submits a txn that was built elsewhere as bytes (txn.h) in which table
  * numbers are the caller's; they are translated in place per shard. 0, or
  * -EAGAIN: window full. Equivalent to begin + ops + submit. */

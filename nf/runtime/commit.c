@@ -161,6 +161,7 @@ static void commit_done(void *user, const struct txn_result_head *r)
     if (!flow_waits_for_none(f))
         return;
     histogram_add(&e->stats.commit_us, e->now_us - f->since_us);
+    run_traced(e, f, f->conflict ? "conflict" : "committed");
     commit_settled(e, f);
 }
 
@@ -206,8 +207,10 @@ static void adds_done(void *user, const struct txn_result_head *r)
     int failure = failure_of(r->status, true);
     if (failure)
         f->failure = (uint8_t)failure;
-    if (flow_waits_for_none(f))
-        run_added(e, f);
+    if (!flow_waits_for_none(f))
+        return;
+    run_traced(e, f, "counted");
+    run_added(e, f);
 }
 
 int add_submit(struct engine *e, const struct chain_nf *nf, const struct update *u)

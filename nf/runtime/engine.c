@@ -176,6 +176,8 @@ static void packet_in(struct engine *e, const struct engine_packet *in, enum pac
         job_drop(e, j, ENGINE_DROP_END + (int)fault);
         return;
     }
+    if (__builtin_expect(e->tracer != NULL, 0))
+        job->trace = e->tracer->packet(e->tracer->ctx, &job->pkt);
     struct flow *f = flow_of(e, flow_key(e, &job->pkt));
     flow_push(e, f, j);
     flow_fresh(e, f);
@@ -269,6 +271,35 @@ uint32_t engine_discard_all(struct engine *e, enum engine_drop reason)
         flow_give(e, f);
     }
     return dropped;
+}
+
+/* --- traces --------------------------------------------------------------------------------- */
+
+void engine_trace(struct engine *e, const struct engine_tracer *t)
+{
+    e->tracer = t;
+}
+
+void run_trace(struct engine *e, const struct flow *f, const char *what)
+{
+    const struct engine_tracer *t = e->tracer;
+    uint16_t j = f->head;
+    for (int i = 0; i < f->run_len; i++, j = e->jobs[j].next)
+        if (e->jobs[j].trace)
+            t->event(t->ctx, e->jobs[j].trace, what, e->chain[f->nf].inst->ops->name, NULL);
+}
+
+void engine_trace_sent(struct engine *e, void *user, uint16_t shard, uint64_t client, uint64_t seq)
+{
+    const struct engine_tracer *t = e->tracer;
+    const struct ticket *k = user;
+    const struct flow *f = t && k->flow != NONE ? &e->flows[k->flow] : NULL;
+    uint16_t j = f ? f->head : NONE;
+    if (!f || f->generation != k->generation || !f->in_use)
+        return;
+    for (int i = 0; i < f->run_len; i++, j = e->jobs[j].next)
+        if (e->jobs[j].trace)
+            t->sent(t->ctx, e->jobs[j].trace, e->chain[f->nf].inst->ops->name, shard, client, seq);
 }
 
 /* --- counts --------------------------------------------------------------------------------- */

@@ -119,6 +119,27 @@ uint32_t engine_in_flight(const struct engine *e);
 /* When engine_poll is due even without a reply; UINT64_MAX: never. */
 uint64_t engine_next_us(const struct engine *e);
 
+/* --- traces of single packets (common/metrics/trace.h) ------------------------- */
+
+struct engine_tracer {
+    void *ctx;
+    /* A packet came in, as parsed: what it shall be known by; 0: nobody asked for it. */
+    uint32_t (*packet)(void *ctx, const struct packet *p);
+    /* `what` is one of: "begun" (its turn came, in the NF), "answered" (its look-ups are),
+     * "committed", "conflict", "counted", "emitted", "dropped" (and why). Else nf, why NULL. */
+    void (*event)(void *ctx, uint32_t id, const char *what, const char *nf, const char *why);
+    /* A txn for it left. */
+    void (*sent)(void *ctx, uint32_t id, const char *nf, uint16_t shard, uint64_t client,
+                 uint64_t seq);
+    /* It leaves, as this. */
+    void (*left)(void *ctx, uint32_t id, const struct packet *p);
+};
+/* NULL: off, at no cost but a comparison. `t` outlives that. */
+void engine_trace(struct engine *e, const struct engine_tracer *t);
+/* The backend says that the txn it was given with `user` left. */
+void engine_trace_sent(struct engine *e, void *user, uint16_t shard, uint64_t client,
+                       uint64_t seq);
+
 /* --- counts: plain, written by the engine's thread --------------------------- */
 
 struct engine_stats {

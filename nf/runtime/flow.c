@@ -67,6 +67,7 @@ uint16_t job_take(struct engine *e)
     e->jobs[j].next = NONE;
     e->jobs[j].stage = 0;
     e->jobs[j].saved = false;
+    e->jobs[j].trace = 0;
     return j;
 }
 

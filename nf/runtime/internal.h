@@ -122,6 +122,7 @@ struct job { /* a packet in flight */
     uint8_t verdict; /* of the present pass */
     int16_t reason;
     bool saved; /* `before` and `bytes` are of this stage */
+    uint32_t trace; /* what the tracer knows it by; 0: nothing */
     uint8_t bytes[ENGINE_SAVED_BYTES];
 };
 
@@ -177,6 +178,7 @@ struct engine {
     struct engine_config cfg;
     struct chain_nf chain[ENGINE_CHAIN_MAX];
     int nchain;
+    const struct engine_tracer *tracer; /* NULL: off */
     uint64_t now_us, timeout_us, random;
 
     struct job *jobs;
@@ -230,6 +232,16 @@ void flow_quiet(struct engine *e, struct flow *f);
 void flow_fresh(struct engine *e, struct flow *f);
 struct ticket *ticket_take(struct engine *e, uint16_t flow, uint32_t generation, uint8_t number);
 void ticket_give(struct engine *e, struct ticket *t);
+
+/* --- engine.c: traces ----------------------------------------------------------------- */
+
+void run_trace(struct engine *e, const struct flow *f, const char *what);
+/* Tells the tracer, if there is one, of the run's packets that it wants. */
+static inline void run_traced(struct engine *e, const struct flow *f, const char *what)
+{
+    if (__builtin_expect(e->tracer != NULL, 0))
+        run_trace(e, f, what);
+}
 
 /* --- run.c ------------------------------------------------------------------------- */
 

@@ -23,6 +23,10 @@ void job_emit(struct engine *e, uint16_t j, enum packet_side out)
     struct job *job = &e->jobs[j];
     e->stats.tx[out]++;
     histogram_add(&e->stats.held_us, e->now_us - job->since_us);
+    if (__builtin_expect(e->tracer && job->trace, 0)) {
+        e->tracer->left(e->tracer->ctx, job->trace, &job->pkt);
+        e->tracer->event(e->tracer->ctx, job->trace, "emitted", NULL, NULL);
+    }
     e->cfg.emit(e->cfg.ctx, job->cookie, &job->pkt, out);
     job_give(e, j);
 }
@@ -30,6 +34,8 @@ void job_emit(struct engine *e, uint16_t j, enum packet_side out)
 void job_drop(struct engine *e, uint16_t j, int reason)
 {
     e->drops[reason]++;
+    if (__builtin_expect(e->tracer && e->jobs[j].trace, 0))
+        e->tracer->event(e->tracer->ctx, e->jobs[j].trace, "dropped", NULL, e->reason_text[reason]);
     e->cfg.drop(e->cfg.ctx, e->jobs[j].cookie, reason);
     job_give(e, j);
 }
@@ -218,6 +224,7 @@ static void lookup_done(void *user, const struct txn_result_head *r)
     if (!flow_waits_for_none(f))
         return;
     flow_unwait(e, f);
+    run_traced(e, f, "answered");
     if (f->failure)
         run_abort(e, f, f->failure - 1);
     else if (run_process(e, f))
@@ -384,6 +391,7 @@ static bool run_form(struct engine *e, struct flow *f)
     if (p.ntxn)
         lookups_append(f, &p);
     run_gather(e, f, p.used);
+    run_traced(e, f, "begun");
     return true;
 }
 

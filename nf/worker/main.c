@@ -213,7 +213,8 @@ static int start_control(struct worker *w, char *err)
         return rc;
     }
     w->metrics = metrics_create(w->opt.name);
-    rc = w->metrics ? report_create(w) : -ENOMEM;
+    w->trace = trace_create();
+    rc = w->metrics && w->trace ? report_create(w) : -ENOMEM;
     if (rc) {
         snprintf(err, ERR_BYTES, "metrics: %s", strerror(-rc));
         return rc;
@@ -265,6 +266,7 @@ static void stop(struct worker *w)
     doorbell_close(w->bell);
     report_destroy(w);
     metrics_destroy(w->metrics);
+    trace_destroy(w->trace);
     chain_free(&w->chain);
 }
 

@@ -384,11 +384,13 @@ void report_control(void *ctx, int argc, char **argv, char *reply, uint32_t room
     struct worker *w = ctx;
     if (!strcmp(argv[0], "status")) {
         say_status(w, reply, room);
+    } else if (!strcmp(argv[0], "trace")) {
+        trace_verb(w->trace, argc, argv, reply, room);
     } else if (!strcmp(argv[0], "drain")) {
         w->drain = true;
         snprintf(reply, room, "{\"ok\": true, \"state\": \"draining\"}");
     } else {
         snprintf(reply, room,
-                 "{\"error\": \"unknown request; a worker answers stats, status, drain\"}");
+                 "{\"error\": \"unknown request; a worker answers stats, status, trace, drain\"}");
     }
 }

@@ -128,6 +128,12 @@ uint64_t state_next_us(const struct state *s)
     return s->redis ? lethe_redis_next_us(s->redis) : lethe_next_us(s->store);
 }
 
+void state_trace(struct state *s, lethe_sent sent, void *ctx)
+{
+    if (s->store)
+        lethe_trace(s->store, sent, ctx);
+}
+
 const char *const *state_lacks(const struct state *s)
 {
     return s->redis ? lethe_redis_lacks() : nothing;

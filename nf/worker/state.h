@@ -25,6 +25,8 @@ bool state_ready(const struct state *s);
 int state_fd(struct state *s);
 bool state_arm(struct state *s);
 uint64_t state_next_us(const struct state *s);
+/* As lethe_trace; of Redis nothing is told. */
+void state_trace(struct state *s, lethe_sent sent, void *ctx);
 void state_status(struct state *s, uint64_t now_us, struct lethe_status *out);
 
 /* How it is reached: "tcp", "shm", "verbs", "redis". */

@@ -167,6 +167,7 @@ void tend(struct worker *w, uint64_t now_us)
     else
         for (int i = 0; i < 2; i++)
             side_link(&w->side[i]);
+    trace_tend(w, now_us);
     tend_figures(w, now_us);
     report_publish(w);
 }

@@ -15,6 +15,7 @@
 
 #include "common/metrics/control.h"
 #include "common/metrics/http.h"
+#include "common/metrics/trace.h"
 #include "common/packet/doorbell.h"
 #include "common/packet/probe.h"
 #include "nf/worker/chain.h"
@@ -57,6 +58,9 @@ struct worker {
     struct control *control;
     struct metrics_http *http;
     struct report *report;
+    struct trace *trace;
+    struct engine_tracer tracer;
+    bool tracing;
     struct worker_public public;
 
     bool steered, has_probe_key;
@@ -101,6 +105,11 @@ uint64_t loop_now_us(void);
 void tend(struct worker *w, uint64_t now_us);
 /* After every round while draining. */
 void tend_drain(struct worker *w, uint64_t now_us, bool received);
+
+/* --- trace.c: on the loop's thread; books for the verb `trace` -------------------------- */
+
+/* Turns the engine's tracing on and off, as ordered. */
+void trace_tend(struct worker *w, uint64_t now_us);
 
 /* --- report.c ---------------------------------------------------------------------- */
 

@@ -32,7 +32,12 @@ static void pass(struct loop *l, struct conn *c, const void *frame, uint32_t byt
 {
     struct shard_event ev = {.kind = SHARD_EV_FRAME, .conn = c->number, .frame = frame,
                              .frame_bytes = bytes};
+    bool traced = l->tracing && ((const struct msg_head *)frame)->type == MSG_BATCH;
+    if (traced)
+        traced_received(l->traced, frame, l->now_us);
     loop_step(l, ev);
+    if (traced)
+        traced_executed(l->traced, frame);
 }
 
 static const char *wrong_hello(const struct loop *l, const struct msg_hello *m, char *text,

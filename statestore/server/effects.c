@@ -43,6 +43,8 @@ static void on_send(void *ctx, uint32_t number, const void *frame, uint32_t byte
     struct conn *c = conns_find(&l->conns, number);
     if (!c || c->doomed)
         return;
+    if (l->tracing && ((const struct msg_head *)frame)->type == MSG_RESULTS)
+        traced_released(l->traced, frame);
     if (c->auth.tenant && ((const struct msg_head *)frame)->type == MSG_TABLE)
         auth_table_given(&c->auth, frame);
     int rc = effects_send(l, c, frame, bytes);

@@ -276,6 +276,8 @@ static void flush_dirty(struct loop *l)
             channel_flush(c->channel);
     }
     l->ndirty = 0;
+    if (l->tracing)
+        traced_sent(l->traced);
 }
 
 /* --- coming in ---------------------------------------------------------------------------------- */
@@ -463,6 +465,7 @@ static bool turn(struct loop *l, int timeout_ms)
     bool worked = false;
     update_now(l);
     atomic_store_explicit(&l->turned_ms, l->now_ms, memory_order_relaxed);
+    l->tracing = traced_active(l->traced, l->now_us);
     if (!spins(l) || !has_ready(l) || l->now_us >= l->looked_us + LOOK_US)
         worked = wait_events(l, timeout_ms);
     if (l->woken) {
@@ -569,7 +572,7 @@ int loop_create(struct loop **out, const struct loop_config *config, char *err, 
     rc = open_descriptors(l);
     if (rc)
         snprintf(err, err_len, "descriptors of shard %u: %s", l->number, strerror(-rc));
-    if (!rc && !(l->shard = shard_create(&config->shard))) {
+    if (!rc && (!(l->traced = traced_create()) || !(l->shard = shard_create(&config->shard)))) {
         rc = -ENOMEM;
         snprintf(err, err_len, "out of memory for shard %u", l->number);
     }
@@ -599,6 +602,7 @@ void loop_destroy(struct loop *l)
         close(l->wake_fd);
     if (l->epoll_fd >= 0)
         close(l->epoll_fd);
+    traced_destroy(l->traced);
     pthread_cond_destroy(&l->given);
     pthread_mutex_destroy(&l->inbox_lock);
     free(l);

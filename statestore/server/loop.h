@@ -74,6 +74,8 @@ int loop_map(struct loop *l, struct msg_map *out, uint32_t timeout_ms);
  * stop; else stop at once. */
 void loop_stop(struct loop *l, bool drain);
 bool loop_stopped(const struct loop *l);
+struct traced;
+struct traced *loop_traced(const struct loop *l); /* see traced.h */
 /* False: it made no turn for long. Any thread. */
 bool loop_alive(const struct loop *l);
 void loop_snapshot(const struct loop *l, struct shard_snapshot *out);

@@ -17,6 +17,7 @@
 
 #include "statestore/server/conns.h"
 #include "statestore/server/loop.h"
+#include "statestore/server/traced.h"
 
 enum {
     /* Of one connection: fairness. What one read brought is answered by one write. */
@@ -100,6 +101,8 @@ struct loop {
     struct shard_snapshot mine; /* its counters; the rest is filled on publishing */
 
     struct commits commits;
+    struct traced *traced;
+    bool tracing;             /* it is wanted: looked at once a turn */
     _Atomic uint64_t turned_ms; /* partner: loop_alive */
 
     struct snapshot_box box;

@@ -96,6 +96,11 @@ bool loop_alive(const struct loop *l)
     return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000 < turned_ms + STILL_MS;
 }
 
+struct traced *loop_traced(const struct loop *l)
+{
+    return l->traced;
+}
+
 void loop_snapshot(const struct loop *l, struct shard_snapshot *out)
 {
     snapshot_read(&l->box, out);

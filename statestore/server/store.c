@@ -399,6 +399,11 @@ int store_map(struct store *s, uint16_t shard, struct msg_map *out)
     return loop_map(s->loops[shard], out, ANSWER_TIMEOUT_MS);
 }
 
+struct traced *store_traced(const struct store *s, uint16_t shard)
+{
+    return loop_traced(s->loops[shard]);
+}
+
 bool store_alive(const struct store *s, uint16_t shard)
 {
     return loop_alive(s->loops[shard]);

@@ -81,6 +81,7 @@ const char *store_node_name(const struct store *s, uint32_t node);
 /* As loop_order and loop_map, with a second's patience. */
 int store_order(struct store *s, uint16_t shard, const struct shard_order *order, char *why);
 int store_map(struct store *s, uint16_t shard, struct msg_map *out);
+struct traced *store_traced(const struct store *s, uint16_t shard);
 /* False: a shard's thread hangs. */
 bool store_alive(const struct store *s, uint16_t shard);
 void store_snapshot(const struct store *s, uint16_t shard, struct shard_snapshot *out);

@@ -9,6 +9,7 @@
 
 #include "common/metrics/metrics.h"
 #include "statestore/server/figures.h"
+#include "statestore/server/traced.h"
 
 static void set_number(json_t *o, const char *key, uint64_t value)
 {
@@ -188,7 +189,7 @@ static void answer_order(struct store *s, int argc, char **argv, json_t **o)
         *o = answer;
     } else {
         json_object_set_new(*o, "error",
-                            json_string("unknown request; try: stats, digest, map, move, lend, "
+                            json_string("unknown request; try: stats, digest, map, trace, move, lend, "
                                         "hand-over, rebalance, accept-loss"));
     }
 }
@@ -203,7 +204,10 @@ void verbs_handle(void *ctx, int argc, char **argv, char *reply, uint32_t room)
         json_object_set_new(o, "shards", shards(v->store));
     } else if (argc == 1 && !strcmp(argv[0], "digest"))
         json_object_set_new(o, "shards", digests(v->store));
-    else
+    else if (!strcmp(argv[0], "trace")) {
+        json_decref(o);
+        o = traced_verb(v->store, argc, argv);
+    } else
         answer_order(v->store, argc, argv, &o);
     write_reply(o, reply, room);
 }

@@ -61,6 +61,8 @@ void edge_flush(struct steer *s, enum packet_side side)
     e->out.n = 0;
     for (uint16_t i = 0; i < n; i++)
         bytes[i] = e->out.m[i]->pkt_len;
+    if (s->tracing)
+        traced_sent(s, e->out.m, n);
     /* A full ring empties at the call that kicks the kernel: try twice. */
     for (int attempt = 0; attempt < 2 && sent < n; attempt++)
         sent += rte_eth_tx_burst((uint16_t)e->port, 0, e->out.m + sent, n - sent);
@@ -127,6 +129,7 @@ static void send_frame(struct steer *s, enum packet_side side, const uint8_t *fr
         return;
     }
     memcpy(room, frame, len);
+    m->hash.fdir.hi = 0;
     put_out(s, side, m);
 }
 
@@ -244,6 +247,8 @@ static void receive_one(struct steer *s, enum packet_side side, struct rte_mbuf 
     }
     if (has_partial_checksum(&p))
         count_add(s, COUNT_PARTIAL, 1);
+    if (s->tracing)
+        traced_received(s, m, &p);
     spread(s, side, m, packet_symmetric_hash(&p));
 }
 

@@ -84,6 +84,7 @@ static uint32_t one_round(struct steer *s, bool was_busy)
     uint32_t n = 0;
     dpdk_poll_begin();
     advance_clocks(s, was_busy);
+    s->tracing = trace_active(s->trace, s->now_us);
     take_table(s);
     n += edge_receive(s, SIDE_INSIDE);
     n += edge_receive(s, SIDE_OUTSIDE);

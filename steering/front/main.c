@@ -139,7 +139,8 @@ static int allocate(struct steer *s)
 {
     const struct site_steering *cfg = &s->site->steering;
     s->worker = calloc(s->workers_max, sizeof(*s->worker));
-    if (s->worker == NULL)
+    s->trace = trace_create();
+    if (s->worker == NULL || s->trace == NULL)
         return -ENOMEM;
     for (unsigned i = 0; i < s->workers_max; i++) {
         s->worker[i].number = i;
@@ -263,6 +264,7 @@ static void release(struct steer *s)
     verbs_destroy(s);
     tables_destroy(s->tables);
     metrics_destroy(s->metrics);
+    trace_destroy(s->trace);
     doorbell_close(s->bell);
     free(s->worker);
 }

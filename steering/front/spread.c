@@ -44,6 +44,8 @@ int spread_pick(struct steer *s, uint64_t hash)
 static void dispose(struct steer *s, struct rte_mbuf **m, uint32_t n, enum drop why)
 {
     drop_count(s, why, n);
+    if (s->tracing)
+        traced_dropped(s, m, n, why);
     rte_pktmbuf_free_bulk(m, n);
 }
 
@@ -64,6 +66,8 @@ static uint16_t put(struct steer *s, struct worker *w, enum packet_side side, st
         address(s, w, side, m[i]);
         bytes[i] = m[i]->pkt_len;
     }
+    if (s->tracing)
+        traced_to_worker(s, w, m, n);
     uint16_t sent = rte_eth_tx_burst((uint16_t)w->port[side], 0, m, n);
     for (uint16_t i = 0; i < sent; i++)
         sum += bytes[i];

@@ -7,6 +7,7 @@
  *   verbs.c    control socket, hand-over     worker.c   join, leave, links, probes
  *   notes.c    log lines from the datapath   spread.c   hash -> worker -> ring
  *   counts.c   metrics                       probes.c   /healthz, /readyz
+ *                                            traced.c   traces of packets
  *
  * Threads: the *datapath* (main) owns everything in struct steer but for what
  * is said otherwise. The *control* thread (control.h) hands orders over one at
@@ -24,6 +25,7 @@
 #include "common/config/site.h"
 #include "common/metrics/control.h"
 #include "common/metrics/http.h"
+#include "common/metrics/trace.h"
 #include "common/packet/doorbell.h"
 #include "common/packet/packet.h"
 #include "common/packet/probe.h"
@@ -227,6 +229,8 @@ struct steer {
     struct aide *aide;
     struct order *order;
     struct metrics *metrics;
+    struct trace *trace;
+    bool tracing;              /* it is wanted: looked at once a round */
     struct counts counts;
 };
 
@@ -242,6 +246,16 @@ static inline void count_add(struct steer *s, enum count what, uint64_t n)
 int counts_create(struct steer *s);
 /* At a join. */
 void counts_worker(struct steer *s, struct worker *w);
+
+/* --- traced.c: while s->tracing, on the datapath. A traced packet's id is in its buffer
+ * (hash.fdir.hi), 0 in all others ----------------------------------------------------- */
+void traced_received(struct steer *s, struct rte_mbuf *m, const struct packet *p);
+void traced_from_worker(struct steer *s, const struct worker *w, enum packet_side side,
+                        struct rte_mbuf *m);
+void traced_to_worker(struct steer *s, const struct worker *w, struct rte_mbuf *const *m,
+                      uint16_t n);
+void traced_sent(struct steer *s, struct rte_mbuf *const *m, uint16_t n);
+void traced_dropped(struct steer *s, struct rte_mbuf *const *m, uint32_t n, enum drop why);
 
 /* --- probes.c: of http.h, on its thread ------------------------------------------- */
 void probe_healthy(void *ctx, char *why, uint32_t len);

@@ -376,7 +376,9 @@ void verbs_handle(void *ctx, int argc, char **argv, char *reply, uint32_t room)
         do_spray(s, argv[1], reply, room);
     else if (argc == 6 && strcmp(argv[0], "where") == 0)
         do_where(s, argv, reply, room);
+    else if (strcmp(argv[0], "trace") == 0)
+        trace_verb(s->trace, argc, argv, reply, room);
     else
-        refuse(reply, room, "say one of: join <name>, leave <name>, workers, where tcp|udp|icmp "
+        refuse(reply, room, "say one of: join <name>, leave <name>, workers, trace ..., where tcp|udp|icmp "
                             "<address> <port> <address> <port>, spray on|off, stats");
 }

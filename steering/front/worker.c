@@ -352,6 +352,8 @@ static uint32_t receive_side(struct steer *s, struct worker *w, enum packet_side
         } else {
             packets++;
             bytes += m[i]->pkt_len;
+            if (s->tracing)
+                traced_from_worker(s, w, side, m[i]);
             edge_send(s, side, m[i]);
         }
     }

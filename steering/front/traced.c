@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Steering's part of a packet's trace (common/metrics/trace.h): a packet that comes in by an edge
+ * ("received", "to_worker"), and one that a worker sends ("from_worker", "sent"), which is booked
+ * under the side that it leaves by.
+ */
+#include "steering/front/steer.h"
+
+#include <rte_mbuf.h>
+
+static void book(struct steer *s, const struct rte_mbuf *m, const struct trace_event *e)
+{
+    trace_event(s->trace, m->hash.fdir.hi, e);
+}
+
+void traced_received(struct steer *s, struct rte_mbuf *m, const struct packet *p)
+{
+    m->hash.fdir.hi = trace_packet(s->trace, p);
+    book(s, m, &(struct trace_event){.us = s->now_us, .what = "received"});
+}
+
+void traced_from_worker(struct steer *s, const struct worker *w, enum packet_side side,
+                        struct rte_mbuf *m)
+{
+    struct packet p;
+    uint8_t *frame = rte_pktmbuf_mtod(m, uint8_t *);
+    bool whole = packet_parse(&p, frame, m->data_len, m->data_len, side) == PACKET_OK;
+    m->hash.fdir.hi = whole ? trace_packet(s->trace, &p) : 0;
+    book(s, m, &(struct trace_event){.what = "from_worker", .about = "worker", .number = w->number});
+}
+
+void traced_to_worker(struct steer *s, const struct worker *w, struct rte_mbuf *const *m, uint16_t n)
+{
+    for (uint16_t i = 0; i < n; i++)
+        book(s, m[i], &(struct trace_event){.what = "to_worker", .about = "worker",
+                                            .number = w->number});
+}
+
+void traced_sent(struct steer *s, struct rte_mbuf *const *m, uint16_t n)
+{
+    for (uint16_t i = 0; i < n; i++)
+        book(s, m[i], &(struct trace_event){.what = "sent"});
+}
+
+void traced_dropped(struct steer *s, struct rte_mbuf *const *m, uint32_t n, enum drop why)
+{
+    static const char *const reasons[] = {
+#define X(name, text) [name] = text,
+        DROPS(X)
+#undef X
+    };
+    for (uint32_t i = 0; i < n; i++)
+        book(s, m[i], &(struct trace_event){.what = "dropped", .why = reasons[why]});
+}
