@@ -121,6 +121,8 @@ void on_tail(struct shard *s, struct conn *c, const struct msg_append *m)
         leave_view(s, wrong); /* the others have it all, and one of them will suspect us */
         return;
     }
+    if (SHARD_BUG(BUG_TAIL_COMMITTED))
+        commit_to(s, s->position);
     /* Committed under an earlier epoch: all members have it, we had not heard. */
     if (m->commit > s->commit)
         commit_to(s, m->commit < s->position ? m->commit : s->position);

@@ -662,11 +662,11 @@ static const char *an_unknown_outcome_is_unknown(struct rig *r)
     X(nothing_is_read_while_a_change_is_open, 0, 0, BUG_READS_WHILE_PROPOSING)                     \
     X(an_open_change_needs_both_views, 0, 0, BUG_OLD_VIEW_COMMITS)                                 \
     X(who_knows_a_later_epoch_is_sealed, 0, 0, BUG_STALE_EPOCH_ACCEPTED)                           \
-    X(an_earlier_incarnation_acknowledges_nothing, 0, 0, BUG_OLD_INCARNATION_ACKS)                 \
+    X(an_earlier_incarnation_acknowledges_nothing, 0, 0, BUG_OTHER_INCARNATION_ACKS)                 \
     X(a_new_primary_waits_out_the_lease, 0, 0, BUG_NO_WAIT)                                        \
     X(the_longest_tail_is_adopted, 0, 0, BUG_SHORTER_TAIL)                                         \
     X(a_silent_member_leaves_before_serving, 0, 0, BUG_NONE)                                       \
-    X(an_adopted_tail_is_not_committed_yet, 0, 0, BUG_NONE)                                        \
+    X(an_adopted_tail_is_not_committed_yet, 0, 0, BUG_TAIL_COMMITTED)                              \
     X(nothing_expires_early_after_a_take_over, 0, 0, BUG_TIMER_EARLY)                              \
     X(a_deposed_primary_comes_back_empty, 0, 0, BUG_DEPOSED_KEEPS_DATA)                            \
     X(an_empty_replica_serves_only_by_order, 0, 0, BUG_NONE)                                       \

@@ -35,6 +35,8 @@ static uint32_t lease_ms(const struct shard *s)
 uint64_t lease_wait_ms(const struct shard *s)
 {
     uint32_t ms = lease_ms(s);
+    if (SHARD_BUG(BUG_WAIT_WITHOUT_DRIFT))
+        return ms + ROUNDING_MS;
     return ms + (ms + CLOCK_DRIFT - 1) / CLOCK_DRIFT + ROUNDING_MS;
 }
 
@@ -66,13 +68,13 @@ void lease_granted(struct shard *s, struct peer *p, uint32_t stamp)
 
 static bool leases_hold(struct shard *s)
 {
+    uint32_t held = 0, wanted = s->view.nmembers - 1;
     for (uint32_t i = 1; i < s->view.nmembers; i++) {
         const struct peer *p = peer_of_node(s, &s->view.members[i]);
         /* A backup of protocol 1 knows no leases, and never takes over by itself. */
-        if (!p || (p->proto != 1 && s->now_ms >= p->leased_until_ms))
-            return false;
+        held += p && (p->proto == 1 || s->now_ms < p->leased_until_ms);
     }
-    return true;
+    return held == wanted || (held && SHARD_BUG(BUG_ONE_LEASE));
 }
 
 bool lease_may_tell(struct shard *s)

@@ -188,7 +188,8 @@ void on_map_get(struct shard *s, uint32_t conn)
     for (int i = 0; i < LETHE_SLOTS; i++) {
         const struct slot *o = &s->slot[i];
         if (s->role != SHARD_PRIMARY || s->collecting || o->owner == OWNER_NONE ||
-            o->owner == OWNER_INCOMING || o->owner_position > s->commit)
+            o->owner == OWNER_INCOMING ||
+            (o->owner_position > s->commit && !SHARD_BUG(BUG_MAP_UNCOMMITTED)))
             continue;
         m.slots[i] = (struct map_slot){.shard = shard_owns(s, i) ? s->config.shard : o->other,
                                        .known = 1, .epoch = o->epoch};
@@ -357,6 +358,8 @@ static bool begin_attempt(struct shard *s, uint8_t slot)
         return false;
     }
     v->attempt = s->view.epoch << 32 | ++v->attempts;
+    if (SHARD_BUG(BUG_ATTEMPT_WITHOUT_EPOCH))
+        v->attempt = v->attempts;
     v->slot = slot;
     v->begun = false;
     v->told_ms = 0;

@@ -270,9 +270,9 @@ static void compare_digest(struct shard *s, struct peer *p, const struct msg_ack
 static struct peer *acknowledges(struct shard *s, const struct conn *c, const struct msg_ack *m)
 {
     struct peer *p = peer_of_node(s, &m->self);
-    if (!p && SHARD_BUG(BUG_OLD_INCARNATION_ACKS))
+    if (SHARD_BUG(BUG_OTHER_INCARNATION_ACKS))
         for (int i = 0; i < PEERS_MAX; i++)
-            if (s->peer[i].node.node == m->self.node)
+            if (s->peer[i].node.node == m->self.node && s->peer[i].in_view)
                 return &s->peer[i];
     if (!p || p->conn != c->id)
         return NULL;

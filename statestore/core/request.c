@@ -266,8 +266,8 @@ static enum txn_status why_not(struct shard *s, const struct client *c)
         return TXN_OK;
     /* Another primary may have leased the id since; and what let it go has to be
      * committed, or a late duplicate might run at a successor after we said so. */
-    return lease_may_tell(s) && s->base_position <= s->commit ? TXN_STALE_CLIENT
-                                                              : TXN_NOT_PRIMARY;
+    bool known = s->base_position <= s->commit || SHARD_BUG(BUG_STALE_UNCOMMITTED);
+    return lease_may_tell(s) && known ? TXN_STALE_CLIENT : TXN_NOT_PRIMARY;
 }
 
 void on_batch(struct shard *s, uint32_t conn, const struct msg_batch *m)

@@ -283,11 +283,18 @@ uint64_t shard_digest_slow(const struct shard *s);
     X(BUG_READ_AFTER_LEASE, "read after the lease lapsed")                                        \
     X(BUG_NO_WAIT, "take-over without waiting")                                                   \
     X(BUG_LEASE_FROM_RECEIPT, "lease counted from receipt")                                       \
-    X(BUG_READS_WHILE_PROPOSING, "reads not suspended while a proposal is open")
+    X(BUG_READS_WHILE_PROPOSING, "reads not suspended while a proposal is open")                  \
+    X(BUG_STALE_EPOCH_ACCEPTED, "stale epoch accepted")                                           \
+    X(BUG_OTHER_INCARNATION_ACKS, "acknowledgement of another incarnation counted")               \
+    X(BUG_TAIL_COMMITTED, "adopted tail taken for committed")
 /* Those that the simulator does not find yet. */
 #define SHARD_BUGS_VIEWS_NEXT(X)                                                                  \
-    X(BUG_STALE_EPOCH_ACCEPTED, "stale epoch accepted")                                           \
-    X(BUG_OLD_INCARNATION_ACKS, "acknowledgement of an earlier incarnation counted")
+    X(BUG_ONE_LEASE, "a lease from one backup is enough")                                         \
+    X(BUG_WAIT_WITHOUT_DRIFT, "drift of clocks left out of the wait")                             \
+    X(BUG_MAP_UNCOMMITTED, "the map tells of an uncommitted release")                             \
+    X(BUG_OLD_CLIENT_ID, "client ids of an earlier term remembered")                              \
+    X(BUG_ATTEMPT_WITHOUT_EPOCH, "attempts of a move numbered without the epoch")                 \
+    X(BUG_STALE_UNCOMMITTED, "a client is told that it expired before that is committed")
 /* Of links by RDMA: in the simulator's driver (tests/sim/ring.h), and in the core. */
 #define SHARD_BUGS_WRITES(X)                                                                      \
     X(BUG_COMPLETION_ACKS, "completion of a WRITE taken for an acknowledgement")                  \

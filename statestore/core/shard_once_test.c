@@ -204,6 +204,27 @@ static void test_leases(void **state)
     rig_check_digest(r, 1);
 }
 
+/* A successor may know the client still, and run a late duplicate: so it is told only
+ * when what let it go is committed. */
+static void test_expired_is_told_when_committed(void **state)
+{
+    struct rig *r = *state;
+    uint64_t mine = r->client, expires = rig_client_open(r, RIG_CLIENT, 2);
+    while (rig_status(r, 0).clients == 2) {
+        rig_deliver(r);
+        rig_batch(r, RIG_CLIENT, mine, 0, NULL, 0, 0);
+        r->now++;
+        rig_tick(r); /* what the primary says now is not delivered yet */
+    }
+    assert_true(rig_status(r, 0).commit < rig_status(r, 0).position);
+    r->client = expires;
+    build(TXN_ADD, COUNTS, 1, 0);
+    uint64_t early = rig_submit(r, &t);
+    assert_int_equal(rig_result(r, early)->status, TXN_NOT_PRIMARY);
+    rig_run(r, 5);
+    assert_int_equal(rig_call(r, &t)->status, TXN_STALE_CLIENT);
+}
+
 static void test_results_survive_a_join(void **state)
 {
     struct rig *r = *state;
@@ -237,7 +258,8 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, start, stop)
     const struct CMUnitTest tests[] = {
         T(test_retry_is_not_executed), T(test_refused_stays_refused), T(test_watermark),
-        T(test_window_and_gaps), T(test_kept_results_are_bounded), T(test_leases), T(test_results_survive_a_join),
+        T(test_window_and_gaps), T(test_kept_results_are_bounded), T(test_leases),
+        T(test_expired_is_told_when_committed), T(test_results_survive_a_join),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -135,7 +135,8 @@ static void step_down(struct shard *s)
     replies_drop_all(s);
     timers_stop(s);
     clients_forget_local(s);
-    conns_forget_clients(s);
+    if (!SHARD_BUG(BUG_OLD_CLIENT_ID))
+        conns_forget_clients(s);
     s->proposing = s->collecting = false;
     s->joining.running = s->joining.complete = s->joining.attached = false;
     s->joining.asked_ms = 0;
@@ -263,7 +264,8 @@ static void stands(struct shard *s)
 
 void on_view(struct shard *s, const struct shard_view *v)
 {
-    if (v->epoch <= s->view.epoch) {
+    bool older = v->epoch < s->view.epoch && SHARD_BUG(BUG_STALE_EPOCH_ACCEPTED);
+    if (v->epoch <= s->view.epoch && !older) {
         /* A snapshot told a joiner the number only. */
         if (v->epoch == s->view.epoch && !s->view.nmembers)
             s->view = *v;

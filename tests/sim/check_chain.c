@@ -306,6 +306,51 @@ static bool writers_fit(struct sweep *s)
     return true;
 }
 
+static int version_order(const void *pa, const void *pb)
+{
+    const struct known *a = *(const struct known *const *)pa, *b = *(const struct known *const *)pb;
+    return a->version < b->version ? -1 : a->version > b->version;
+}
+
+/* One that ended unknown although it was answered was told that its client expired. If it
+ * ran, then before: what a slot wrote before it was not asked for later than that. */
+static bool nothing_runs_late(struct sweep *s, uint32_t slot, const struct known **by_version)
+{
+    const struct known *latest = NULL;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < s->x->nknown; i++) {
+        const struct known *k = &s->x->known[i];
+        if (k->writer != NO_OP && s->h->keys[k->key].sync && s->h->keys[k->key].slot == slot)
+            by_version[n++] = k;
+    }
+    qsort(by_version, n, sizeof *by_version, version_order);
+    for (uint32_t i = 0; i < n; i++) {
+        const struct known *k = by_version[i];
+        const struct hist_op *op = &s->h->ops[k->writer];
+        bool told = op->outcome == HIST_UNKNOWN && op->completed_us != HIST_NEVER;
+        if (told && latest && latest->wrote_after_us > op->completed_us)
+            return BAD(s->v, "chain", OPS(k->writer, latest->writer, k->first_done),
+                       "slot %u: version %" PRIu64 " was written after its client was told that "
+                       "it is unknown: version %" PRIu64 " came before, and was asked for later",
+                       slot, k->version, latest->version);
+        if (!latest || k->wrote_after_us > latest->wrote_after_us)
+            latest = k;
+    }
+    return true;
+}
+
+static bool nothing_runs_after_stale(struct sweep *s, uint32_t slots)
+{
+    const struct known **room = malloc((s->x->nknown + 1ull) * sizeof *room);
+    bool good = true;
+    if (!room)
+        abort();
+    for (uint32_t slot = 0; slot < slots && good; slot++)
+        good = nothing_runs_late(s, slot, room);
+    free(room);
+    return good;
+}
+
 static bool sweep_run(struct sweep *s, const struct moment *m, uint32_t n)
 {
     uint64_t next_us = next_fail_over(s->h, 0);
@@ -364,7 +409,7 @@ bool check_chain(const struct index *x, struct verdict *v)
     s->floor_op = s->op_floor_op + h->nops;
     for (uint32_t i = 0; i < slots; i++)
         s->floor_op[i] = NO_OP;
-    bool good = sweep_run(s, m, moments_of(h, m));
+    bool good = sweep_run(s, m, moments_of(h, m)) && nothing_runs_after_stale(s, slots);
     free(narrow);
     free(wide);
     free(m);

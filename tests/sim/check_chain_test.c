@@ -64,6 +64,21 @@ static const struct story one_key_stories[] = {
 
 /* Only versions across keys tell these. */
 static const struct story many_key_stories[] = {
+    {"one that was told to be unknown had run before", "",
+     {{0, 10, HIST_OK, {INSERT(KEY_A, 1)}},
+      {20, 30, HIST_UNKNOWN, {CAS(KEY_A, 1, 0)}},
+      {25, 50, HIST_OK, {INSERT(KEY_B, 3)}},
+      {60, 70, HIST_OK, {SEE_TOKEN(KEY_A, 5, TOKEN(1, 0))}}}},
+    {"it ran after its client was told", "chain",
+     {{0, 10, HIST_OK, {INSERT(KEY_A, 1)}},
+      {20, 30, HIST_UNKNOWN, {CAS(KEY_A, 1, 0)}},
+      {40, 50, HIST_OK, {INSERT(KEY_B, 3)}},
+      {60, 70, HIST_OK, {SEE_TOKEN(KEY_A, 5, TOKEN(1, 0))}}}},
+    {"one that was never answered may run at any time", "",
+     {{0, 10, HIST_OK, {INSERT(KEY_A, 1)}},
+      {20, NEVER, HIST_UNKNOWN, {CAS(KEY_A, 1, 0)}},
+      {40, 50, HIST_OK, {INSERT(KEY_B, 3)}},
+      {60, 70, HIST_OK, {SEE_TOKEN(KEY_A, 5, TOKEN(1, 0))}}}},
     {"a later write has an earlier version", "chain",
      {{1, 2, HIST_OK, {INSERT(KEY_A, 5)}}, {3, 4, HIST_OK, {INSERT(KEY_B, 4)}}}},
     {"both keys of one txn", "",

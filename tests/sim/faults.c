@@ -87,18 +87,21 @@ static void reset_one(struct world *w)
     net_reset(w, conn);
 }
 
-/* e->a, e->b: from, to */
+/* e->a, e->b: from, to. Of those that overlap the last one that ends heals it. */
 static void join_again(struct world *w, const struct event *e)
 {
+    if (w->now_us < w->blocked_until_us[e->a][e->b])
+        return;
     w->blocked[e->a][e->b] = false;
     trace(w, NOBODY, "partition %s -> %s healed", w->procs[e->a].name, w->procs[e->b].name);
 }
 
 static void cut_one_way(struct world *w, int from, int to, uint64_t until_us)
 {
-    if (w->blocked[from][to])
+    if (until_us <= w->blocked_until_us[from][to])
         return;
     w->blocked[from][to] = true;
+    w->blocked_until_us[from][to] = until_us;
     trace(w, NOBODY, "PARTITION %s -> %s for %.1f ms", w->procs[from].name, w->procs[to].name,
           (double)(until_us - w->now_us) / 1000.0);
     sched_at(w, until_us, NOBODY, join_again, (uint64_t)from, (uint64_t)to, NULL);
@@ -288,6 +291,20 @@ static void views_go(struct world *w)
     trace(w, PROC_VIEWS, "AWAY for %.1f ms", (double)(w->views_back_us - w->now_us) / 1000.0);
 }
 
+static void views_recover(struct world *w, const struct event *e)
+{
+    (void)e;
+    w->views_lost_per_mille = 0;
+}
+
+/* It is there, and half of what it is asked and says is lost: some know what others do not. */
+static void views_limp(struct world *w)
+{
+    w->views_lost_per_mille = 500;
+    trace(w, PROC_VIEWS, "LIMPS: half of all is lost");
+    sched_at(w, until_of(w, 50, 800), NOBODY, views_recover, 0, 0, NULL);
+}
+
 static void calm_down(struct world *w, const struct event *e)
 {
     (void)e;
@@ -412,7 +429,8 @@ static const struct {
     {5, cut_views},   {4, cut_client},   {8, storm},      {4, views_go},   {8, crash_any},
     {11, crash_primary}, {5, crash_client}, {10, move_slots}, {3, hand_over},
     {12, lend_indexes}, {12, split},     {8, slow_down},  {2, cut_one_ear},
-    {1, deafen_client}, {12, lose_inner}, {6, refuse_one},
+    {1, deafen_client}, {12, lose_inner}, {8, refuse_one},
+    {6, views_limp},
 };
 
 static void strike_once(struct world *w)
@@ -467,9 +485,11 @@ void faults_heal(struct world *w)
     w->drop_per_mille = 0;
     w->slow_per_mille = 0;
     w->views_back_us = 0;
+    w->views_lost_per_mille = 0;
     for (int a = 0; a < PROCS; a++)
         for (int b = 0; b < PROCS; b++) { /* pauses end by themselves */
             w->blocked[a][b] = w->refuses[a][b] = false;
+            w->blocked_until_us[a][b] = 0;
             w->lag_us[a][b] = 0;
         }
     for (int i = 0; i < NODES; i++)

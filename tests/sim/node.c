@@ -182,7 +182,7 @@ void node_view_answer(struct world *w, struct replica *r, uint32_t request,
     if (request && request != r->request && answer != PROPOSAL_STANDS)
         return; /* to an earlier one, whose outcome was taken for unknown */
     if (!r->proposal.open) {
-        if (view && view->epoch > r->known.epoch)
+        if (view) /* late ones, too */
             node_view(r, view);
         return;
     }

@@ -4,8 +4,8 @@
  * history shows that a rule was broken only when a client met the consequence;
  * here it is enough that it was broken.
  *
- *   commit     what a primary takes for committed every living member of its view
- *              has, and of the view that stands (DESIGN 4)
+ *   commit     what a primary takes for committed each member of its view has, or had
+ *              when it died, that very incarnation; of the view that stands, too
  *   lease      when a successor has served, no earlier primary tells anything that
  *              no commit proves: what was read, or refused
  *   client id  is leased to one client, ever
@@ -38,18 +38,44 @@ static const struct shard_view *view_of_epoch(const struct shard_key *k, uint64_
     return NULL;
 }
 
-static void members_have(struct world *w, const struct replica *r, const struct shard_view *v)
+static struct held_position *held_by(struct shard_key *k, const struct msg_node *n)
+{
+    for (uint32_t i = k->nheld; i > 0; i--)
+        if (views_same_node(&k->held[i - 1].node, n))
+            return &k->held[i - 1];
+    return NULL;
+}
+
+/* What each incarnation had at most. */
+static void note_position(struct replica *r)
+{
+    struct shard_key *k = &r->world->keys[r->number];
+    struct msg_node self;
+    shard_self_get(r->shard, &self);
+    struct held_position *h = held_by(k, &self);
+    if (!h) {
+        if (k->nheld == k->held_room) {
+            k->held_room = k->held_room ? 2 * k->held_room : 64;
+            k->held = realloc(k->held, k->held_room * sizeof *k->held);
+            if (!k->held)
+                abort();
+        }
+        h = &k->held[k->nheld++];
+        *h = (struct held_position){.node = self};
+    }
+    if (r->st.position > h->position)
+        h->position = r->st.position;
+}
+
+static void members_had(struct world *w, const struct replica *r, const struct shard_view *v)
 {
     for (uint32_t i = 0; v && i < v->nmembers; i++) {
-        const struct replica *m = &w->replicas[v->members[i].node - 1][r->number];
-        struct msg_node self;
-        if (!m->shard)
-            continue;
-        shard_self_get(m->shard, &self);
-        if (views_same_node(&self, &v->members[i]) && m->st.position < r->st.commit)
+        const struct held_position *h = held_by(&w->keys[r->number], &v->members[i]);
+        if (!h || h->position < r->st.commit)
             run_fail(w, "commit", "%s took position %" PRIu64 " for committed in view %" PRIu64
-                     ", and %s, a member of view %" PRIu64 ", has %" PRIu64, r->name,
-                     r->st.commit, r->st.view_epoch, m->name, v->epoch, m->st.position);
+                     ", but incarnation %" PRIu64 " of node %u, a member of view %" PRIu64
+                     ", has only %" PRIu64, r->name, r->st.commit, r->st.view_epoch,
+                     v->members[i].incarnation, v->members[i].node, v->epoch, h ? h->position : 0);
     }
 }
 
@@ -57,12 +83,13 @@ void rules_stepped(struct replica *r)
 {
     struct world *w = r->world;
     const struct shard_key *k = &w->keys[r->number];
+    note_position(r);
     if (r->st.role != SHARD_PRIMARY || r->st.commit == r->commit_seen || w->over)
         return;
     r->commit_seen = r->st.commit;
-    members_have(w, r, view_of_epoch(k, r->st.view_epoch));
+    members_had(w, r, view_of_epoch(k, r->st.view_epoch));
     if (k->view.epoch != r->st.view_epoch)
-        members_have(w, r, &k->view);
+        members_had(w, r, &k->view);
 }
 
 /* --- what was asked, and what is told ------------------------------------------------------ */
@@ -160,6 +187,9 @@ void rules_clear(struct world *w)
         free(w->keys[shard].past);
         w->keys[shard].past = NULL;
         w->keys[shard].npast = w->keys[shard].past_room = 0;
+        free(w->keys[shard].held);
+        w->keys[shard].held = NULL;
+        w->keys[shard].nheld = w->keys[shard].held_room = 0;
     }
     free(w->leased);
     w->leased = NULL;

@@ -46,7 +46,7 @@ static bool lost(struct world *w, int from, int to)
 {
     if (w->blocked[from][to] || w->now_us < w->views_back_us)
         return true;
-    if (w->healed || !rng_chance(&w->rng, LOST_PER_MILLE))
+    if (w->healed || !rng_chance(&w->rng, LOST_PER_MILLE + w->views_lost_per_mille))
         return false;
     w->counts.late_views++;
     return true;

@@ -254,6 +254,8 @@ struct shard_key {
     uint64_t lost_from_us;       /* of the fail-overs under way: what may be lost; HIST_NEVER */
     struct shard_view *past;     /* every view so far */
     uint32_t npast, past_room;
+    struct held_position { struct msg_node node; uint64_t position; } *held; /* at most */
+    uint32_t nheld, held_room;
 };
 
 struct world {
@@ -268,9 +270,11 @@ struct world {
     struct conn *conns;
     uint32_t nconns, conns_room; /* connection n is conns[n - 1] */
     bool blocked[PROCS][PROCS];  /* from, to */
+    uint64_t blocked_until_us[PROCS][PROCS];
     bool refuses[PROCS][PROCS];  /* who dials across is refused at once */
     uint32_t lag_us[PROCS][PROCS]; /* of that way, besides chance */
     uint32_t drop_per_mille, slow_per_mille;
+    uint32_t views_lost_per_mille; /* besides what is always lost */
     uint64_t views_back_us;      /* the view service is away until then */
     struct shard_key keys[SHARDS];
     uint32_t copies;             /* wanted */
