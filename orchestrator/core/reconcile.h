@@ -27,19 +27,8 @@ enum {
     ORCH_BACKOFF_MOST_MS = 30 * 1000,
     ORCH_SOUND_MS = 60 * 1000, /* who lived so long has not failed to start */
     ORCH_AGAIN_MS = 1000,      /* an order that shows no effect is given again after it */
-    ORCH_PATIENCE_MS = 15 * 1000, /* ... and after so long SIGTERM becomes SIGKILL */
+    ORCH_PATIENCE_MS = 15 * 1000, /* who is to end and lives after it gets SIGKILL */
 };
-
-#define ORCH_KINDS(X)                                                                              \
-    X(STORE, "store")                                                                              \
-    X(STEERING, "steering")                                                                        \
-    X(WORKER, "worker")
-enum orch_kind {
-#define X(id, text) ORCH_##id,
-    ORCH_KINDS(X)
-#undef X
-};
-const char *orch_kind_text(enum orch_kind kind);
 
 /* One program, as far as it is known. */
 struct orch_instance {
@@ -48,25 +37,27 @@ struct orch_instance {
     bool alive;               /* its process is there: proof of the driver */
     bool ready;               /* worker: healthy and in steering's table; others: it answers and serves */
     bool leaving;             /* was told to end, or says that it does */
-    uint64_t config;          /* worker_config that it was started with; 0: not known */
+    bool replace;             /* an operator wants it started anew */
+    uint64_t config;          /* desired_config it was started with; 0: not known */
     uint64_t started_ms, ended_ms;
     uint32_t failures;        /* ends in a row that nobody asked for */
-    uint64_t told_ms;         /* when the order that ends it was given first; 0: never */
-    uint64_t again_ms;        /* ... and last */
+    uint64_t told_ms;         /* since when it is leaving; 0: it is not */
+    uint64_t again_ms;        /* when the order that ends it, or hands over, was given last */
     uint16_t leads;           /* store: bit per shard whose primary it is */
     uint16_t only_copy;       /* store: bit per shard that nobody else holds */
 };
 
 struct orch_observed {
     bool table_known;         /* steering's table was read lately */
-    bool copies_whole;        /* every shard has all copies that it is to have; known lately */
+    bool copies_known;        /* every shard's primary told its copies lately */
+    bool copies_whole;        /* ... and each has as many as it is to have */
     uint32_t n;
     struct orch_instance at[ORCH_INSTANCES]; /* those that were there once, too, until forgotten */
 };
 
 enum orch_verb {
     ORCH_START,
-    ORCH_DRAIN,               /* worker: leaves steering, finishes, ends with 0 */
+    ORCH_DRAIN,               /* worker: leaves steering, finishes, ends with 0 (by SIGTERM) */
     ORCH_HAND_OVER,           /* store: another member becomes the primary of `shard` */
     ORCH_TERMINATE,           /* SIGTERM */
     ORCH_KILL,                /* SIGKILL: it did not end on SIGTERM */
@@ -87,9 +78,14 @@ uint32_t orch_reconcile(const struct orch_desired *d, const struct orch_observed
                         uint64_t now_ms, struct orch_action actions[ORCH_ACTIONS],
                         uint64_t *next_ms);
 
-/* May this instance be killed? NULL, or why not without force: it is the last ready worker,
- * the last copy of a shard, the only steering. */
-const char *orch_kill_refused(const struct orch_desired *d, const struct orch_observed *o,
-                              const char *name, char *why, uint32_t why_len);
+/* May this instance be killed, or restarted? 0; -EPERM and why not without force: it is the last
+ * ready worker, the last copy of a shard (or that is not known), the only steering. */
+int orch_kill_allowed(const struct orch_observed *o, const char *name, char *why,
+                      uint32_t why_len);
+const struct orch_instance *orch_find(const struct orch_observed *o, const char *name);
+/* How long to wait after so many ends in a row that nobody asked for. */
+uint64_t orch_backoff_ms(uint32_t failures);
+/* The site's front end, if the site has one. */
+#define ORCH_STEERING_NAME "steer"
 
 #endif

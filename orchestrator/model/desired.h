@@ -35,6 +35,17 @@ enum {
     ORCH_WHY = 320,           /* a sentence */
 };
 
+#define ORCH_KINDS(X)                                                                              \
+    X(STORE, "store")                                                                              \
+    X(STEERING, "steering")                                                                        \
+    X(WORKER, "worker")
+enum orch_kind {
+#define X(id, text) ORCH_##id,
+    ORCH_KINDS(X)
+#undef X
+};
+const char *orch_kind_text(enum orch_kind kind);
+
 /* When a group grows or shrinks by itself (core/autoscale.h). */
 struct orch_policy {
     bool enabled;
@@ -62,8 +73,6 @@ struct orch_desired {
     char stopped[ORCH_STORES][ORCH_NAME]; /* store nodes taken out by an operator */
     char *text;               /* site.yaml, malloced */
     struct site *site;        /* `text`, parsed */
-    uint64_t worker_config;   /* changes when workers have to be replaced: a hash of the text
-                                 without `controller` and `groups` */
 };
 
 /* From a site's text. 0, or -EINVAL and "file:line: key: what; what to do". */
@@ -94,7 +103,14 @@ const struct orch_group *desired_group(const struct orch_desired *d, const char 
 /* The group whose worker `name` is, <group>-<n>; NULL: of none. */
 const struct orch_group *desired_group_of(const struct orch_desired *d, const char *name);
 bool desired_is_stopped(const struct orch_desired *d, const char *node);
-/* What a policy cannot be: a sentence, or NULL. */
-const char *policy_wrong(const struct orch_policy *p);
+/* Changes when the programs of a kind have to be started anew: a hash of the parts of the text
+ * that they read, and of the group's own numbers (NULL: no worker). Positive as an int64_t. */
+uint64_t desired_config(const struct orch_desired *d, enum orch_kind kind,
+                        const struct orch_group *g);
+
+/* Fields that are absent stay as they are in *p. 0, or -EINVAL and a sentence, *p untouched: a
+ * field that is not known, a number that cannot be. */
+int policy_from_json(const json_t *o, struct orch_policy *p, char *err, uint32_t err_len);
+json_t *policy_to_json(const struct orch_policy *p);
 
 #endif
