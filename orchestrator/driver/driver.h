@@ -4,11 +4,11 @@
  * on this host; another one may have them run elsewhere. The controller decides what runs, the
  * driver does it and tells what became of it.
  *
- * One thread: the controller's loop. Nothing here blocks. Events come from that loop, never from
- * within a call.
+ * One thread: the controller's loop. Nothing here blocks for longer than an exec. Ends are told
+ * from that loop, never from within a call.
  *
- * What is started outlives the controller: the next one finds it by `list`, which is asked once
- * at its beginning, and hears of its end as of any other's.
+ * What is started outlives the controller: the next one finds it by `list`, and hears of its end
+ * as of any other's.
  */
 #ifndef LETHE_ORCHESTRATOR_DRIVER_DRIVER_H
 #define LETHE_ORCHESTRATOR_DRIVER_DRIVER_H
@@ -39,28 +39,26 @@ struct driver_process {
     uint64_t age_ms;          /* since its start */
 };
 
-enum driver_event_kind { DRIVER_STARTED, DRIVER_ADOPTED, DRIVER_ENDED };
-
-struct driver_event {
-    enum driver_event_kind kind;
+/* A death that is proven: the kernel said so by its pidfd. How it ended is known of children of
+ * this controller only. */
+struct driver_end {
     struct driver_process process;
-    /* DRIVER_ENDED: its death is proven (the kernel said so by its pidfd, or reaped it). How it
-     * ended is known of children of this controller only. */
     bool status_known;
     int exit_status, signal;  /* signal 0: it ended by itself */
-    char log[256];            /* where its own words are */
 };
-
-typedef void (*driver_on_event)(void *ctx, const struct driver_event *event);
+typedef void (*driver_on_end)(void *ctx, const struct driver_end *end);
 
 struct driver_ops {
     const char *name;
-    /* 0, or -errno and a sentence: -EEXIST one of that name lives. */
-    int (*start)(struct driver *d, const struct driver_spec *spec, char *err, uint32_t err_len);
+    /* 0 and what was started, or -errno and a sentence: -EEXIST one of that name lives. */
+    int (*start)(struct driver *d, const struct driver_spec *spec, struct driver_process *out,
+                 char *err, uint32_t err_len);
     /* Sends a signal by pidfd, so that it can meet nobody else. 0; -ESRCH: it does not live. */
     int (*signal)(struct driver *d, const char *name, int number);
     /* Those that live; how many. */
     uint32_t (*list)(struct driver *d, struct driver_process *to, uint32_t room);
+    /* Where its own words go: a file's path. */
+    void (*log)(const struct driver *d, const char *name, char *to, uint32_t room);
     /* Lets go of all; nothing is stopped. */
     void (*destroy)(struct driver *d);
 };
