@@ -51,11 +51,14 @@ void events_destroy(struct events *e);
 /* `detail` is taken, and may be NULL. The event's seq. */
 uint64_t events_add(struct events *e, enum event_kind kind, const char *subject, uint64_t because,
                     json_t *detail, const char *cause, ...) __attribute__((format(printf, 6, 7)));
-/* {"epoch": "...", "next": 18, "oldest": 3, "lost": 0, "events": [...]}: those after `after`, at
- * most `limit`; when there are none, after at most `wait_ms`. `lost`: how many of them are
+/* {"epoch": "...", "next": 17, "oldest": 3, "lost": 0, "events": [...]}: those after `after`, at
+ * most `limit`, and `next` is what to ask with then; when there are none, after at most `wait_ms`. `lost`: how many of them are
  * forgotten already. NULL: no memory. */
 json_t *events_after(struct events *e, uint64_t after, uint32_t limit, uint32_t wait_ms);
-uint64_t events_last(const struct events *e);
+uint64_t events_last(struct events *e);
+const char *events_epoch(const struct events *e);
+/* Now, as everywhere in the API: RFC 3339 with milliseconds. */
+void events_time(char to[32]);
 /* Ends all waiting, for good. */
 void events_close(struct events *e);
 

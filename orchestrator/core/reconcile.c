@@ -332,8 +332,8 @@ static void workers(struct plan *p)
         if (i->told_ms)
             insist(p, i, ORCH_DRAIN);
     }
-    for (uint32_t at = 0; at < p->d->ngroups; at++)
-        group(p, at);
+    for (uint32_t at = 0; at < p->d->ngroups && p->d->site->steering.inside.address; at++)
+        group(p, at); /* without steering there is nobody to serve */
     for (uint32_t k = 0; k < p->o->n; k++) {
         const struct orch_instance *i = &p->o->at[k];
         if (stays(i) && !desired_group_of(p->d, i->name) && !drain(p, i, "the site has its group no more"))

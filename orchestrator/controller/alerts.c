@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What ails the site now, and since when. Found anew in each turn; what is not found any more is gone. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "orchestrator/controller/engine_impl.h"
+
+static const struct { const char *text; bool critical; } kinds[] = {
+#define X(id, text, critical) [ALERT_##id] = {text, critical},
+    ALERT_KINDS(X)
+#undef X
+};
+
+static void alert(struct engine *e, enum alert_kind kind, const char *subject, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+static void alert(struct engine *e, enum alert_kind kind, const char *subject, const char *format, ...)
+{
+    struct alert *a = NULL;
+    va_list args;
+    for (uint32_t i = 0; i < e->nalerts && !a; i++)
+        if (e->alerts[i].kind == kind && !strcmp(e->alerts[i].subject, subject))
+            a = &e->alerts[i];
+    if (!a && e->nalerts == ALERTS_MAX)
+        return;
+    if (!a) {
+        a = &e->alerts[e->nalerts++];
+        *a = (struct alert){.kind = kind, .since_ms = engine_now(e)};
+        snprintf(a->subject, sizeof a->subject, "%s", subject);
+    }
+    a->seen = true;
+    va_start(args, format);
+    vsnprintf(a->text, sizeof a->text, format, args);
+    va_end(args);
+}
+
+static void of_shards(struct engine *e)
+{
+    char subject[24];
+    for (uint32_t s = 0; s < e->desired->site->store.shards && e->desired->site->store.nodes_count; s++) {
+        bool led = false, few = false;
+        for (uint32_t i = 0; i < e->n; i++) {
+            led |= e->at[i].seen.alive && e->at[i].seen.leads >> s & 1;
+            few |= e->at[i].seen.alive && e->at[i].seen.only_copy >> s & 1;
+        }
+        snprintf(subject, sizeof subject, "shard %u", s);
+        if (e->shards[s].copies == COPIES_LOST && !led)
+            alert(e, ALERT_LOST, subject, "no caught-up member is left; see LOST in docs/store.md");
+        else if (!led)
+            alert(e, ALERT_NO_PRIMARY, subject, "nobody is heard to lead it");
+        else if (few)
+            alert(e, ALERT_ONE_COPY, subject, "it has one copy; one more death loses it");
+        else if (e->shards[s].copies == COPIES_ONE)
+            alert(e, ALERT_ONE_COPY, subject, "it has fewer copies than wanted");
+    }
+}
+
+static void of_programs(struct engine *e)
+{
+    uint32_t workers = 0, steerings = 0;
+    for (uint32_t i = 0; i < e->n; i++) {
+        const struct tracked *t = &e->at[i];
+        const char *state = status_state(e, t);
+        workers += t->seen.kind == ORCH_WORKER && t->seen.alive && t->seen.ready;
+        steerings += t->seen.kind == ORCH_STEERING && t->seen.alive && t->seen.ready;
+        if (!strcmp(state, "silent"))
+            alert(e, ALERT_SILENT, t->seen.name, "its process lives and does not answer");
+        if (t->seen.failures > 1 && status_shown(e, t) && !t->seen.ready)
+            alert(e, ALERT_RESTARTING, t->seen.name, "it ended %u times without living a minute", t->seen.failures);
+        if (t->seen.alive && t->seen.kind != ORCH_WORKER && status_outdated(e, t))
+            alert(e, ALERT_OUTDATED, t->seen.name, "it runs with an earlier configuration; restart it");
+    }
+    if (!workers)
+        alert(e, ALERT_NO_WORKER, "site", "no worker is known to serve");
+    if (e->desired->site->steering.inside.address && !steerings)
+        alert(e, ALERT_NO_STEERING, "site", "no steering is known to run");
+}
+
+void alerts_update(struct engine *e)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < e->nalerts; i++)
+        e->alerts[i].seen = false;
+    if (!e->desired->down) {
+        of_shards(e);
+        of_programs(e);
+    }
+    if (e->etcd_away)
+        alert(e, ALERT_ETCD_AWAY, "etcd", "it does not answer: what runs goes on, changes of view and of the desired "
+              "state wait");
+    for (uint32_t i = 0; i < e->nalerts; i++)
+        if (e->alerts[i].seen)
+            e->alerts[kept++] = e->alerts[i];
+    e->nalerts = kept;
+}
+
+json_t *alerts_json(struct engine *e)
+{
+    json_t *all = json_array();
+    for (uint32_t i = 0; i < e->nalerts; i++) {
+        const struct alert *a = &e->alerts[i];
+        json_array_append_new(all, json_pack("{s:s, s:s, s:s, s:s, s:I}", "kind", kinds[a->kind].text, "severity",
+                                             kinds[a->kind].critical ? "critical" : "warning", "subject", a->subject,
+                                             "text", a->text, "since_ms",
+                                             (json_int_t)(engine_now(e) - a->since_ms)));
+    }
+    return all;
+}

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Inside the engine: engine.c its life and turns, gather.c what is seen, carry.c what is done,
+ * orders.c what the API wants, status.c what it is told, alerts.c what ails. */
+#ifndef LETHE_ORCHESTRATOR_CONTROLLER_ENGINE_IMPL_H
+#define LETHE_ORCHESTRATOR_CONTROLLER_ENGINE_IMPL_H
+
+#include <pthread.h>
+#include <uv.h>
+
+#include "orchestrator/controller/engine.h"
+#include "orchestrator/controller/keep.h"
+#include "orchestrator/controller/observe.h"
+#include "orchestrator/core/autoscale.h"
+#include "orchestrator/core/reconcile.h"
+#include "orchestrator/driver/driver.h"
+
+enum {
+    TICK_MS = 200,
+    POLL_MS = 200,
+    POLL_TIMEOUT_MS = 1000,
+    STALE_MS = 1500,          /* nothing is decided, or believed, by older figures */
+    ORDER_WAIT_MS = 10 * 1000,
+    SWAP_WAIT_MS = 8 * 1000,
+    LEFT_EVERY_MS = 1000,     /* a drain says what is left */
+};
+
+/* A program that is, was, or shall be. */
+struct tracked {
+    struct orch_instance seen;
+    struct driver_process process; /* of the one that lives, or lived last */
+    uint64_t restarts;
+    bool was_ready, ready_known;
+    uint64_t start_event, end_event, leave_event;
+    uint64_t left_said_ms;
+    uint64_t silent_since_ms;
+    char left[120];           /* of a drain: what was said last */
+    struct { bool there, known; int status, signal; char time[32], cause[200]; } last_exit;
+};
+
+/* An order of the API, shared by its thread and the loop. */
+struct order {
+    struct request request;
+    int refs;                 /* under the engine's lock */
+    bool done;
+    int status;
+    json_t *answer;
+    struct order *next;
+};
+
+/* A change of the desired state on its way to be kept. */
+struct change {
+    struct orch_desired *to;
+    struct order *order;      /* NULL: the engine's own, of autoscaling */
+    uint64_t until_ms;
+    enum event_kind kind;
+    char subject[ORCH_NAME], cause[ORCH_WHY];
+    char drain[ORCH_NAME];    /* worker that is to go when it is kept */
+    json_t *detail;
+};
+
+struct shard_seen {
+    bool view_known;
+    uint64_t epoch, view_event, copies_event, move_event;
+    char members[3][ORCH_NAME];
+    uint32_t nmembers;
+    enum { COPIES_UNKNOWN, COPIES_WHOLE, COPIES_ONE, COPIES_LOST } copies;
+};
+
+#define ALERT_KINDS(X)                                                                             \
+    X(LOST, "lost", true)                                                                          \
+    X(NO_PRIMARY, "no_primary", true)                                                              \
+    X(ONE_COPY, "one_copy", false)                                                                 \
+    X(NO_WORKER, "no_worker", true)                                                                \
+    X(NO_STEERING, "no_steering", true)                                                            \
+    X(ETCD_AWAY, "etcd_away", false)                                                               \
+    X(RESTARTING, "restarting", false)                                                             \
+    X(SILENT, "silent", false)                                                                     \
+    X(OUTDATED, "outdated", false)
+enum alert_kind {
+#define X(id, text, critical) ALERT_##id,
+    ALERT_KINDS(X)
+#undef X
+};
+enum { ALERTS_MAX = 64 };
+struct alert {
+    enum alert_kind kind;
+    bool seen;                /* in this turn */
+    uint64_t since_ms;
+    char subject[ORCH_NAME], text[160];
+};
+
+struct engine {
+    struct engine_config config;
+    uv_loop_t loop;
+    uv_async_t wake;
+    uv_timer_t tick;
+    uv_signal_t term, interrupt;
+    enum engine_end end;
+    uint64_t started_ms, active_ms;
+    bool active, reconciling;
+    char id[64], programs[256], self[256], site_path[200];
+    struct keep *keep;
+    struct keep_status kept;
+    struct events *events;
+    struct driver *driver;
+    struct observer *observer;
+    struct orch_desired *desired;
+    struct orch_observed observed;
+    struct tracked at[ORCH_INSTANCES];
+    uint32_t n;
+    struct orch_scaler scalers[ORCH_GROUPS];
+    struct shard_seen shards[ORCH_SHARDS];
+    uint64_t etcd_event;
+    bool etcd_away;
+    struct change *change;
+    struct alert alerts[ALERTS_MAX];
+    uint32_t nalerts;
+
+    pthread_mutex_t lock;     /* of the queue, and of every order */
+    pthread_cond_t answered;
+    struct order *first, **last;
+    bool closed;
+};
+
+/* engine.c */
+struct tracked *engine_find(struct engine *e, const char *name);
+struct tracked *engine_track(struct engine *e, const char *name, enum orch_kind kind);
+uint64_t engine_now(struct engine *e);
+void engine_turn(struct engine *e);
+/* Where a program of that name answers. */
+void engine_socket(const struct engine *e, const char *name, enum orch_kind kind, char *to,
+                   uint32_t room);
+
+/* gather.c */
+void gather(struct engine *e);
+void gather_load(struct engine *e, const struct orch_group *g, struct orch_load *out);
+void gather_view(struct engine *e, const struct keep_view *view);
+/* NULL: no answer that is young enough. */
+const json_t *gather_stats(struct engine *e, const char *name);
+const json_t *gather_more(struct engine *e, const char *name);
+/* The row of `name` in steering's table, and when it was asked. */
+const json_t *gather_row(struct engine *e, const char *name, uint64_t *asked_ms);
+/* A store's row of a shard. */
+const json_t *gather_shard(const json_t *stats, uint32_t shard);
+int64_t gather_number(const json_t *o, const char *key); /* absent: 0 */
+const char *gather_text(const json_t *o, const char *key); /* absent: "" */
+int64_t gather_drops(const json_t *stats, json_t *by_reason);
+
+/* carry.c */
+void carry_start(struct engine *e, const struct orch_action *a);
+void carry_out(struct engine *e, const struct orch_action *a);
+void carry_autoscale(struct engine *e);
+void carry_ended(void *engine, const struct driver_end *end);
+void carry_adopt(struct engine *e, const struct driver_process *p);
+int carry_signal(struct engine *e, struct tracked *t, enum event_kind kind, int number,
+                 const char *why);
+/* Writes the site's file for the programs. */
+void carry_site(struct engine *e);
+void carry_hand_over(struct engine *e, const char *node, uint32_t shard, const char *why);
+
+/* orders.c */
+void orders_take(struct engine *e);
+void orders_changed(struct engine *e); /* what keep says of the change under way */
+/* Begins to have `to` kept (taken); false: another change is under way. */
+bool orders_begin(struct engine *e, struct orch_desired *to, struct order *order, enum event_kind kind,
+                  const char *subject, const char *cause, json_t *detail);
+
+/* alerts.c */
+void alerts_update(struct engine *e);
+json_t *alerts_json(struct engine *e);
+
+/* status.c */
+json_t *status_all(struct engine *e);
+json_t *status_groups(struct engine *e);
+json_t *status_group(struct engine *e, const struct orch_group *g);
+json_t *status_process(struct engine *e, const struct tracked *t);
+json_t *status_instances(struct engine *e);
+json_t *status_instance(struct engine *e, const struct tracked *t);
+json_t *status_shards(struct engine *e);
+json_t *status_plan(struct engine *e, const struct orch_group *g, const struct orch_policy *with);
+const char *status_state(struct engine *e, const struct tracked *t);
+bool status_outdated(struct engine *e, const struct tracked *t);
+/* Is it, or shall it be: those of long ago are not. */
+bool status_shown(struct engine *e, const struct tracked *t);
+
+#endif

@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What is seen of the programs, made into what the core decides by (orch_observed), and events for
+ * what changed: who serves, how many copies a shard has, its view. Figures older than STALE_MS are as
+ * if they were not there.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "orchestrator/controller/engine_impl.h"
+
+/* --- reading answers ------------------------------------------------------------------------------ */
+
+int64_t gather_number(const json_t *o, const char *key)
+{
+    return json_integer_value(json_object_get(o, key));
+}
+
+const char *gather_text(const json_t *o, const char *key)
+{
+    const char *text = json_string_value(json_object_get(o, key));
+    return text ? text : "";
+}
+
+static const json_t *fresh(struct engine *e, const struct reading *r)
+{
+    return r->now && uv_now(&e->loop) - r->now_ms <= STALE_MS ? r->now : NULL;
+}
+
+const json_t *gather_stats(struct engine *e, const char *name)
+{
+    const struct observed_program *p = observer_get(e->observer, name);
+    return p ? fresh(e, &p->stats) : NULL;
+}
+
+const json_t *gather_more(struct engine *e, const char *name)
+{
+    const struct observed_program *p = observer_get(e->observer, name);
+    return p ? fresh(e, &p->more) : NULL;
+}
+
+const json_t *gather_row(struct engine *e, const char *name, uint64_t *asked_ms)
+{
+    const struct observed_program *p = observer_get(e->observer, ORCH_STEERING_NAME);
+    const json_t *rows = p ? json_object_get(fresh(e, &p->more), "workers") : NULL;
+    for (size_t i = 0; i < json_array_size(rows); i++)
+        if (!strcmp(gather_text(json_array_get(rows, i), "name"), name)) {
+            *asked_ms = p->more.now_ms;
+            return json_array_get(rows, i);
+        }
+    return NULL;
+}
+
+const json_t *gather_shard(const json_t *stats, uint32_t shard)
+{
+    const json_t *rows = json_object_get(stats, "shards");
+    for (size_t i = 0; i < json_array_size(rows); i++)
+        if (gather_number(json_array_get(rows, i), "shard") == shard)
+            return json_array_get(rows, i);
+    return NULL;
+}
+
+/* Sum of lethe_worker_drops_total{reason="..."}; those that are not 0 by reason. */
+int64_t gather_drops(const json_t *stats, json_t *by_reason)
+{
+    static const char prefix[] = "lethe_worker_drops_total{reason=\"";
+    int64_t all = 0;
+    const char *key;
+    json_t *v;
+    json_object_foreach((json_t *)stats, key, v) {
+        char reason[96];
+        if (strncmp(key, prefix, sizeof prefix - 1) || !json_integer_value(v))
+            continue;
+        all += json_integer_value(v);
+        snprintf(reason, sizeof reason, "%s", key + sizeof prefix - 1);
+        reason[strcspn(reason, "\"")] = 0;
+        if (by_reason)
+            json_object_set_new(by_reason, reason, json_integer(json_integer_value(v)));
+    }
+    return all;
+}
+
+/* --- workers ----------------------------------------------------------------------------------------- */
+
+static void see_worker(struct engine *e, struct tracked *t)
+{
+    uint64_t asked_ms;
+    const json_t *row = gather_row(e, t->seen.name, &asked_ms);
+    const char *says = gather_text(gather_more(e, t->seen.name), "state");
+    t->seen.ready = row && json_is_true(json_object_get(row, "in_table")) &&
+                    json_is_true(json_object_get(row, "link")) && !strcmp(gather_text(row, "state"), "healthy");
+    if (!strcmp(says, "leaving") || !strcmp(says, "finishing") || !strcmp(says, "done")) {
+        t->seen.leaving = true;
+        if (!t->seen.told_ms) /* an earlier controller's order, or somebody's signal */
+            t->seen.told_ms = t->seen.again_ms = engine_now(e);
+    }
+}
+
+/* Now and then, what a worker that leaves has still to do. */
+static void tell_left(struct engine *e, struct tracked *t)
+{
+    const json_t *stats = gather_stats(e, t->seen.name);
+    const char *says = gather_text(gather_more(e, t->seen.name), "state");
+    char left[120];
+    uint64_t now_ms = engine_now(e);
+    if (now_ms - t->left_said_ms < LEFT_EVERY_MS)
+        return;
+    if (stats)
+        snprintf(left, sizeof left, "%s, %ld packets held", *says ? says : "leaving",
+                 gather_number(stats, "lethe_worker_in_flight"));
+    else
+        snprintf(left, sizeof left, "not known: it does not answer");
+    t->left_said_ms = now_ms;
+    if (!strcmp(left, t->left))
+        return;
+    snprintf(t->left, sizeof t->left, "%s", left);
+    events_add(e->events, EVENT_DRAIN, t->seen.name, t->leave_event, NULL, "left to do: %s", left);
+}
+
+void gather_load(struct engine *e, const struct orch_group *g, struct orch_load *out)
+{
+    uint64_t busy = 0;
+    *out = (struct orch_load){0};
+    for (uint32_t i = 0; i < e->n; i++) {
+        struct tracked *t = &e->at[i];
+        if (!t->seen.alive || t->seen.kind != ORCH_WORKER || desired_group_of(e->desired, t->seen.name) != g ||
+            !t->seen.ready)
+            continue;
+        const struct observed_program *p = observer_get(e->observer, t->seen.name);
+        const json_t *stats = gather_stats(e, t->seen.name);
+        out->ready++;
+        if (!stats || !p->stats.before || p->stats.now_ms <= p->stats.before_ms)
+            continue;
+        out->known++;
+        busy += (uint64_t)gather_number(stats, "lethe_worker_busy_permille");
+        uint32_t queue = (uint32_t)gather_number(stats, "lethe_worker_in_flight");
+        out->queue_most = queue > out->queue_most ? queue : out->queue_most;
+        int64_t drops = gather_drops(stats, NULL) - gather_drops(p->stats.before, NULL);
+        out->drops_pps += drops > 0 ? (uint32_t)((uint64_t)drops * 1000 / (p->stats.now_ms - p->stats.before_ms))
+                                    : 0;
+    }
+    out->busy_permille = out->known ? (uint32_t)(busy / out->known) : 0;
+}
+
+/* --- stores ------------------------------------------------------------------------------------------- */
+
+static void see_store(struct engine *e, struct tracked *t)
+{
+    const json_t *stats = gather_stats(e, t->seen.name), *rows = json_object_get(stats, "shards");
+    bool serves = json_array_size(rows) > 0;
+    t->seen.leads = t->seen.only_copy = 0;
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        const json_t *row = json_array_get(rows, i);
+        int64_t shard = gather_number(row, "shard");
+        const char *role = gather_text(row, "role");
+        serves &= strcmp(role, "waiting") && strcmp(role, "lost");
+        if (strcmp(role, "primary") || shard < 0 || shard >= ORCH_SHARDS)
+            continue;
+        t->seen.leads |= (uint16_t)(1u << shard);
+        if (gather_number(row, "copies") <= 1)
+            t->seen.only_copy |= (uint16_t)(1u << shard);
+    }
+    t->seen.ready = serves;
+}
+
+/* The row of whoever leads the shard by the newest view; NULL: not known. */
+static const json_t *leading_row(struct engine *e, uint32_t shard, bool *lost)
+{
+    const json_t *best = NULL;
+    int64_t epoch = -1;
+    *lost = false;
+    for (uint32_t i = 0; i < e->n; i++) {
+        if (e->at[i].seen.kind != ORCH_STORE || !e->at[i].seen.alive)
+            continue;
+        const json_t *row = gather_shard(gather_stats(e, e->at[i].seen.name), shard);
+        const char *role = gather_text(row, "role");
+        *lost |= !strcmp(role, "lost");
+        if (!strcmp(role, "primary") && gather_number(row, "view_epoch") > epoch) {
+            best = row;
+            epoch = gather_number(row, "view_epoch");
+        }
+    }
+    return best;
+}
+
+static void tell_copies(struct engine *e, uint32_t shard, int copies, int64_t have)
+{
+    struct shard_seen *s = &e->shards[shard];
+    char subject[24];
+    if ((int)s->copies == copies || copies == COPIES_UNKNOWN)
+        return;
+    bool first = s->copies == COPIES_UNKNOWN && copies == COPIES_WHOLE;
+    s->copies = copies;
+    if (first)
+        return;
+    snprintf(subject, sizeof subject, "shard %u", shard);
+    s->copies_event = events_add(
+        e->events, EVENT_COPIES, subject, copies == COPIES_WHOLE ? s->copies_event : s->view_event,
+        json_pack("{s:I, s:i}", "copies", (json_int_t)have, "wanted", (int)e->desired->site->store.copies),
+        copies == COPIES_LOST  ? "no caught-up member is left: it refuses until the loss is accepted "
+                                 "(docs/store.md, LOST)"
+        : copies == COPIES_ONE ? "on fewer copies than wanted; one more death may be one too many"
+                               : "all copies are there again");
+}
+
+static void see_copies(struct engine *e)
+{
+    uint32_t nodes = 0;
+    for (unsigned i = 0; i < e->desired->site->store.nodes_count; i++)
+        nodes += !desired_is_stopped(e->desired, e->desired->site->store.nodes[i].name);
+    uint32_t wanted = e->desired->site->store.copies < nodes ? e->desired->site->store.copies : nodes;
+    e->observed.copies_known = e->observed.copies_whole = true;
+    for (uint32_t s = 0; s < e->desired->site->store.shards && e->desired->site->store.nodes_count; s++) {
+        bool lost;
+        const json_t *row = leading_row(e, s, &lost);
+        int64_t copies = gather_number(row, "copies");
+        e->observed.copies_known &= row != NULL;
+        e->observed.copies_whole &= row && copies >= wanted;
+        tell_copies(e, s, !row ? (lost ? COPIES_LOST : COPIES_UNKNOWN) : copies >= wanted ? COPIES_WHOLE : COPIES_ONE,
+                    copies);
+    }
+}
+
+/* --- views in etcd -------------------------------------------------------------------------------------- */
+
+static bool is_member(char members[3][ORCH_NAME], uint32_t n, const char *name)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (!strcmp(members[i], name))
+            return true;
+    return false;
+}
+
+/* The event that explains a member's absence: its end, or an order to it. */
+static uint64_t reason_of(struct engine *e, const char *name)
+{
+    const struct tracked *t = engine_find(e, name);
+    return !t ? 0 : t->seen.alive && t->leave_event ? t->leave_event : t->end_event;
+}
+
+void gather_view(struct engine *e, const struct keep_view *v)
+{
+    struct shard_seen *s = &e->shards[v->shard];
+    struct shard_seen was = *s;
+    json_t *o = json_loads(v->text, 0, NULL), *names = json_array();
+    const json_t *members = json_object_get(o, "members");
+    uint64_t because = 0, epoch = (uint64_t)gather_number(o, "epoch");
+    char cause[200] = "", subject[24];
+    s->nmembers = 0;
+    for (size_t i = 0; i < json_array_size(members) && s->nmembers < 3; i++) {
+        int64_t node = gather_number(json_array_get(members, i), "node");
+        if (node < 1 || node > e->desired->site->store.nodes_count)
+            continue;
+        snprintf(s->members[s->nmembers++], ORCH_NAME, "%s", e->desired->site->store.nodes[node - 1].name);
+        json_array_append_new(names, json_string(e->desired->site->store.nodes[node - 1].name));
+    }
+    for (uint32_t i = 0; i < was.nmembers; i++)
+        if (!is_member(s->members, s->nmembers, was.members[i])) {
+            snprintf(cause + strlen(cause), sizeof cause - strlen(cause), "%s left; ", was.members[i]);
+            because = reason_of(e, was.members[i]);
+        }
+    for (uint32_t i = 0; i < s->nmembers; i++)
+        if (!is_member(was.members, was.nmembers, s->members[i]))
+            snprintf(cause + strlen(cause), sizeof cause - strlen(cause), "%s came; ", s->members[i]);
+    if (was.nmembers && s->nmembers && strcmp(was.members[0], s->members[0]))
+        snprintf(cause + strlen(cause), sizeof cause - strlen(cause), "%s leads; ", s->members[0]);
+    if (!because && was.nmembers && s->nmembers && strcmp(was.members[0], s->members[0]))
+        because = s->move_event;
+    snprintf(subject, sizeof subject, "shard %u", v->shard);
+    if (was.view_known && epoch > was.epoch)
+        s->view_event = events_add(e->events, EVENT_VIEW, subject, because,
+                                   json_pack("{s:I, s:O}", "epoch", (json_int_t)epoch, "members", names),
+                                   "%sepoch %lu", cause, epoch);
+    s->view_known = true;
+    s->epoch = epoch;
+    json_decref(names);
+    json_decref(o);
+}
+
+/* --- the whole --------------------------------------------------------------------------------------------- */
+
+static void tell_ready(struct engine *e, struct tracked *t)
+{
+    const struct observed_program *p = observer_get(e->observer, t->seen.name);
+    if (t->seen.ready == t->was_ready || (t->seen.leaving && !t->seen.ready))
+        return;
+    t->was_ready = t->seen.ready;
+    if (t->seen.ready)
+        events_add(e->events, EVENT_READY, t->seen.name, t->start_event,
+                   json_pack("{s:I}", "after_ms", (json_int_t)(engine_now(e) - t->seen.started_ms)),
+                   t->seen.kind == ORCH_WORKER ? "healthy, and in steering's table" : "it answers and serves");
+    else
+        events_add(e->events, EVENT_UNREADY, t->seen.name, 0, NULL, "%s",
+                   p && p->why[0]                ? p->why
+                   : t->seen.kind == ORCH_WORKER ? "steering took it out of its table, or does not answer"
+                                                 : "it says that it does not serve, or answers late");
+}
+
+void gather(struct engine *e)
+{
+    e->observed.table_known = gather_more(e, ORCH_STEERING_NAME) != NULL;
+    for (uint32_t i = 0; i < e->n; i++) {
+        struct tracked *t = &e->at[i];
+        if (!t->seen.alive)
+            continue;
+        if (t->seen.kind == ORCH_WORKER)
+            see_worker(e, t);
+        else if (t->seen.kind == ORCH_STORE)
+            see_store(e, t);
+        else
+            t->seen.ready = gather_stats(e, t->seen.name) != NULL;
+        tell_ready(e, t);
+        if (t->seen.leaving && t->seen.kind == ORCH_WORKER)
+            tell_left(e, t);
+    }
+    see_copies(e);
+    e->observed.n = e->n;
+    for (uint32_t i = 0; i < e->n; i++)
+        e->observed.at[i] = e->at[i].seen;
+}

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Keeping in a file of run_dir, where there is no etcd (keep.h). */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "orchestrator/controller/keep_impl.h"
+
+enum { TURN_MS = 20, STANDBY_MS = 200, BROKEN_MS = 900 };
+
+int keep_open_file(struct keep *k, const char *run_dir, char *err, uint32_t err_len)
+{
+    char lock[300];
+    snprintf(lock, sizeof lock, "%s/controller.lock", run_dir);
+    snprintf(k->path, sizeof k->path, "%s/desired.json", run_dir);
+    snprintf(k->where, sizeof k->where, "file:%s", k->path);
+    if (mkdir(run_dir, 0755) && errno != EEXIST)
+        snprintf(err, err_len, "run_dir: %s cannot be made: %s", run_dir, strerror(errno));
+    else if ((k->lock_fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600)) < 0)
+        snprintf(err, err_len, "%s cannot be opened: %s", lock, strerror(errno));
+    else
+        return 0;
+    k->lock_fd = 0;
+    return -EIO;
+}
+
+void keep_close_file(struct keep *k)
+{
+    if (k->lock_fd)
+        close(k->lock_fd);
+}
+
+/* Whole or not at all, also if the power fails. */
+static int write_file(struct keep *k, const json_t *o)
+{
+    char tmp[320];
+    snprintf(tmp, sizeof tmp, "%s.new", k->path);
+    int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    bool bad = fd < 0 || json_dumpfd(o, fd, JSON_INDENT(1)) || fsync(fd);
+    if (fd >= 0)
+        close(fd);
+    if (bad || rename(tmp, k->path))
+        return -EIO;
+    char *slash = strrchr(k->path, '/');
+    *slash = 0;
+    int dir = open(k->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    *slash = '/';
+    if (dir >= 0) {
+        fsync(dir);
+        close(dir);
+    }
+    return 0;
+}
+
+static bool read_file(struct keep *k)
+{
+    json_t *o = json_load_file(k->path, 0, NULL);
+    char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
+    if (text)
+        keep_set_desired(k, text, strlen(text));
+    free(text);
+    json_decref(o);
+    return o;
+}
+
+static bool begin(struct keep *k)
+{
+    struct orch_desired *d = NULL;
+    char err[300];
+    if (!access(k->path, F_OK))
+        return read_file(k); /* false: it is broken, and a person has to look */
+    if (desired_from_text(&d, k->config.file, k->config.text, err, sizeof err))
+        return false;
+    json_t *o = desired_to_json(d);
+    bool ok = !write_file(k, o) && read_file(k);
+    json_decref(o);
+    desired_free(d);
+    return ok;
+}
+
+static void nap(uint32_t ms)
+{
+    struct timespec t = {.tv_nsec = ms * 1000000l};
+    nanosleep(&t, NULL);
+}
+
+static void change(struct keep *k)
+{
+    json_t *wish = keep_wish(k);
+    if (!wish)
+        return;
+    if (write_file(k, wish)) {
+        char why[200];
+        snprintf(why, sizeof why, "%.150s cannot be written: %s", k->path, strerror(errno));
+        keep_set_swapped(k, -EIO, why);
+    } else {
+        read_file(k);
+        keep_set_swapped(k, 0, "");
+    }
+    json_decref(wish);
+}
+
+void keep_run_file(struct keep *k)
+{
+    bool active = false, broken = false;
+    while (!atomic_load_explicit(&k->stop, memory_order_acquire)) {
+        bool locked = !active && !flock(k->lock_fd, LOCK_EX | LOCK_NB);
+        broken = locked && !begin(k); /* said by begin, now and again */
+        if (locked && !broken) {
+            active = true;
+            pthread_mutex_lock(&k->lock);
+            k->status.sure = true;
+            pthread_mutex_unlock(&k->lock);
+            keep_set_role(k, KEEP_ACTIVE);
+        }
+        if (active)
+            change(k);
+        nap(active ? TURN_MS : broken ? BROKEN_MS : STANDBY_MS);
+    }
+}

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * lethe-controller: options, the site's file, then the engine until a signal. The API opens when the
+ * engine is active. Programs outlive it.
+ *
+ * Found that another controller leads, it begins anew as the same process (exec): so its children stay
+ * its own, and whoever supervises it sees one process.
+ *
+ * Exit status: 0 ended by a signal or checked, 1 cannot run, 2 wrong option or configuration.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/log/log.h"
+#include "orchestrator/controller/api.h"
+#include "orchestrator/controller/engine.h"
+
+enum { STATUS_TROUBLE = 1, STATUS_USAGE = 2 };
+
+static const char usage[] =
+    "Usage: lethe-controller -c FILE [--programs DIR] [--check] [--version] [--help]\n"
+    "Keeps a site as its site.yaml says, and as `lethe` changed it since: starts its programs, watches them,\n"
+    "starts them again, scales. Several may run; one is active. Its end is not the programs' end.\n"
+    "  -c FILE          the site's file: what there is to be, if nothing is kept yet; where etcd and the API are\n"
+    "  --programs DIR   folder of lethe-nf, lethe-steer and lethe-store\n"
+    "  --check          looks at the file, and ends\n"
+    "Exit status: 0 ended by a signal or checked, 1 cannot run, 2 wrong option or configuration.\n";
+
+struct program {
+    const char *file, *programs;
+    bool check, verbose;
+    struct orch_desired *site; /* the file's */
+    struct engine *engine;
+    struct api *api;
+};
+
+/* -1: go on; else the exit status. */
+static int read_options(struct program *p, int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"config", required_argument, NULL, 'c'}, {"programs", required_argument, NULL, 'p'},
+        {"check", no_argument, NULL, 'C'},        {"verbose", no_argument, NULL, 'v'},
+        {"version", no_argument, NULL, 'V'},      {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    for (int o; (o = getopt_long(argc, argv, "c:vh", options, NULL)) != -1;) {
+        switch (o) {
+        case 'c': p->file = optarg; break;
+        case 'p': p->programs = optarg; break;
+        case 'C': p->check = true; break;
+        case 'v': p->verbose = true; break;
+        case 'V': printf("lethe-controller %s\n", LETHE_VERSION); return 0;
+        case 'h': fputs(usage, stdout); return 0;
+        default: fputs("Try lethe-controller --help.\n", stderr); return STATUS_USAGE;
+        }
+    }
+    if (optind == argc && p->file)
+        return -1;
+    fprintf(stderr, optind < argc ? "lethe-controller: %s: no such argument\n"
+                                  : "lethe-controller: name the site's file with -c FILE%s\n",
+            optind < argc ? argv[optind] : "");
+    return STATUS_USAGE;
+}
+
+/* NULL, and a sentence. */
+static char *read_file(const char *path, char *err, uint32_t err_len)
+{
+    char *text = malloc(ORCH_SITE_BYTES + 2);
+    FILE *f = text ? fopen(path, "rb") : NULL;
+    size_t n = f ? fread(text, 1, ORCH_SITE_BYTES + 1, f) : 0;
+    if (f && !ferror(f) && n <= ORCH_SITE_BYTES && !memchr(text, 0, n)) {
+        fclose(f);
+        text[n] = 0;
+        return text;
+    }
+    if (f && !ferror(f))
+        snprintf(err, err_len, "%s: %s; is this a site.yaml?", path, n > ORCH_SITE_BYTES ? "is too long" : "is no text");
+    else
+        snprintf(err, err_len, "%s: cannot be read: %s; name the site's file with -c", path, strerror(errno));
+    if (f)
+        fclose(f);
+    free(text);
+    return NULL;
+}
+
+static int load(struct program *p)
+{
+    char err[900];
+    char *text = read_file(p->file, err, sizeof err);
+    int rc = text ? desired_from_text(&p->site, p->file, text, err, sizeof err) : -EIO;
+    free(text);
+    if (rc)
+        fprintf(stderr, "lethe-controller: %s\n", err);
+    return rc;
+}
+
+/* The engine leads now. */
+static int on_active(void *ctx)
+{
+    struct program *p = ctx;
+    char err[900];
+    int rc = api_start(&p->api, p->engine, &p->site->site->controller, p->site->site->run_dir, err, sizeof err);
+    if (rc)
+        log_error("the API cannot open", "%s", err);
+    else
+        log_info("serving", "listen=%s", p->site->site->controller.listen);
+    return rc;
+}
+
+static int run(struct program *p, char **argv)
+{
+    char err[900] = "out of memory";
+    struct engine_config c = {.file = p->file, .text = p->site->text, .site = p->site->site, .programs = p->programs,
+                              .active = on_active, .ctx = p};
+    signal(SIGPIPE, SIG_IGN);
+    if (engine_create(&p->engine, &c, err, sizeof err)) {
+        log_error("cannot run", "%s", err);
+        return STATUS_TROUBLE;
+    }
+    log_info("started", "pid=%d waits until it is the active controller", getpid());
+    enum engine_end end = engine_run(p->engine);
+    api_stop(p->api);
+    engine_destroy(p->engine);
+    if (end == ENGINE_LOST) {
+        execv("/proc/self/exe", argv);
+        log_error("cannot begin anew", "%s", strerror(errno));
+    }
+    return end == ENGINE_STOPPED ? 0 : STATUS_TROUBLE;
+}
+
+int main(int argc, char **argv)
+{
+    struct program p = {0};
+    int status = read_options(&p, argc, argv);
+    if (status >= 0)
+        return status;
+    log_init("lethe-controller", "controller", p.verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
+    if (load(&p))
+        return STATUS_USAGE;
+    if (p.check)
+        printf("%s is right: %u groups, %u store nodes\n", p.file, p.site->ngroups, p.site->site->store.nodes_count);
+    status = p.check ? 0 : run(&p, argv);
+    desired_free(p.site);
+    return status;
+}
