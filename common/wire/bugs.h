@@ -10,14 +10,13 @@
 #ifndef LETHE_WIRE_BUGS_H
 #define LETHE_WIRE_BUGS_H
 
-#define READER_BUGS(X)
-/* Those that the simulator does not find yet. */
-#define READER_BUGS_NEXT(X)                                                                       \
+#define READER_BUGS(X)                                                                            \
     X(BUG_TORN_TAKEN, "neither line versions nor CRC of a copied record compared")                \
     X(BUG_CRC_NOT_COMPARED, "CRC of a copied record not compared")                                \
-    X(BUG_PENDING_TAKEN, "a pending record taken for a committed one")                            \
-    X(BUG_INCARNATION_NOT_COMPARED, "incarnation of a copied record not compared")                \
-    X(BUG_KEY_NOT_COMPARED, "key of a copied record not compared")                                \
+    X(BUG_PENDING_TAKEN, "a pending record taken for a committed one")
+/* Those that the simulator does not find yet. */
+#define READER_BUGS_NEXT(X)                                                                       \
+    X(BUG_RECORD_NOT_ITS, "neither incarnation nor key of a copied record compared")              \
     X(BUG_READER_LEASE_FROM_RECEIPT, "reader's lease counted from the receipt of its grant")      \
     X(BUG_READER_LEASE_BEFORE, "reader's lease looked at before the read, not after")
 enum reader_bug {

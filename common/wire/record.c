@@ -181,13 +181,13 @@ static bool is_of_one_moment(const struct record_shape *s, const struct record *
 enum record_verdict record_check(const struct record_shape *s, const struct record *copy,
                                  const void *key, uint16_t incarnation)
 {
-    bool same = copy->incarnation == incarnation || READER_BUG(BUG_INCARNATION_NOT_COMPARED);
+    bool same = copy->incarnation == incarnation || READER_BUG(BUG_RECORD_NOT_ITS);
     if (copy->state == RECORD_FREE || !same)
         return RECORD_NOT_ITS;
     if (copy->state != RECORD_COMMITTED && !READER_BUG(BUG_PENDING_TAKEN))
         return RECORD_NOT_COMMITTED;
     if (!is_of_one_moment(s, copy))
         return RECORD_TORN;
-    same = !memcmp(copy->payload, key, s->key_size) || READER_BUG(BUG_KEY_NOT_COMPARED);
+    same = !memcmp(copy->payload, key, s->key_size) || READER_BUG(BUG_RECORD_NOT_ITS);
     return same ? RECORD_GOOD : RECORD_NOT_ITS;
 }

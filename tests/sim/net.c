@@ -432,7 +432,8 @@ static bool channel_arm_sim(struct channel *base)
 
 static int channel_read_sim(struct channel *base, const struct channel_read *r)
 {
-    return base->open ? nic_post(&((struct sim_channel *)base)->reads, r) : -ENOTCONN;
+    struct sim_channel *c = (struct sim_channel *)base;
+    return base->open ? nic_post(c->world, &c->reads, r) : -ENOTCONN;
 }
 
 static const void *channel_read_done_sim(struct channel *base, uint64_t *token)

@@ -5,20 +5,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/wire/record.h"
+#include "client/remember.h"
 #include "world.h"
 
 enum {
     LINE = 64, LINE_WORDS = LINE / 8,
     TRIES_MAX = 7,               /* then the connection is broken */
-    TRY_AGAIN_US = 4000,
+    TRY_AGAIN_US = 60000,        /* at most: as cards' time-outs are */
     QUICK_US = 20,               /* what copying takes, mostly */
-    SLOW_US = 300, SLOW_PER_MILLE = 300,
+    SLOW_US = 1500, SLOW_PER_MILLE = 400,
     STUCK_US = 40000, STUCK_PER_MILLE = 15, /* longer than a lease */
-    SPLIT_PER_MILLE = 100,       /* a line is not copied at once */
-    SPLIT_US = 100,
+    SPLIT_PER_MILLE = 150,       /* a line is not copied at once */
+    SPLIT_US = 400,
     MOMENT_PER_MILLE = 250,
-    KEPT_US = 60000,             /* memory that was given back */
+    NO_ROOM_PER_MILLE = 3,
+    /* Memory that was given back: as long as somebody may remember it, by any clock. */
+    KEPT_US = (PLACE_MS + PLACE_MS / 8 + 1) * 1000,
 };
 static const uint64_t SLABS_FROM = 1ull << 30;
 
@@ -82,7 +84,7 @@ static void try_again(struct world *w, struct nic_job *j)
 {
     end_copying(w, j);
     if (++j->tries < TRIES_MAX) {
-        later(w, j, TRY_AGAIN_US, ask, 0);
+        later(w, j, rng_below(&w->rng, TRY_AGAIN_US), ask, 0);
         return;
     }
     trace(w, NOBODY, "a read on #%u is given up", j->conn);
@@ -144,7 +146,7 @@ static void answer(struct world *w, struct nic_job *j)
         return;
     }
     int to = c->end[0].proc;
-    w->counts.reads_torn += j->torn;
+    w->counts.reads_amid += j->torn;
     sched_at(w, w->now_us + way_us(w, c->end[1].proc, to), to, complete, name_of(w, j), 0, NULL);
 }
 
@@ -270,11 +272,11 @@ static bool post(struct world *w, uint32_t conn, const struct channel_read *r)
     return true;
 }
 
-int nic_post(struct nic_end *end, const struct channel_read *r)
+int nic_post(struct world *w, struct nic_end *end, const struct channel_read *r)
 {
     if (r->bytes > CHANNEL_READ_BYTES)
         return -EMSGSIZE;
-    if (end->under_way == CHANNEL_READS)
+    if (end->under_way == CHANNEL_READS || rng_chance(&w->rng, NO_ROOM_PER_MILLE))
         return -EAGAIN;
     end->under_way++;
     end->posted[end->nposted++] = *r;

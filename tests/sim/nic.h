@@ -52,7 +52,7 @@ struct nic_end {
     struct nic_over *over, *lent;
 };
 /* As channel.h says. */
-int nic_post(struct nic_end *end, const struct channel_read *r);
+int nic_post(struct world *w, struct nic_end *end, const struct channel_read *r);
 void nic_flush(struct world *w, uint32_t conn, struct nic_end *end);
 const void *nic_done(struct nic_end *end, uint64_t *token);
 void nic_close(struct world *w, uint32_t conn, struct nic_end *end);

@@ -11,7 +11,7 @@
 #include "world.h"
 
 enum { THINK_US = 9000, READ_US = 4000, CALM_US = 60000, KEEP_US = 45000,
-       DIAL_FAILS_PER_MILLE = 20, READERS_PER_MILLE = 450, RDMA_PER_MILLE = 750,
+       DIAL_FAILS_PER_MILLE = 20, READERS_PER_MILLE = 450, RDMA_PER_MILLE = 750, PLACES = 4096,
        RESTLESS_PER_MILLE = 250, RESTLESS_US = 60000 };
 
 static void poll_now(struct world *w, struct peer *p);
@@ -51,6 +51,26 @@ static void set_alarm(struct world *w, struct peer *p)
     sched_at(w, at_us, p->proc, wake, (uint64_t)p->number, 0, NULL);
 }
 
+static void count_reads(struct world *w, struct peer *p, const struct lethe_status *st)
+{
+    uint64_t *counts[READ_OUTCOMES_END] = {
+        &w->counts.reads_hit, &w->counts.reads_unknown, &w->counts.reads_no_lease,
+        &w->counts.reads_touch_due, &w->counts.reads_expired, &w->counts.reads_pending,
+        &w->counts.reads_torn, &w->counts.reads_gone, &w->counts.reads_full,
+        &w->counts.reads_closed,
+    };
+    for (int i = 0; i < READ_OUTCOMES_END; i++) {
+        *counts[i] += st->one_sided[i] - p->reads_seen[i];
+        p->reads_seen[i] = st->one_sided[i];
+    }
+}
+
+static uint64_t clock_us(void *ctx)
+{
+    const struct peer *p = ctx;
+    return proc_now_us(p->pending[0].world, p->proc);
+}
+
 static void poll_now(struct world *w, struct peer *p)
 {
     lethe_poll(p->lethe, proc_now_us(w, p->proc));
@@ -58,6 +78,7 @@ static void poll_now(struct world *w, struct peer *p)
     lethe_status(p->lethe, &st);
     if (st.fatal[0])
         run_fail(w, "client", "client %d gave up: %s", p->number, st.fatal);
+    count_reads(w, p, &st);
     w->counts.moved_txns += st.moved - p->moved_seen;
     p->moved_seen = st.moved;
     set_alarm(w, p);
@@ -71,7 +92,7 @@ static void think(struct world *w, const struct event *e)
              NULL);
     if (w->stopped || !lethe_ready(p->lethe))
         return;
-    uint32_t burst = 1;
+    uint32_t burst = p->reader ? 1 + rng_below(&w->rng, 3) : 1;
     if (!p->keeper && !p->reader && rng_chance(&w->rng, 250))
         burst += rng_below(&w->rng, rng_chance(&w->rng, 200) ? PENDING_MAX : 4);
     bool any = false;
@@ -129,7 +150,8 @@ void peer_start(struct world *w, int number)
         p->pending[i] = (struct pending){.world = w, .peer = p};
     struct lethe_config config = {.shards = SHARDS, .window = PENDING_MAX, .retry_ms = RETRY_MS,
                                   .silence_ms = SILENCE_MS << rng_below(&w->rng, 5),
-                                  .dial = dial, .dial_ctx = p};
+                                  .dial = dial, .dial_ctx = p, .remember = PLACES,
+                                  .clock_us = clock_us, .clock_ctx = p};
     p->lethe = lethe_client_create(&config, err, sizeof err);
     if (!p->lethe)
         abort();

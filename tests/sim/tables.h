@@ -61,5 +61,10 @@ enum sim_table sim_key_table(uint16_t key);
 uint16_t sim_key_find(enum sim_table table, const uint8_t *bytes, uint32_t len);
 /* Where the token stands in a value. */
 uint32_t sim_token_offset(enum sim_table table);
+/* The token is all of the value, again and again: of several cache lines. */
+static inline bool sim_is_filled(enum sim_table table)
+{
+    return table == T_FLOWS || table == T_IDLE;
+}
 
 #endif

@@ -77,6 +77,8 @@ static void value_of(struct build *b, enum sim_table t, uint8_t *value)
     uint64_t token = next_token(b);
     memset(value, 0, TXN_VALUE_MAX);
     memcpy(value + sim_token_offset(t), &token, sizeof token);
+    for (uint32_t at = 8; sim_is_filled(t) && at < sim_schemas[t].value_size; at += 8)
+        memcpy(value + at, &token, sizeof token);
 }
 
 static int ask_insert(struct build *b, uint16_t key, uint16_t parent)
@@ -242,11 +244,13 @@ static bool ask_read(struct build *b, uint32_t slot)
     return submit(b);
 }
 
-/* One key that others write much. */
+/* One key that others write much, or that may expire. */
 static bool ask_get_only(struct build *b, uint32_t slot)
 {
-    enum sim_table t = rng_chance(&b->w->rng, 700) ? T_FLOWS : T_SUMS;
-    ask_get(b, pick_key(b->w, t, slot), 0);
+    static const enum sim_table tables[] = {T_FLOWS, T_FLOWS, T_SUMS, T_IDLE, T_IDLE};
+    enum sim_table t = tables[rng_below(&b->w->rng, 5)];
+    bool touch = t == T_IDLE && rng_chance(&b->w->rng, 30);
+    ask_get(b, pick_key(b->w, t, slot), touch ? TXN_TOUCH : 0);
     return submit(b);
 }
 
@@ -404,10 +408,14 @@ void workload_open_tables(struct peer *p)
 /* --- answers --------------------------------------------------------------------------- */
 
 /* What an entry's bytes say: its token, or a counter's value. */
-static void read_value(enum sim_table t, const uint8_t *value, uint32_t len, struct hist_act *a)
+static void read_value(struct world *w, enum sim_table t, const uint8_t *value, uint32_t len,
+                       struct hist_act *a)
 {
     if (len != sim_schemas[t].value_size)
         return;
+    if (sim_is_filled(t) && memcmp(value, value + 8, len - 8))
+        run_fail(w, "content", "an entry of %s, version %" PRIu64 ", is of two writes",
+                 sim_schemas[t].name, a->version);
     if (t == T_SUMS || t == T_HITS) {
         memcpy(&a->value, value + 8, sizeof a->value);
         a->has_value = true;
@@ -442,7 +450,7 @@ static void saw(struct world *w, struct pending *pd, const struct asked *k,
     a->delta = 0;
     a->version = r->res == RES_ABSENT ? 0 : r->version;
     if (a->version)
-        read_value((enum sim_table)k->table, txn_result_value(r), r->value_len, a);
+        read_value(w, (enum sim_table)k->table, txn_result_value(r), r->value_len, a);
     else
         a->touch = 0;
     pd->peer->version[k->key] = a->version;
@@ -476,7 +484,7 @@ static void did(struct world *w, struct pending *pd, const struct asked *k,
         return;
     }
     if (k->code == TXN_ADD || k->code == TXN_ADD_LIMIT)
-        read_value((enum sim_table)k->table, txn_result_value(r), r->value_len, a);
+        read_value(w, (enum sim_table)k->table, txn_result_value(r), r->value_len, a);
     p->version[k->key] = r->version;
 }
 
@@ -517,7 +525,7 @@ static void scanned(struct world *w, struct pending *pd, const struct txn_result
             return;
         }
         struct hist_act a = {.what = HIST_SEE, .key = key, .version = e->version};
-        read_value(t, key_bytes + e->key_len, e->value_len, &a);
+        read_value(w, t, key_bytes + e->key_len, e->value_len, &a);
         hist_act_late(&w->history, pd->op, a);
         listed[key] = true;
         at += (sizeof *e + e->key_len + e->value_len + 7) & ~7ull;
@@ -564,7 +572,8 @@ static void answered(void *user, const struct txn_result_head *r)
     hist_complete(&w->history, pd->op, outcome, r->status, w->now_us);
     const struct hist_op *op = &w->history.ops[pd->op];
     uint64_t *renewed_us = &pd->peer->renewed_us[pd->peer->hears];
-    if (outcome != HIST_UNKNOWN && op->invoked_us > *renewed_us)
+    bool by_store = r->seq; /* else its memory was read */
+    if (by_store && outcome != HIST_UNKNOWN && op->invoked_us > *renewed_us)
         *renewed_us = op->invoked_us;
     pd->used = false;
     pd->peer->npending--;
@@ -684,7 +693,7 @@ static void observe_entry(void *ctx, const struct shard_entry *e)
         return;
     }
     struct hist_act a = {.version = e->version};
-    read_value(t, e->value, e->value_len, &a);
+    read_value(end->w, t, e->value, e->value_len, &a);
     end->present[key] = true;
     observe(end, key, a);
 }

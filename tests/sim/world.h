@@ -103,13 +103,23 @@ enum {
     X(fences, "links by RDMA that were fenced")                                                    \
     X(fenced_frames, "frames found in the ring of a fenced link")                                  \
     X(fenced_writes, "late writes of a deposed primary, fenced off")                               \
-    X(unseen, "writes that completed before the backup saw them")
+    X(unseen, "writes that completed before the backup saw them")                                 \
+    X(reads_hit, "gets answered by a one-sided read")                                              \
+    X(reads_unknown, "gets asked for: no place remembered")                                        \
+    X(reads_no_lease, "gets asked for: no lease, or over before the read was")                     \
+    X(reads_touch_due, "gets asked for: a touch was due")                                          \
+    X(reads_expired, "gets asked for: may be past the deadline")                                   \
+    X(reads_pending, "gets asked for: the record was pending")                                     \
+    X(reads_torn, "gets asked for: the copy was torn")                                             \
+    X(reads_gone, "gets asked for: the record was another's, or free, or released")                \
+    X(reads_full, "gets asked for: too many reads under way")                                      \
+    X(reads_closed, "gets asked for: the connection closed")                                       \
+    X(reads_amid, "reads of a record in the midst of a write")                                     \
+    X(reads_given_up, "one-sided reads that the network lost too often")
 /* Counted too, but zero is no failure. */
 #define SIM_NOTES(X)                                                                               \
     X(lost, "histories that ended with the shard lost")                                            \
-    X(reads_torn, "records written while they were read one-sidedly")                              \
     X(reads_refused, "one-sided reads of memory that was gone")                                    \
-    X(reads_given_up, "one-sided reads that the network lost too often")                           \
     X(unknown, "operations whose outcome stayed unknown")                                          \
     X(drift_compares, "digests compared at equal positions")                                       \
     X(steps, "steps of the simulation")
@@ -237,6 +247,7 @@ struct peer {
     uint64_t renewed_us[SHARDS]; /* its leases, at the earliest */
     uint16_t hears;              /* the shard whose frame it reads now */
     uint64_t moved_seen;         /* counted so far */
+    uint64_t reads_seen[READ_OUTCOMES_END];
     uint32_t kept;               /* keeper: how many it asked for */
     uint32_t hist_client;        /* number of this life in the history */
     int next_node[SHARDS];       /* to be tried */
