@@ -23,6 +23,11 @@ struct listener {
     void *own;
     struct channel *(*accept)(struct listener *l); /* NULL: nobody waits any more */
     void (*close)(struct listener *l);
+    /* Lets who connects here read that memory, whole pages, one-sidedly, and no more, by *rkey. What
+     * conceal takes, before the listener is closed and the memory goes; or NULL and errno. NULL
+     * functions: this transport has no such thing. */
+    void *(*expose)(struct listener *l, void *at, uint64_t bytes, uint32_t *rkey);
+    void (*conceal)(void *exposed);
 };
 
 struct transport {

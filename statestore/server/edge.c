@@ -88,7 +88,10 @@ static void let_in(struct loop *l, struct conn *c, const struct msg_hello *m)
     else
         log_info("client connected", "shard=%u from=%s tenant=%s", l->number, name,
                  c->auth.tenant ? c->auth.tenant->name : "-");
-    pass(l, c, m, m->head.bytes);
+    struct msg_hello hello = *m;
+    if (!channel_can_read(c->channel)) /* it may ask, but this is no way to read one-sidedly */
+        hello.capabilities &= ~(uint64_t)CAP_ONE_SIDED;
+    pass(l, c, &hello, m->head.bytes);
 }
 
 /* --- authentication ------------------------------------------------------------------- */

@@ -366,6 +366,7 @@ static void sweep(struct loop *l)
     if (l->now_ms < l->sweep_ms)
         return;
     l->sweep_ms = l->now_ms + SWEEP_MS;
+    slabs_sweep(&l->slabs, l->now_ms);
     accept_some(l);
     for (uint32_t i = 0, left = l->conns.used; left && i < CONNS_MAX; i++) {
         struct conn *c = &l->conns.all[i];
@@ -391,6 +392,7 @@ static void tick(struct loop *l)
 
 static void stop_listening(struct loop *l)
 {
+    slabs_conceal(&l->slabs);
     for (uint32_t i = 0; i < l->config.nlisteners; i++)
         listener_close(&l->config.listeners[i]);
     l->config.nlisteners = 0;
@@ -572,7 +574,10 @@ int loop_create(struct loop **out, const struct loop_config *config, char *err, 
     rc = open_descriptors(l);
     if (rc)
         snprintf(err, err_len, "descriptors of shard %u: %s", l->number, strerror(-rc));
-    if (!rc && (!(l->traced = traced_create()) || !(l->shard = shard_create(&config->shard)))) {
+    l->config.shard.slabs = slabs_open(&l->slabs, l->number, l->config.listeners,
+                                       l->config.nlisteners);
+    if (!rc && (!(l->traced = traced_create()) ||
+                !(l->shard = shard_create(&l->config.shard)))) {
         rc = -ENOMEM;
         snprintf(err, err_len, "out of memory for shard %u", l->number);
     }
@@ -598,6 +603,7 @@ void loop_destroy(struct loop *l)
         channel_close(l->inbox[i]);
     if (l->shard)
         shard_destroy(l->shard);
+    slabs_close(&l->slabs);
     if (l->wake_fd >= 0)
         close(l->wake_fd);
     if (l->epoll_fd >= 0)

@@ -17,6 +17,7 @@
 
 #include "statestore/server/conns.h"
 #include "statestore/server/loop.h"
+#include "statestore/server/slabs.h"
 #include "statestore/server/traced.h"
 
 enum {
@@ -77,6 +78,7 @@ enum stop_how { STOP_NO, STOP_DRAIN, STOP_NOW };
 struct loop {
     struct loop_config config;
     struct shard *shard;
+    struct slabs slabs;
     struct shard_out out;
     uint16_t number;
     struct conns conns;

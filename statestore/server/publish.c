@@ -66,6 +66,8 @@ void publish(struct loop *l)
     s->moves_to = l->carrier.node ? l->carrier.shard + 1u : 0;
     for (uint32_t i = 0; i <= l->config.shard.nlimits && i < SNAPSHOT_LIMITS; i++)
         shard_limit_get(l->shard, i, &s->limits[i]);
+    s->readable_bytes = l->slabs.bytes;
+    s->unreadable_bytes = l->slabs.refused;
     count_connections(l, s);
     snapshot_write(&l->box, s);
     l->published_ms = l->now_ms;

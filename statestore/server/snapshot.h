@@ -24,6 +24,7 @@ struct shard_snapshot {
     uint32_t standing;        /* enum views_standing */
     uint32_t connections, clients_connected, replicas_connected;
     uint64_t frames_in, frames_out, accepted, closed, slow_readers, auth_failures;
+    uint64_t readable_bytes, unreadable_bytes; /* one-sidedly: slabs.h */
     uint64_t fences, fence_frames; /* earlier primaries; what they had written and we not seen */
     uint64_t writes_lost;     /* as a primary, to backups that fenced us or died */
     uint32_t primary_node, zero; /* as far as this replica knows, 0: none */

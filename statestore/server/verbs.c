@@ -117,6 +117,8 @@ static json_t *shard_object(const struct store *s, uint16_t shard)
     set_number(o, "frames_out", snap.frames_out);
     set_number(o, "slow_readers", snap.slow_readers);
     set_number(o, "auth_failures", snap.auth_failures);
+    set_number(o, "one_sided_bytes", snap.readable_bytes);
+    set_number(o, "one_sided_refused_bytes", snap.unreadable_bytes);
     set_number(o, "fences", snap.fences);
     set_number(o, "fence_frames", snap.fence_frames);
     set_number(o, "writes_lost", snap.writes_lost);

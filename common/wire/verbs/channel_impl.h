@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Between verbs.c (the rings: writing, reading, sleeping, fencing) and connect.c (memory and
- * queues, rdma_cm, listening). What a connection is, and its bounds.
+ * Between verbs.c (the rings: writing, reading, sleeping, fencing), reads.c (one-sided reads) and
+ * connect.c (memory and queues, rdma_cm, listening). What a connection is, and its bounds.
  */
 #ifndef LETHE_WIRE_VERBS_CHANNEL_H
 #define LETHE_WIRE_VERBS_CHANNEL_H
@@ -79,6 +79,7 @@ struct verbs {
     const char *end;              /* disconnected: why, if we know better */
     bool waited, disconnected, armed, fenced;
     int sleep_fd;
+    struct verbs_reads *reads;    /* NULL: none was asked for yet */
     uint8_t *frame;               /* MSG_BYTES_MAX and a trailer: what is lent */
     char address[72];
 };
@@ -107,7 +108,22 @@ bool verbs_look(struct verbs *v);
 void verbs_cut_off(struct verbs *v);
 void verbs_destroy(struct verbs *v);
 
+/* --- reads.c -------------------------------------------------------------------------- */
+
+int verbs_read(struct channel *c, const struct channel_read *want);
+const void *verbs_read_done(struct channel *c, uint64_t *token);
+/* Those that were asked for leave. */
+void verbs_reads_post(struct verbs *v);
+/* All work requests up to this one are over. */
+void verbs_reads_sent(struct verbs *v, uint32_t number);
+/* There is one that read_done will give. */
+bool verbs_reads_over(const struct verbs *v);
+void verbs_reads_destroy(struct verbs *v);
+
 /* --- verbs.c -------------------------------------------------------------------------- */
+
+/* Takes completions; true if there were any. */
+bool verbs_poll(struct verbs *v);
 
 extern const struct channel_ops verbs_ops;
 

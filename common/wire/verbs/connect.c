@@ -90,7 +90,9 @@ static struct offer offer_of(const struct verbs *v)
 static struct rdma_conn_param parameters(const struct offer *mine)
 {
     return (struct rdma_conn_param){.private_data = mine, .private_data_len = sizeof *mine,
-                                    .responder_resources = 4, .initiator_depth = 4,
+                                    /* as many reads at once as the device can */
+                                    .responder_resources = RDMA_MAX_RESP_RES,
+                                    .initiator_depth = RDMA_MAX_INIT_DEPTH,
                                     .retry_count = 7, .rnr_retry_count = 7};
 }
 
@@ -184,6 +186,7 @@ void verbs_cut_off(struct verbs *v)
 void verbs_destroy(struct verbs *v)
 {
     verbs_cut_off(v);
+    verbs_reads_destroy(v);
     if (v->cq)
         ibv_destroy_cq(v->cq);
     if (v->completions)
@@ -392,13 +395,29 @@ static void close_listener(struct listener *l)
     verbs_listener_close(l->own);
 }
 
+/* In the protection domain that all connections of this device share. */
+static void *expose(struct listener *l, void *at, uint64_t bytes, uint32_t *rkey)
+{
+    const struct verbs_listener *own = l->own;
+    struct ibv_mr *mr = own->id->pd ? ibv_reg_mr(own->id->pd, at, bytes, IBV_ACCESS_REMOTE_READ)
+                                    : NULL;
+    if (mr)
+        *rkey = mr->rkey;
+    return mr;
+}
+
+static void conceal(void *exposed)
+{
+    ibv_dereg_mr(exposed);
+}
+
 static int listen_at(struct listener *out, const char *address, char *err, uint32_t err_len)
 {
     struct verbs_listener *l = verbs_listen(address, err, err_len);
     if (!l)
         return -ENODEV;
     *out = (struct listener){.fd = verbs_listener_fd(l), .own = l, .accept = accept_next,
-                             .close = close_listener};
+                             .close = close_listener, .expose = expose, .conceal = conceal};
     return 0;
 }
 

@@ -40,7 +40,8 @@
  *
  * Thread: the owner's, everything. Nothing blocks but close, which waits for its
  * last writes for at most CLOSE_MS.
- */#include "common/wire/verbs/channel_impl.h"
+ */
+#include "common/wire/verbs/channel_impl.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -102,9 +103,10 @@ static void on_sent(struct verbs *v, uint32_t number)
 {
     v->sends = v->sent - number;
     v->last = number == v->sent ? 0 : v->last;
+    verbs_reads_sent(v, number);
 }
 
-static bool poll_completions(struct verbs *v)
+bool verbs_poll(struct verbs *v)
 {
     struct ibv_wc wc[POLL_MAX];
     int n, any = 0;
@@ -175,7 +177,7 @@ static void publish(struct verbs *v)
         return;
     if (!may_post(v)) {
         see_credit(v);
-        poll_completions(v);
+        verbs_poll(v);
         if (!may_post(v))
             return; /* with the next flush, or recv */
     }
@@ -230,7 +232,7 @@ static int verbs_send(struct channel *c, const void *frame, uint32_t bytes)
     uint64_t need = frame_ring_need(RING_BYTES, v->out_tail, bytes + v->trailer);
     if (!fits(v, need)) {
         publish(v); /* a reader cannot make room of what it does not see */
-        poll_completions(v);
+        verbs_poll(v);
         see_credit(v);
         verbs_look(v);
         if (!c->open || v->disconnected)
@@ -245,8 +247,10 @@ static int verbs_send(struct channel *c, const void *frame, uint32_t bytes)
 
 static void verbs_flush(struct channel *c)
 {
-    if (c->open && of(c)->state == UP && !of(c)->fenced)
-        publish(of(c));
+    if (!c->open || of(c)->state != UP || of(c)->fenced)
+        return;
+    publish(of(c));
+    verbs_reads_post(of(c));
 }
 
 /* --- fencing ------------------------------------------------------------------------------------ */
@@ -366,7 +370,7 @@ static const void *verbs_recv(struct channel *c, uint32_t *bytes)
         return NULL;
     give_credit(v, false);
     if (v->in_head == v->in_tail)
-        poll_completions(v);
+        verbs_poll(v);
     if (!c->open)
         return NULL;
     if (v->in_head == v->in_tail)
@@ -406,11 +410,12 @@ static bool verbs_arm(struct channel *c)
         return false;
     v->armed = true;
     /* What came before the notice was asked for rings no bell. */
-    bool came = poll_completions(v) | verbs_look(v);
+    bool came = verbs_poll(v) | verbs_look(v);
     see_credit(v);
     if (v->posted != v->out_tail && may_post(v))
         publish(v);
-    if (v->disconnected || v->in_head != v->in_tail || !c->open)
+    verbs_reads_post(v);
+    if (v->disconnected || v->in_head != v->in_tail || verbs_reads_over(v) || !c->open)
         return !c->open;
     if (v->waited && came) {
         v->waited = false;
@@ -430,7 +435,7 @@ static void drain(struct verbs *v)
         return;
     v->last = v->sends;
     while (v->c.open && !v->disconnected && v->last && clock_ms() < until) {
-        poll_completions(v);
+        verbs_poll(v);
         sched_yield();
     }
 }
@@ -446,5 +451,5 @@ static void verbs_close(struct channel *c)
 const struct channel_ops verbs_ops = {
     .name = "verbs", .send = verbs_send, .flush = verbs_flush, .recv = verbs_recv,
     .fd = verbs_fd, .arm = verbs_arm, .close = verbs_close,
-    .fence = verbs_fence,
+    .read = verbs_read, .read_done = verbs_read_done, .fence = verbs_fence,
 };
