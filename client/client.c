@@ -130,9 +130,12 @@ void lethe_client_destroy(struct lethe_client *c)
 static struct table_schema with_option(const struct lethe_client *c, const struct table_schema *s)
 {
     struct table_schema schema = *s;
-    for (const char *const *name = c->one_sided; name && *name; name++)
-        if (!strncmp(*name, s->name, TABLE_NAME_MAX))
+    bool can = s->kind != TABLE_SKETCH && s->durability == DURABLE_SYNC;
+    for (const char *const *name = c->one_sided; can && name && *name; name++) {
+        size_t n = strcspn(*name, "*");
+        if (!strncmp(*name, s->name, (*name)[n] ? n : TABLE_NAME_MAX))
             schema.flags |= TABLE_ONE_SIDED;
+    }
     return schema;
 }
 

@@ -87,9 +87,9 @@ struct lethe_config {
                                       not on this host, or this host has no RDMA */
     const struct transport *verbs; /* &transport_verbs of lethe_verbs (common/wire/verbs/verbs.h);
                                       NULL: no address may be one of verbs */
-    const char *const *one_sided;  /* names of tables that are opened with TABLE_ONE_SIDED, NULL behind
-                                      the last, kept: for schemas that are not the caller's own.
-                                      All clients of a table have to agree. NULL: none */
+    const char *const *one_sided;  /* tables that are opened with TABLE_ONE_SIDED if they can be ("nat.*" or a
+                                      whole name), NULL behind the last, kept: for schemas that are not
+                                      the caller's own. All clients of a table have to agree. NULL: none */
     uint32_t remember;             /* entries of such tables whose place is remembered; 0:
                                       LETHE_REMEMBER_DEFAULT */
     uint64_t (*clock_us)(void *ctx); /* of one-sided reads' leases: monotonic, read when called; NULL:

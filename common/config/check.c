@@ -47,6 +47,7 @@ static const struct number {
     {"worker.max_hold_ms", offsetof(struct site, worker.max_hold_ms), 10, 60000, 1000},
     {"worker.packets_in_flight", offsetof(struct site, worker.packets_in_flight), 64, 16384, 1024},
     {"worker.mbufs", offsetof(struct site, worker.mbufs), 1024, 1 << 20, 8192},
+    {"worker.remember", offsetof(struct site, worker.remember), 64, 1 << 24, 16384},
 };
 enum { NUMBERS = sizeof numbers / sizeof numbers[0] };
 
@@ -399,6 +400,7 @@ static int check_redis(const struct site *s, const struct complaint *c)
     }
     const char *not_with_it = places_find(c->places, "worker.transport") ? "worker.transport"
                               : s->worker.tenant                         ? "worker.tenant"
+                              : s->worker.one_sided_count                ? "worker.one_sided"
                                                                          : NULL;
     return not_with_it ? complain(c, not_with_it, "is about the store, but with worker.redis the state "
                                   "is in Redis; leave one of the two out")
@@ -423,6 +425,8 @@ static int check_reach(const struct site *s, const struct complaint *c)
 static int check_worker(struct site *s, const struct complaint *c)
 {
     int bad = check_reach(s, c);
+    if (!bad)
+        bad = check_tables("worker.one_sided", s->worker.one_sided, s->worker.one_sided_count, c);
     if (bad)
         return bad;
     if (strcmp(s->worker.ipv6, "pass") != 0 && strcmp(s->worker.ipv6, "drop") != 0)

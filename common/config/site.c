@@ -97,6 +97,8 @@ static const cyaml_schema_field_t worker_fields[] = {
     TEXT("redis", CYAML_FLAG_OPTIONAL, struct site_worker, redis),
     TEXT("tenant", CYAML_FLAG_OPTIONAL, struct site_worker, tenant),
     TEXT("secret_file", CYAML_FLAG_OPTIONAL, struct site_worker, secret_file),
+    LIST("one_sided", struct site_worker, one_sided, &text_entry, 32),
+    NUMBER("remember", struct site_worker, remember),
     CYAML_FIELD_END};
 
 static const cyaml_schema_field_t controller_fields[] = {

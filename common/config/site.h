@@ -80,6 +80,9 @@ struct site_worker {
     char *transport;            /* "tcp", "shm", "verbs": how it reaches the store */
     char *redis;                /* "host:port,host:port" of a Redis Cluster, instead of it; NULL: not */
     char *tenant, *secret_file; /* as whom it connects to the store; NULL: as nobody */
+    char **one_sided;           /* tables ("nat.session", "nat.*") read one-sidedly, by verbs */
+    unsigned one_sided_count;
+    unsigned remember;          /* entries whose place each worker remembers for that */
 };
 
 /* lethe-controller: where it is asked, and by whom. */

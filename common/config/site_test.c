@@ -62,7 +62,7 @@ static const struct row { const char *text, *error; } rows[] = {
     {NODE "worker:\n  mbufs: 2000\n  mbuf: 1\n",
      "site.yaml:6: worker.mbuf: is no key here; known are: window_bursts, max_hold_ms, "
      "packets_in_flight, mbufs, ipv6, transport, redis, "
-     "tenant, secret_file"},
+     "tenant, secret_file, one_sided, remember"},
     {"store:\n  nodes:\n    - name: a\n      listen: \"1:1\"\n    - name: b\n      port: 3\n",
      "site.yaml:6: store.nodes[1].port: is no key here; known are: name, listen, shm, "
      "verbs"},
@@ -136,6 +136,12 @@ static const struct row { const char *text, *error; } rows[] = {
     {NODE "worker: {transport: shm}\n",
      "site.yaml:4: worker.transport: none of store.nodes has `shm`; give it to at least one, or write "
      "tcp"},
+    {NODE "worker: {one_sided: [\"a*b\"]}\n",
+     "site.yaml:4: worker.one_sided: 'a*b' names no tables; write a name of up to 23 characters, or the "
+     "beginning of one and a '*'"},
+    {NODE "worker:\n  redis: h:1\n  one_sided: [a]\n",
+     "site.yaml:6: worker.one_sided: is about the store, but with worker.redis the state is in Redis; "
+     "leave one of the two out"},
     {"worker: {redis: \"h:1,h\"}\n",
      "site.yaml:1: worker.redis: 'h' is not an address; write host:port, such as 127.0.0.1:7400 or "
      "[::1]:7400"},

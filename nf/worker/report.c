@@ -116,6 +116,10 @@ static uint64_t get_joined(const struct worker *w, int a, int b)
 {
     return w->joined || !w->steered;
 }
+static uint64_t get_one_sided(const struct worker *w, int outcome, int b)
+{
+    return w->public.store.one_sided[outcome]; /* the loop's own: it writes it */
+}
 static uint64_t get_store_well(const struct worker *w, int a, int b)
 {
     return w->store_well;
@@ -230,6 +234,21 @@ static void rows_engine(struct worker *w)
         row_add(w, false, rows[i].name, rows[i].help, get_engine, (int)rows[i].offset, 0);
 }
 
+/* Gets that could have been one-sided: how many were, and why the others not. */
+static void rows_one_sided(struct worker *w)
+{
+    static const struct {
+        const char *word, *help;
+    } outcomes[] = {
+#define X(name, word, text) {word, text},
+        READ_OUTCOMES(X)
+#undef X
+    };
+    for (int i = 0; i < READ_OUTCOMES_END && w->chain.site->worker.one_sided_count; i++)
+        labelled(w, false, "lethe_worker_one_sided_gets_total", "outcome", outcomes[i].word,
+                 outcomes[i].help, get_one_sided, i, 0);
+}
+
 static void rows_worker(struct worker *w)
 {
     row_add(w, true, "lethe_worker_in_flight", "packets held", get_in_flight, 0, 0);
@@ -290,6 +309,7 @@ int report_create(struct worker *w)
     rows_nfs(w);
     rows_engine(w);
     rows_drops(w);
+    rows_one_sided(w);
     histograms(w);
     return w->report->full ? -ENOSPC : 0;
 }

@@ -20,6 +20,7 @@
 struct state {
     struct lethe_client *store;   /* one of the two */
     struct lethe_redis *redis;
+    const char **one_sided;       /* what the client keeps */
     char kind[8];
     uint64_t away_us;             /* Redis: not ready since; 0: it is */
 };
@@ -27,13 +28,19 @@ struct state {
 static int create_store(struct state *s, const struct site *site, char *err, uint32_t err_len)
 {
     char *addresses = site_store_addresses(site);
-    if (!addresses) {
+    s->one_sided = calloc(site->worker.one_sided_count + 1, sizeof *s->one_sided);
+    if (!addresses || !s->one_sided) {
+        free(addresses);
         snprintf(err, err_len, "no memory");
         return -ENOMEM;
     }
+    for (unsigned i = 0; i < site->worker.one_sided_count; i++)
+        s->one_sided[i] = site->worker.one_sided[i];
     struct lethe_config client = {.shards = (uint16_t)site->store.shards,
                                   .address = addresses,
                                   .verbs = RDMA,
+                                  .one_sided = s->one_sided,
+                                  .remember = site->worker.remember,
                                   .retry_ms = site_store_retry_ms(site),
                                   .tenant = site->worker.tenant,
                                   .secret_file = site->worker.secret_file};
@@ -100,6 +107,7 @@ void state_destroy(struct state *s)
     if (s->redis)
         lethe_redis_destroy(s->redis);
     lethe_client_destroy(s->store);
+    free(s->one_sided);
     free(s);
 }
 
