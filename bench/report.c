@@ -12,7 +12,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-enum { CASES_MAX = 128, RUNS_MAX = 64, RATIOS_MAX = 16, NOTES_MAX = 16 };
+enum { CASES_MAX = 256, RUNS_MAX = 64, RATIOS_MAX = 32, NOTES_MAX = 16 };
 
 struct bench_case {
     char name[64], metric[40], unit[24];

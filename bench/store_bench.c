@@ -4,19 +4,22 @@
  * redis-server (persistence off) on the same machine in the same run?
  *
  * One client thread on core 1, one single-threaded server on core 0, loopback
- * tcp, one connection, IN_FLIGHT batches outstanding with either server, so
- * that it is never idle for want of requests. A batch of N is N operations in
- * one frame (Lethe), in one write (redis pipeline), or one MGET. 16-byte keys,
- * 64-byte values, KEYS keys, uniform choice.
+ * tcp or (ours only) shared memory. A batch of N is N operations in one frame
+ * (Lethe), in one write (redis pipeline), or one MGET. 16-byte keys, 64-byte
+ * values, KEYS keys, uniform choice. Two shapes, either keeps IN_FLIGHT batches
+ * outstanding, so that no server is idle for want of requests:
  *
- * Gets and all of redis go through one loop (wire_measure), the cheapest client
- * that either can have: requests are encoded beforehand, replies are all of one
- * known size and not parsed, but that they are no errors is seen; what one read
- * answered is asked anew by one write. That is to saturate the server and not
- * the client: a server that waits, spinning, is charged for its waiting. Our
- * cas needs the newest versions, so it goes through liblethe, which costs about
- * as much as the server; "by liblethe" does the same gets that way, to show
- * what a program sees.
+ *   one connection   what one read answered is asked anew by one write. The
+ *                    server, too, reads many batches at once: it pays for a
+ *                    system call once for dozens of them, whatever N is.
+ *   64 conns         one batch on each of them, as many programs that wait for
+ *                    their answers do; what `redis-benchmark -P N -c 64` does.
+ *
+ * The load is wire_load.h's, the cheapest client that either server can have: it
+ * is to saturate the server and not the client, for a server that waits, spinning,
+ * is charged for its waiting. Our cas needs the newest versions, so it goes
+ * through liblethe, which costs about as much as the server; "by liblethe" does
+ * the same gets that way, to show what a program sees.
  *
  * Peers alternate within every run; a server's cost is its own CPU clock over
  * the measured interval, divided by the operations answered in it.
@@ -47,7 +50,7 @@ struct settings {
 struct lethe_peer {
     struct store_peer store;
     struct lethe_client *client;
-    struct raw_client raw;       /* a second connection, by the same transport */
+    struct raw_client raw[CROWD]; /* more connections, by the same transport */
     int table;
     bool writes;
     int batch;
@@ -123,7 +126,8 @@ static struct lethe_peer *lethe_start(const struct settings *s, int backups)
     store_start(&p->store, s->store, s->out, backups);
     p->client = store_client(&p->store, 4096, &bench_schema, 1, &p->table);
     fill_keys(p);
-    p->raw = raw_connect(p->store.port, &bench_schema);
+    for (int i = 0; i < CROWD; i++)
+        p->raw[i] = raw_connect(p->store.port, &bench_schema);
     return p;
 }
 
@@ -136,14 +140,16 @@ static struct lethe_peer *lethe_shm(const struct lethe_peer *tcp)
     p->store = tcp->store;
     p->client = store_client_shm(&p->store, 4096, &bench_schema, 1, &p->table);
     snprintf(socket, sizeof socket, "%.*s.0", (int)sizeof p->store.shm - 1, p->store.shm);
-    p->raw = raw_connect_shm(socket, &bench_schema);
+    for (int i = 0; i < CROWD; i++)
+        p->raw[i] = raw_connect_shm(socket, &bench_schema);
     return p;
 }
 
 static void lethe_leave(struct lethe_peer *p)
 {
     lethe_client_destroy(p->client);
-    raw_close(&p->raw);
+    for (int i = 0; i < CROWD; i++)
+        raw_close(&p->raw[i]);
 }
 
 static void lethe_stop(struct lethe_peer *p)
@@ -201,23 +207,31 @@ static struct sample lethe_measure(struct lethe_peer *p, int batch, bool writes,
 
 /* --- the load of wire_load.h ------------------------------------------------------ */
 
-static struct wire raw_wire(const struct lethe_peer *p, int batch)
+static struct wire raw_wire(const struct lethe_peer *p, int conn, int batch)
 {
     return (struct wire){.how = LETHE_GET, .batch = batch, .server = p->store.node[0],
-                         .backup = p->store.nodes > 1 ? p->store.node[1] : 0, .raw = &p->raw};
+                         .backup = p->store.nodes > 1 ? p->store.node[1] : 0, .raw = &p->raw[conn]};
 }
 
 static struct sample raw_measure(const struct lethe_peer *p, int batch, double seconds)
 {
-    struct wire w = raw_wire(p, batch);
+    struct wire w = raw_wire(p, 0, batch);
     return wire_measure(&w, seconds);
+}
+
+static struct sample raw_crowd(const struct lethe_peer *p, int batch, double seconds)
+{
+    struct wire w[CROWD];
+    for (int i = 0; i < CROWD; i++)
+        w[i] = raw_wire(p, i, batch);
+    return wire_measure_crowd(w, CROWD, seconds);
 }
 
 /* --- redis ---------------------------------------------------------------------- */
 
 struct redis_peer {
     pid_t pid;
-    int fd;
+    int fd[CROWD];
 };
 
 static struct redis_peer redis_start(const struct settings *s)
@@ -230,19 +244,20 @@ static struct redis_peer redis_start(const struct settings *s)
     const char *argv[] = {"redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "",
                           "--appendonly", "no", NULL};
     r.pid = process_start(argv, 0, log);
-    r.fd = connect_port(n);
+    for (int i = 0; i < CROWD; i++)
+        r.fd[i] = connect_port(n);
     return r;
 }
 
-static struct wire redis_wire(const struct redis_peer *r, enum wire_how how, int batch)
+static struct wire redis_wire(const struct redis_peer *r, int conn, enum wire_how how, int batch)
 {
-    return (struct wire){.how = how, .fd = r->fd, .batch = batch, .server = r->pid};
+    return (struct wire){.how = how, .fd = r->fd[conn], .batch = batch, .server = r->pid};
 }
 
 static struct sample redis_measure(const struct redis_peer *r, enum wire_how how, int batch,
                                    double seconds)
 {
-    struct wire w = redis_wire(r, how, batch);
+    struct wire w = redis_wire(r, 0, how, batch);
     return wire_measure(&w, seconds);
 }
 
@@ -257,6 +272,15 @@ static void add(struct report *r, const char *peer, int batch, struct sample s)
     report_add(r, name, "client CPU per operation", "us", s.client_us);
     if (s.backup_us > 0)
         report_add(r, name, "backup CPU per operation", "us", s.backup_us);
+}
+
+static struct sample redis_crowd(const struct redis_peer *r, enum wire_how how, int batch,
+                                 double seconds)
+{
+    struct wire w[CROWD];
+    for (int i = 0; i < CROWD; i++)
+        w[i] = redis_wire(r, i, how, batch);
+    return wire_measure_crowd(w, CROWD, seconds);
 }
 
 /* --- one get at a time ---------------------------------------------------------------- */
@@ -283,8 +307,8 @@ static void latencies(const struct settings *s, struct report *r, struct lethe_p
 {
     const char *metric = "latency p50, one get at a time";
     int samples = (int)(s->seconds * 40000) + 1;
-    struct wire of_shm = raw_wire(shm, 1), of_tcp = raw_wire(tcp, 1);
-    struct wire of_redis = redis_wire(redis, REDIS_GET, 1);
+    struct wire of_shm = raw_wire(shm, 0, 1), of_tcp = raw_wire(tcp, 0, 1);
+    struct wire of_redis = redis_wire(redis, 0, REDIS_GET, 1);
     if (samples > 100000)
         samples = 100000;
     report_add(r, "redis GET, client sleeps", metric, "us", wire_latency_us(&of_redis, samples, false));
@@ -301,7 +325,7 @@ static void one_run(const struct settings *s, struct report *r, int run)
 {
     struct lethe_peer *alone = lethe_start(s, 0), *shm = lethe_shm(alone), *pair = lethe_start(s, 1);
     struct redis_peer redis = redis_start(s);
-    wire_fill_redis(redis.fd);
+    wire_fill_redis(redis.fd[0]);
     for (int i = 0; i < 3; i++) {
         int b = batches[i];
         if (s->batch && s->batch != b)
@@ -319,6 +343,10 @@ static void one_run(const struct settings *s, struct report *r, int run)
         POINT("lethe get by liblethe, shm", lethe_measure(shm, b, false, s->seconds));
         POINT("lethe cas", lethe_measure(alone, b, true, s->seconds));
         POINT("lethe cas, with backup", lethe_measure(pair, b, true, s->seconds));
+        POINT("64 conns: lethe get", raw_crowd(alone, b, s->seconds));
+        POINT("64 conns: lethe get, shm", raw_crowd(shm, b, s->seconds));
+        POINT("64 conns: redis GET", redis_crowd(&redis, REDIS_GET, b, s->seconds));
+        POINT("64 conns: redis MGET", redis_crowd(&redis, REDIS_MGET, b, s->seconds));
         POINT("redis SET pipelined", redis_measure(&redis, REDIS_SET, b, s->seconds));
 #undef POINT
     }
@@ -327,46 +355,58 @@ static void one_run(const struct settings *s, struct report *r, int run)
     lethe_leave(shm);
     lethe_stop(alone);
     lethe_stop(pair);
-    close(redis.fd);
+    for (int i = 0; i < CROWD; i++)
+        close(redis.fd[i]);
     process_stop(redis.pid);
 }
 
-static double better_redis(const struct report *r, int batch)
+static double lesser(double a, double b)
 {
-    char get[64], mget[64];
-    const char *cost = "server CPU per operation";
-    snprintf(get, sizeof get, "redis GET pipelined batch %d", batch);
-    snprintf(mget, sizeof mget, "redis MGET batch %d", batch);
-    double a = report_median(r, get, cost), b = report_median(r, mget, cost);
     return a < b ? a : b;
+}
+
+/* CPU per get of redis, the better of its two ways, over ours. */
+static double redis_over(const struct report *r, const char *crowd, const char *ours, int batch)
+{
+    static const char cost[] = "server CPU per operation";
+    char get[64], mget[64], lethe[64];
+    snprintf(get, sizeof get, "%sredis GET%s batch %d", crowd, *crowd ? "" : " pipelined", batch);
+    snprintf(mget, sizeof mget, "%sredis MGET batch %d", crowd, batch);
+    snprintf(lethe, sizeof lethe, "%s%s batch %d", crowd, ours, batch);
+    return lesser(report_median(r, get, cost), report_median(r, mget, cost)) /
+           report_median(r, lethe, cost);
 }
 
 static void ratios(const struct settings *s, struct report *r)
 {
     static const struct {
+        const char *name, *crowd, *ours;
         int batch;
-        const char *name, *ours;
         double hoped;
     } rows[] = {
-        {1, "redis_cpu_over_store_tcp_batch1", "lethe get batch 1", 0},
-        {16, "redis_cpu_over_store_tcp_batch16", "lethe get batch 16", 2},
-        {64, "redis_cpu_over_store_tcp_batch64", "lethe get batch 64", 0},
-        {1, "redis_cpu_over_store_shm_batch1", "lethe get, shm batch 1", 0},
-        {16, "redis_cpu_over_store_shm_batch16", "lethe get, shm batch 16", 12},
-        {64, "redis_cpu_over_store_shm_batch64", "lethe get, shm batch 64", 0},
+        {"redis_cpu_over_store_tcp_batch1", "", "lethe get", 1, 0},
+        {"redis_cpu_over_store_tcp_batch16", "", "lethe get", 16, 2},
+        {"redis_cpu_over_store_tcp_batch64", "", "lethe get", 64, 0},
+        {"redis_cpu_over_store_shm_batch1", "", "lethe get, shm", 1, 0},
+        {"redis_cpu_over_store_shm_batch16", "", "lethe get, shm", 16, 12},
+        {"redis_cpu_over_store_shm_batch64", "", "lethe get, shm", 64, 0},
+        {"redis_cpu_over_store_tcp_batch1_64conns", "64 conns: ", "lethe get", 1, 0},
+        {"redis_cpu_over_store_tcp_batch16_64conns", "64 conns: ", "lethe get", 16, 0},
+        {"redis_cpu_over_store_tcp_batch64_64conns", "64 conns: ", "lethe get", 64, 0},
+        {"redis_cpu_over_store_shm_batch1_64conns", "64 conns: ", "lethe get, shm", 1, 0},
+        {"redis_cpu_over_store_shm_batch16_64conns", "64 conns: ", "lethe get, shm", 16, 0},
+        {"redis_cpu_over_store_shm_batch64_64conns", "64 conns: ", "lethe get, shm", 64, 0},
     };
-    const char *cost = "server CPU per operation", *p50 = "latency p50, one get at a time";
+    static const char p50[] = "latency p50, one get at a time";
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         if (!s->batch || s->batch == rows[i].batch)
             report_ratio(r, rows[i].name,
-                         better_redis(r, rows[i].batch) / report_median(r, rows[i].ours, cost),
-                         rows[i].hoped);
-    if (s->batch && s->batch != 1)
-        return;
-    double sleeps = report_median(r, "redis GET, client sleeps", p50);
-    double spins = report_median(r, "redis GET, client spins", p50);
-    report_ratio(r, "redis_p50_over_store_shm_single",
-                 (sleeps < spins ? sleeps : spins) / report_median(r, "lethe get, shm", p50), 25);
+                         redis_over(r, rows[i].crowd, rows[i].ours, rows[i].batch), rows[i].hoped);
+    if (!s->batch || s->batch == 1)
+        report_ratio(r, "redis_p50_over_store_shm_single",
+                     lesser(report_median(r, "redis GET, client sleeps", p50),
+                            report_median(r, "redis GET, client spins", p50)) /
+                         report_median(r, "lethe get, shm", p50), 25);
 }
 
 static int usage(const char *self, int code)

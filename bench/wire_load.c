@@ -6,13 +6,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include "bench/process.h"
 
-enum { PREPARED = 256 };         /* requests, used in turn */
+enum {
+    PREPARED = 256,              /* requests, used in turn */
+    REPLIES_BYTES = 1 << 16,     /* read at once, at most */
+};
 
 struct load {
     struct wire w;
@@ -21,7 +25,7 @@ struct load {
     size_t length[PREPARED];
     int next, flags;             /* flags: of recv */
     size_t reply_bytes, have;    /* of one batch; of the reply under way */
-    char replies[1 << 16] __attribute__((aligned(8)));
+    char replies[REPLIES_BYTES] __attribute__((aligned(8)));
 };
 
 const struct table_schema bench_schema = {.name = "bench.kv", .kind = TABLE_HASH, .version = 1,
@@ -215,32 +219,88 @@ static struct reading reading_of(const struct wire *w, uint64_t batches)
                             w->backup ? process_cpu_ns(w->backup) : 0, thread_cpu_ns(), batches};
 }
 
+/* What a load does between two moments. */
+struct interval {
+    const struct wire *w;
+    uint64_t warm_until, ns, batches; /* batches: answered so far */
+    struct reading from, to;     /* wall 0: not yet */
+};
+
+static struct interval interval_of(const struct wire *w, double seconds)
+{
+    return (struct interval){.w = w, .warm_until = wall_ns() + (uint64_t)(seconds * 2e8),
+                             .ns = (uint64_t)(seconds * 1e9)};
+}
+
+/* True: it goes on. */
+static bool answered(struct interval *i, int batches)
+{
+    uint64_t now = wall_ns();
+    i->batches += (uint64_t)batches;
+    if (!i->from.wall && now >= i->warm_until)
+        i->from = reading_of(i->w, i->batches);
+    else if (i->from.wall && !i->to.wall && now >= i->from.wall + i->ns)
+        i->to = reading_of(i->w, i->batches);
+    return !i->to.wall;
+}
+
+static struct sample sample_of(const struct interval *i)
+{
+    const struct reading *from = &i->from, *to = &i->to;
+    double ops = (double)(to->batches - from->batches) * i->w->batch;
+    return (struct sample){ops / ((double)(to->wall - from->wall) / 1e9),
+                           (double)(to->server - from->server) / 1e3 / ops,
+                           (double)(to->mine - from->mine) / 1e3 / ops,
+                           (double)(to->backup - from->backup) / 1e3 / ops};
+}
+
 struct sample wire_measure(const struct wire *w, double seconds)
 {
-    struct reading from = {0}, to = {0};
-    uint64_t batches = 0, warm_until = wall_ns() + (uint64_t)(seconds * 2e8);
-    int outstanding = IN_FLIGHT;
+    struct interval i = interval_of(w, seconds);
     struct load *l = load_open(w, false);
     send_batches(l, IN_FLIGHT);
-    while (outstanding) {
-        int answered = read_batches(l);
-        batches += (uint64_t)answered;
-        if (to.wall)
-            outstanding -= answered;
-        else if (answered)
-            send_batches(l, answered);
-        uint64_t now = wall_ns();
-        if (!from.wall && now >= warm_until)
-            from = reading_of(w, batches);
-        else if (from.wall && !to.wall && now >= from.wall + (uint64_t)(seconds * 1e9))
-            to = reading_of(w, batches);
+    for (int outstanding = IN_FLIGHT; outstanding;) {
+        int n = read_batches(l);
+        if (!answered(&i, n))
+            outstanding -= n;
+        else if (n > 0)
+            send_batches(l, n);
     }
     load_close(l);
-    double ops = (double)(to.batches - from.batches) * w->batch;
-    return (struct sample){ops / ((double)(to.wall - from.wall) / 1e9),
-                           (double)(to.server - from.server) / 1e3 / ops,
-                           (double)(to.mine - from.mine) / 1e3 / ops,
-                           (double)(to.backup - from.backup) / 1e3 / ops};
+    return sample_of(&i);
+}
+
+/* Sockets: those that epoll names. Channels: all in turn. */
+struct sample wire_measure_crowd(const struct wire *w, int n, double seconds)
+{
+    struct interval i = interval_of(w, seconds);
+    struct epoll_event ready[CROWD];
+    struct load *l[CROWD];
+    int ep = epoll_create1(0), outstanding = n;
+    bool sockets = !w->raw || !w->raw->channel;
+    for (int k = 0; k < n; k++) {
+        ready[k].data.ptr = l[k] = load_open(&w[k], true);
+        struct epoll_event ev = {.events = EPOLLIN, .data.ptr = l[k]};
+        if (sockets && epoll_ctl(ep, EPOLL_CTL_ADD, l[k]->w.fd, &ev))
+            give_up(strerror(errno));
+        send_batches(l[k], 1);
+    }
+    while (outstanding) {
+        int m = sockets ? epoll_wait(ep, ready, CROWD, -1) : n;
+        for (int k = 0; k < m; k++) {
+            int got = read_batches(ready[k].data.ptr);
+            if (!got)
+                continue;
+            if (answered(&i, got))
+                send_batches(ready[k].data.ptr, 1);
+            else
+                outstanding--;
+        }
+    }
+    for (int k = 0; k < n; k++)
+        load_close(l[k]);
+    close(ep);
+    return sample_of(&i);
 }
 
 long wire_run(const struct wire *w, long batches)

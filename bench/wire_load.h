@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The load of the store bench: one connection, requests encoded beforehand,
- * replies all of one known size and not parsed, but that they are no errors is
- * seen. The cheapest client that a server can have, the same for everybody:
+ * The load of the store bench: one connection or many, requests encoded
+ * beforehand, replies all of one known size and not parsed, but that they are no
+ * errors is seen. The cheapest client that a server can have, the same for everybody:
  * lethe-store over tcp and shm, redis-server. It is to saturate the server and
  * not the client.
  *
@@ -15,7 +15,7 @@
 
 #include "bench/raw_client.h"
 
-enum { KEYS = 100000, KEY = 16, VALUE = 64, IN_FLIGHT = 64, BATCH_MAX = 64 };
+enum { KEYS = 100000, KEY = 16, VALUE = 64, IN_FLIGHT = 64, BATCH_MAX = 64, CROWD = 64 };
 enum wire_how { LETHE_GET, REDIS_GET, REDIS_MGET, REDIS_SET };
 
 struct wire {
@@ -39,6 +39,8 @@ void key_of(uint32_t n, char key[KEY + 1]);
 /* IN_FLIGHT batches outstanding; what one read answered is asked anew by one
  * write. A server's cost is its own CPU clock, over the measured interval. */
 struct sample wire_measure(const struct wire *w, double seconds);
+/* `n` connections (at most CROWD), which all do the same, one batch outstanding on each. */
+struct sample wire_measure_crowd(const struct wire *w, int n, double seconds);
 /* One batch outstanding: the median of `samples` round trips, us. spin: asks
  * again and again for the reply instead of sleeping in a read; shm always does. */
 double wire_latency_us(const struct wire *w, int samples, bool spin);

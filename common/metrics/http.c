@@ -213,7 +213,7 @@ int metrics_http_start(struct metrics_http **out, const struct http_config *conf
         return -ENOMEM;
     }
     h->config = *config;
-    int fd = config->address[0] == '/' ? listen_unix(h, err, err_len)
+    int fd = strchr(config->address, '/') ? listen_unix(h, err, err_len)
                                        : listen_tcp(h, err, err_len);
     if (fd < 0) {
         release(h);

@@ -27,6 +27,14 @@ static inline uint64_t frame_ring_need(uint64_t ring_bytes, uint64_t tail, uint3
     return at + bytes <= ring_bytes ? bytes : ring_bytes - at + bytes;
 }
 
+/* The writer may go to the start from anywhere, if a frame goes with it; the tail there. */
+static inline uint64_t frame_ring_skip(uint8_t *ring, uint64_t ring_bytes, uint64_t tail)
+{
+    uint64_t at = tail & (ring_bytes - 1);
+    memset(ring + at, 0, 8);
+    return tail + ring_bytes - at;
+}
+
 /* There is room for frame_ring_need(); returns the position where so many bytes begin. */
 static inline uint64_t frame_ring_begin(uint8_t *ring, uint64_t ring_bytes, uint64_t tail,
                                         uint32_t bytes)

@@ -47,6 +47,7 @@ enum {
     BACKLOG = 128,
     LOOK_EVERY = 4096,            /* empty recvs between two looks at the socket */
     HEADS_BYTES = 4096,
+    HOME_BYTES = 64 * 1024,       /* see go_home */
     SHARED_BYTES = HEADS_BYTES + 2 * SHM_RING_BYTES,
     FDS = 3,                      /* memfd, listener's bell, client's bell */
 };
@@ -67,6 +68,7 @@ struct shm {
     struct ring *in, *out;
     uint8_t *in_bytes, *out_bytes;
     uint64_t out_tail, head_seen; /* out_tail may be ahead of out->tail */
+    uint64_t home_at;             /* index from which on go_home looks */
     uint64_t in_head, tail_seen;
     uint64_t released;            /* in->head as we stored it last */
     uint32_t empty;               /* recvs without a frame in a row */
@@ -112,6 +114,7 @@ static void use_rings(struct shm *s, bool listener)
     s->out_bytes = bytes + (size_t)listener * SHM_RING_BYTES;
     s->in_bytes = bytes + (size_t)!listener * SHM_RING_BYTES;
     s->connecting = false;
+    s->home_at = HOME_BYTES;
 }
 
 static bool map(struct shm *s, int memfd)
@@ -255,6 +258,20 @@ static bool wait_for_room(struct shm *s, uint64_t need)
     return !s->waited;
 }
 
+/* A ring that was read empty begins at its start again, so that a connection on which
+ * little is outstanding has its few pages in the cache, and does not own more of them. */
+static void go_home(struct shm *s, uint32_t bytes)
+{
+    uint64_t at = s->out_tail & (SHM_RING_BYTES - 1);
+    if (at < s->home_at || bytes > at)
+        return;
+    s->home_at = at + HOME_BYTES;
+    if (!see_head(s) || s->head_seen != s->out_tail)
+        return;
+    s->out_tail = frame_ring_skip(s->out_bytes, SHM_RING_BYTES, s->out_tail);
+    s->home_at = HOME_BYTES;
+}
+
 static int shm_send(struct channel *c, const void *frame, uint32_t bytes)
 {
     struct shm *s = of(c);
@@ -265,12 +282,17 @@ static int shm_send(struct channel *c, const void *frame, uint32_t bytes)
         return -ENOTCONN;
     if (!up)
         return -EAGAIN;
+    go_home(s, bytes);
+    if (!c->open)
+        return -ENOTCONN;
     uint64_t need = frame_ring_need(SHM_RING_BYTES, s->out_tail, bytes);
     if (!fits(s, need) && !wait_for_room(s, need)) {
         if (c->open && peer_gone(s))
             shut(s, "the other side closed");
         return c->open ? -EAGAIN : -ENOTCONN;
     }
+    if (need != bytes)
+        s->home_at = HOME_BYTES;
     s->out_tail = frame_ring_put(s->out_bytes, SHM_RING_BYTES, s->out_tail, frame, bytes);
     return 0;
 }

@@ -248,6 +248,39 @@ static void nonsense_in_the_rings_harms_nobody(void **state)
     leave(&p);
 }
 
+/* --- where frames lie ------------------------------------------------------------------------ */
+
+static long shared_kb(void)
+{
+    char line[128];
+    long kb = -1;
+    FILE *f = fopen("/proc/self/status", "r");
+    while (kb < 0 && fgets(line, sizeof line, f))
+        sscanf(line, "RssShmem: %ld", &kb);
+    fclose(f);
+    return kb;
+}
+
+/* As many frames as would go four times round. */
+static void a_connection_with_little_on_its_way_has_few_pages(void **state)
+{
+    struct place p = listen_somewhere();
+    char err[200];
+    struct channel *a = shm_connect(p.path, err, sizeof err), *b = accept_one(&p);
+    long before = shared_kb();
+    for (uint64_t n = 1; n <= 4 * SHM_RING_BYTES / sizeof(struct msg_status); n++) {
+        send_status(a, n);
+        const struct msg_status *m = await(b);
+        CHECK(m && m->nonce == n, "frame %lu did not come", (unsigned long)n);
+        assert_null(channel_recv(b, &(uint32_t){0}));
+    }
+    long kb = shared_kb() - before; /* of both ends */
+    CHECK(kb < SHM_RING_BYTES / 1024, "%ld kB of shared memory are in use", kb);
+    channel_close(a);
+    channel_close(b);
+    leave(&p);
+}
+
 /* --- files and users ------------------------------------------------------------------------ */
 
 static void a_file_left_behind_is_replaced_a_live_one_is_not(void **state)
@@ -295,6 +328,7 @@ int main(void)
         cmocka_unit_test(what_a_dead_peer_published_still_arrives),
         cmocka_unit_test(a_writer_without_room_learns_of_the_death),
         cmocka_unit_test(nonsense_in_the_rings_harms_nobody),
+        cmocka_unit_test(a_connection_with_little_on_its_way_has_few_pages),
         cmocka_unit_test(a_file_left_behind_is_replaced_a_live_one_is_not),
         cmocka_unit_test(another_user_is_turned_away),
     };

@@ -140,8 +140,10 @@ static void look_up(struct shard *s, struct table *t, const uint8_t *key, struct
     if (t->schema.kind == TABLE_POOL) {
         f->rec = pool_find(t, s->x.slot, index_of(f));
     } else {
-        f->hash = key == s->hint_key ? s->hint_hash : table_hash(t, key, t->schema.key_size);
-        f->rec = part_find(t, s->x.slot, key, f->hash);
+        bool hinted = key == s->hint_key;
+        f->hash = hinted ? s->hint_hash : table_hash(t, key, t->schema.key_size);
+        f->rec = hinted ? part_find_near(t, s->x.slot, key, f->hash, s->hint_rec)
+                        : part_find(t, s->x.slot, key, f->hash);
     }
     f->exists = f->rec != REC_NONE;
 }

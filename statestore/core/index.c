@@ -110,6 +110,15 @@ uint32_t part_find(const struct table *t, uint8_t slot, const void *key, uint64_
     return find_in(t, slot, &ix->buckets[second_of(ix, hash)], key, print);
 }
 
+uint32_t part_find_near(const struct table *t, uint8_t slot, const void *key, uint64_t hash,
+                        uint32_t guess)
+{
+    if (guess < t->part[slot].high && record_at(t, slot, guess)->state != RECORD_FREE &&
+        same_key(t, slot, guess, key))
+        return guess;
+    return part_find(t, slot, key, hash);
+}
+
 void part_prefetch_bucket(const struct table *t, uint8_t slot, uint64_t hash)
 {
     const struct index *ix = &t->part[slot].index;
@@ -119,24 +128,22 @@ void part_prefetch_bucket(const struct table *t, uint8_t slot, uint64_t hash)
     bring_near(&ix->buckets[second_of(ix, hash)]);
 }
 
-static bool prefetch_from(const struct table *t, uint8_t slot, const struct bucket *b,
-                          uint16_t print)
-{
-    uint32_t m = ways_with(b, print);
-    if (!m)
-        return false;
-    record_prefetch(t, slot, b->rec[__builtin_ctz(m) / 2]);
-    return true;
-}
-
-void part_prefetch_record(const struct table *t, uint8_t slot, uint64_t hash)
+uint32_t part_prefetch_record(const struct table *t, uint8_t slot, uint64_t hash)
 {
     const struct index *ix = &t->part[slot].index;
     uint16_t print = print_of(hash);
     if (!ix->buckets)
-        return;
-    if (!prefetch_from(t, slot, &ix->buckets[first_of(ix, hash)], print))
-        prefetch_from(t, slot, &ix->buckets[second_of(ix, hash)], print);
+        return REC_NONE;
+    const struct bucket *b = &ix->buckets[first_of(ix, hash)];
+    uint32_t m = ways_with(b, print);
+    if (!m) {
+        b = &ix->buckets[second_of(ix, hash)];
+        if (!(m = ways_with(b, print)))
+            return REC_NONE;
+    }
+    uint32_t rec = b->rec[__builtin_ctz(m) / 2];
+    record_prefetch(t, slot, rec);
+    return rec;
 }
 
 /* --- changing it ---------------------------------------------------------------- */

@@ -454,6 +454,7 @@ struct shard {
 
     const uint8_t *hint_key;  /* the hash of this key is known already */
     uint64_t hint_hash;
+    uint32_t hint_rec;        /* and where it perhaps stands */
     struct exec x;
     uint8_t *frame;           /* RESULTS under way */
     uint32_t frame_bytes, frame_results, frame_conn;
@@ -497,10 +498,10 @@ static inline uint64_t mix64(uint64_t x)
  * room); returns the result's bytes. What it was like is in s->x. */
 uint32_t txn_execute(struct shard *s, const struct txn_head *t, uint8_t slot,
                      struct client *client, uint8_t *result);
-/* read.c: answers a txn that is one plain get, whose key has this hash in this
+/* read.c: answers a txn that is one plain get, whose key the hint is about, in this
  * table, if it may be told now; false: nothing was done, let txn_execute do it. */
 bool read_now(struct shard *s, uint32_t conn, uint64_t client, const struct txn_head *t,
-              const struct table *table, uint64_t hash);
+              const struct table *table);
 /* A result that says only `status`; returns its bytes. */
 uint32_t txn_refuse(uint8_t *result, uint64_t seq, enum txn_status status);
 
@@ -601,9 +602,11 @@ void reply_ready(struct shard *s, struct reply *r);
 /* Sends everything that became ready. */
 void replies_flush(struct shard *s);
 /* The RESULTS frame under way: room for one more result, then count it in. */
-uint8_t *results_room(struct shard *s, uint32_t conn, uint64_t client);
-void results_push(struct shard *s, uint32_t bytes);
+static inline uint8_t *results_room(struct shard *s, uint32_t conn, uint64_t client);
+static inline void results_push(struct shard *s, uint32_t bytes);
 void results_send(struct shard *s);
+/* Sends what is under way, if anything is, and begins another one. */
+uint8_t *results_begin(struct shard *s, uint32_t conn, uint64_t client);
 void shard_send(struct shard *s, uint32_t conn, void *frame, enum msg_type type, uint32_t bytes);
 
 /* client.c */
@@ -856,5 +859,20 @@ void on_view_frame(struct shard *s, const struct msg_view *m);
 /* At the end of a step: ask to join, acknowledge. */
 void backup_tick(struct shard *s);
 uint64_t backup_next_ms(const struct shard *s);
+
+static inline uint8_t *results_room(struct shard *s, uint32_t conn, uint64_t client)
+{
+    if (s->frame_results && s->frame_conn == conn && s->frame_client == client &&
+        s->frame_bytes + TXN_RESULT_MAX <= MSG_BYTES_MAX)
+        return s->frame + s->frame_bytes;
+    return results_begin(s, conn, client);
+}
+static inline void results_push(struct shard *s, uint32_t bytes)
+{
+    const struct txn_result_head *h = (const void *)(s->frame + s->frame_bytes);
+    s->counts.results[h->status]++;
+    s->frame_bytes += bytes;
+    s->frame_results++;
+}
 
 #endif

@@ -25,7 +25,7 @@ static bool may_tell(struct shard *s, const struct table *table, uint8_t slot)
 }
 
 bool read_now(struct shard *s, uint32_t conn, uint64_t client, const struct txn_head *t,
-              const struct table *table, uint64_t hash)
+              const struct table *table)
 {
     if (!is_plain(t, table) || !may_tell(s, table, t->slot))
         return false;
@@ -33,7 +33,7 @@ bool read_now(struct shard *s, uint32_t conn, uint64_t client, const struct txn_
     const uint8_t *key = txn_key(txn_first(t));
     if (slot_of(key + schema->part_off, schema->part_len) != t->slot)
         return false;
-    uint32_t rec = part_find(table, t->slot, key, hash), len = 0;
+    uint32_t rec = part_find_near(table, t->slot, key, s->hint_hash, s->hint_rec), len = 0;
     struct txn_result_head *h = (struct txn_result_head *)results_room(s, conn, client);
     struct txn_result *r = (struct txn_result *)(h + 1);
     *r = (struct txn_result){.res = RES_ABSENT};

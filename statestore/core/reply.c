@@ -174,25 +174,13 @@ void results_send(struct shard *s)
     s->frame_results = 0;
 }
 
-uint8_t *results_room(struct shard *s, uint32_t conn, uint64_t client)
+uint8_t *results_begin(struct shard *s, uint32_t conn, uint64_t client)
 {
-    if (s->frame_results && (s->frame_conn != conn || s->frame_client != client ||
-                             s->frame_bytes + TXN_RESULT_MAX > MSG_BYTES_MAX))
-        results_send(s);
-    if (!s->frame_results) {
-        s->frame_conn = conn;
-        s->frame_client = client;
-        s->frame_bytes = sizeof(struct msg_results);
-    }
+    results_send(s);
+    s->frame_conn = conn;
+    s->frame_client = client;
+    s->frame_bytes = sizeof(struct msg_results);
     return s->frame + s->frame_bytes;
-}
-
-void results_push(struct shard *s, uint32_t bytes)
-{
-    const struct txn_result_head *h = (const void *)(s->frame + s->frame_bytes);
-    s->counts.results[h->status]++;
-    s->frame_bytes += bytes;
-    s->frame_results++;
 }
 
 static void send_result(struct shard *s, uint32_t conn, const struct kept *k)

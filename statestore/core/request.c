@@ -180,6 +180,7 @@ struct hint {
     const uint8_t *key;       /* NULL: none that can be looked up ahead */
     struct table *t;
     uint64_t hash;            /* not of a pool's */
+    uint32_t rec;             /* where it perhaps stands; not of a pool's */
     uint32_t index;           /* a pool's */
     uint8_t slot;
     bool pool;
@@ -200,7 +201,7 @@ static void on_txn(struct shard *s, uint32_t conn, struct client *c, const struc
     else if (t->seq > c->ack + MSG_CLIENT_WINDOW || s->replies >= REPLIES_MAX ||
              keeps_too_much(c, t))
         refuse(s, conn, c->id, t->seq, TXN_BUSY);
-    else if (!hint->key || !read_now(s, conn, c->id, t, hint->t, hint->hash))
+    else if (!hint->key || !read_now(s, conn, c->id, t, hint->t))
         run_where(s, conn, c, t);
 }
 
@@ -213,7 +214,7 @@ static struct hint hint_of(const struct shard *s, const struct txn_head *t)
 {
     const struct txn_op *op = txn_first(t);
     struct table *table = op->table < s->tables ? s->table[op->table] : NULL;
-    struct hint h = {.t = table, .slot = t->slot};
+    struct hint h = {.t = table, .slot = t->slot, .rec = REC_NONE};
     if (!table || op->npatch || op->key_len != table->schema.key_size)
         return h;
     h.pool = table->schema.kind == TABLE_POOL;
@@ -248,11 +249,11 @@ static void prefetch(const struct shard *s, const struct txn_head *t, struct hin
         if (hints[i].key && hints[i].pool)
             pool_prefetch_number(hints[i].t, hints[i].slot, hints[i].index);
     for (uint32_t i = 0; i < n; i++) {
-        const struct hint *h = &hints[i];
+        struct hint *h = &hints[i];
         if (h->key && h->pool)
             pool_prefetch_record(h->t, h->slot, h->index);
         else if (h->key)
-            part_prefetch_record(h->t, h->slot, h->hash);
+            h->rec = part_prefetch_record(h->t, h->slot, h->hash);
     }
 }
 
@@ -300,6 +301,7 @@ void on_batch(struct shard *s, uint32_t conn, const struct msg_batch *m)
             prefetch(s, t, hints, left < PREFETCH_MAX ? left : PREFETCH_MAX);
         s->hint_key = hints[at].key;
         s->hint_hash = hints[at].hash;
+        s->hint_rec = hints[at].rec;
         on_txn(s, conn, c, t, &hints[at]);
     }
     s->hint_key = NULL;

@@ -219,7 +219,11 @@ static inline void part_prefetch(const struct table *t, uint8_t slot)
     bring_near(&t->part[slot]);
 }
 void part_prefetch_bucket(const struct table *t, uint8_t slot, uint64_t hash);
-void part_prefetch_record(const struct table *t, uint8_t slot, uint64_t hash);
+/* Returns whose record that was: perhaps the key's, REC_NONE: nobody's. */
+uint32_t part_prefetch_record(const struct table *t, uint8_t slot, uint64_t hash);
+/* part_find with such a guess, which may be of earlier. */
+uint32_t part_find_near(const struct table *t, uint8_t slot, const void *key, uint64_t hash,
+                        uint32_t guess);
 
 /* A new record for the key (not there before), entered in the index; the
  * caller writes it. Room was reserved. */
