@@ -20,6 +20,7 @@ memory          20   3  $bin/memory_bench                | --runs 1 --entries 20
 alloc           25   2  $bin/alloc_bench                 | --runs 1 --allocs 20000
 timers          90  20  $bin/timers_bench                | --live 100000 --limit 5
 store_failover 540  60  bench/store_failover.py          | --quick
+nat_failover   600 120  bench/nat_failover.py            | --quick
 nat            120  15  $bin/nat_bench                   | --runs 1 --packets 200000
 "
 

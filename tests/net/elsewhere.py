@@ -55,7 +55,7 @@ class RedisSite(Rewritten):
         i = self._start("r%d" % number, "store", [
             "redis-server", "--port", str(REDIS_PORT + number), "--bind", REDIS, "--dir", folder, "--save", "",
             "--appendonly", "no", "--protected-mode", "no", "--cluster-enabled", "yes",
-            "--cluster-node-timeout", "1000"], "redis")
+            "--cluster-node-timeout", "1000", "--cluster-allow-replica-migration", "no"], "redis")
         wait_for(lambda: self.redis_cli(REDIS_PORT + number, "ping").strip() == "PONG", 15,
                  "redis-server to answer; see " + i.process.log)
         i.state = "running"

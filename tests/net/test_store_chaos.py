@@ -115,14 +115,13 @@ class Chaos:
             kind, what, name, hold_s * 1000, gap["gap_ms"], gap["writes"]))
 
     def report(self):
-        self.checks.say("faults".ljust(10) + "".join(v.rjust(10) for v in VICTIMS))
+        def cell(kind, victim):
+            gaps = sorted(g for g, k, v in self.gaps if (k, v) == (kind, victim))
+            return "%d: %4.0f, %4.0f" % (len(gaps), gaps[len(gaps) // 2], gaps[-1]) if gaps else "0"
+        self.checks.say("faults: gap in ms, median and longest")
+        self.checks.say("".ljust(10) + "".join(v.rjust(18) for v in VICTIMS))
         for kind in KINDS:
-            self.checks.say(kind.ljust(10) + "".join(str(self.done[kind, v]).rjust(10) for v in VICTIMS))
-        for victim in VICTIMS:
-            gaps = sorted(g for g, _, v in self.gaps if v == victim)
-            if gaps:
-                self.checks.say("gaps, %-8s median %5.0f ms, longest %5.0f ms of %d" % (
-                    victim + ":", gaps[len(gaps) // 2], gaps[-1], len(gaps)))
+            self.checks.say(kind.ljust(10) + "".join(cell(kind, v).rjust(18) for v in VICTIMS))
         missing = [v for v in VICTIMS if not any(self.done[k, v] for k in KINDS)]
         missing += [k for k in KINDS if not any(self.done[k, v] for v in VICTIMS)]
         self.checks.check("every kind of fault and of victim", not missing, "%d faults%s" % (
