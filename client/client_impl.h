@@ -249,6 +249,8 @@ struct channel *lethe_nodes_dial(struct session *s, char *err, uint32_t err_len)
  * Chooses the next one and says when (step_us). */
 void lethe_nodes_next(struct session *s, enum node_verdict verdict, uint32_t primary,
                       const char *why);
+/* The node it is at is not silent: what it was is forgotten. */
+void lethe_nodes_spoke(struct session *s);
 void lethe_nodes_up(struct session *s);
 /* How long a connection may be silent, now. */
 uint64_t lethe_nodes_patience_us(const struct session *s);

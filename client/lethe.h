@@ -77,7 +77,8 @@ struct lethe_config {
     uint32_t retry_ms;             /* unanswered that long: send again; 0: 200 */
     uint32_t silence_ms;           /* answers are owed and nothing at all is heard so long: another
                                       address, or `dial` again; 0: retry_ms with several
-                                      addresses, else 10 * retry_ms */
+                                      addresses, else 10 * retry_ms. A new primary is silent for
+                                      about 0.3 of the store's failure time-out: allow more */
     lethe_dial dial;               /* NULL: to `address` */
     void *dial_ctx;
     const char *address;           /* of shard 0, of each node of the store, in the site's order, commas

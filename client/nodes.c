@@ -11,8 +11,8 @@
  * An address that was silent (its host is cut off, its process paused) costs the
  * time it takes to see that. It is left out of the rounds for a while, which
  * doubles, and is tried anyway when nobody else is left; each time it is given
- * twice the time, in case it is just slow. Who said WELCOME is given the whole of
- * the silence allowed.
+ * twice the time, in case it is just slow. A word from it ends that. Who said WELCOME is given the whole of
+ * the silence allowed: it may be the next primary, who reads no requests before the old one's leases are over.
  *
  * A caller's own `dial` counts as one address: whom it reaches is its business.
  */
@@ -153,6 +153,13 @@ static void pause_round(struct session *s)
     n->alive = false;
 }
 
+void lethe_nodes_spoke(struct session *s)
+{
+    struct nodes *n = &s->nodes;
+    n->silences[n->at] = 0;
+    n->skip_until_us[n->at] = 0;
+}
+
 void lethe_nodes_next(struct session *s, enum node_verdict verdict, uint32_t primary,
                       const char *why)
 {
@@ -161,6 +168,8 @@ void lethe_nodes_next(struct session *s, enum node_verdict verdict, uint32_t pri
     snprintf(n->said[n->at], sizeof n->said[0], "%s", why);
     n->visited |= 1u << n->at;
     n->alive |= verdict == NODE_NOT_PRIMARY;
+    if (verdict == NODE_NOT_PRIMARY)
+        lethe_nodes_spoke(s);
     if (verdict == NODE_SILENT)
         leave_out(s);
     if (named >= s->client->naddresses || named == n->at || (named >= 0 && left_out(s, named)))
@@ -179,8 +188,7 @@ void lethe_nodes_up(struct session *s)
     struct nodes *n = &s->nodes;
     n->visited = 0;
     n->alive = false;
-    n->silences[n->at] = 0;
-    n->skip_until_us[n->at] = 0;
+    lethe_nodes_spoke(s);
     s->dial_delay_us = DIAL_DELAY_MIN_US;
 }
 

@@ -248,6 +248,43 @@ static void test_a_silent_node_is_left_out_for_a_while(void **state)
     close_three();
 }
 
+static void wait_for_dial(int node)
+{
+    for (int i = 0; i < 5000 && !nodes[node - 1].end; i++)
+        fake_poll(&f);
+}
+
+static void test_a_word_ends_what_silence_had_cost(void **state)
+{
+    struct fake_call call = {0};
+    open_three();
+    nodes[1].refuses = nodes[2].refuses = true;
+    fake_pass_ms(&f, 20 * SILENCE_MS); /* node 1 is there, and says nothing, many times */
+    forget(2);
+    wait_for_dial(2);
+    uint64_t id = up_at(2);
+    fake_poll(&f);
+    submit(&call);
+    expect_seq(id, 1);
+    forget(1);
+    kill_node(2);
+    wait_for_dial(1);
+    as(1);
+    fake_welcome(&f, 0); /* it takes over, and reads nothing until it serves */
+    fake_pass_ms(&f, SILENCE_MS + 10);
+    uint32_t before = nodes[0].dials;
+    uint64_t then = f.now_us;
+    while (nodes[0].dials == before) {
+        forget(3);
+        while (!nodes[2].end && nodes[0].dials == before)
+            fake_poll(&f);
+        if (nodes[2].end)
+            not_primary(3, 1);
+    }
+    CHECK(f.now_us - then <= (SILENCE_MS + 100) * 1000, "left alone for %lu us", f.now_us - then);
+    close_three();
+}
+
 static void test_a_node_that_never_welcomes_costs_a_part_of_the_silence(void **state)
 {
     open_three();
@@ -476,6 +513,7 @@ int main(void)
         cmocka_unit_test(test_a_silent_primary_is_asked_and_then_left),
         cmocka_unit_test(test_a_primary_that_only_waits_is_not_left_at_once),
         cmocka_unit_test(test_a_silent_node_is_left_out_for_a_while),
+        cmocka_unit_test(test_a_word_ends_what_silence_had_cost),
         cmocka_unit_test(test_a_node_that_never_welcomes_costs_a_part_of_the_silence),
         cmocka_unit_test(test_all_silent_are_tried_again),
         cmocka_unit_test(test_one_about_to_serve_is_asked_every_two_ms),

@@ -300,6 +300,7 @@ static void on_welcome(struct session *s, const struct msg_welcome *m)
         leave_backup(s, m->primary_node);
         return;
     }
+    lethe_nodes_spoke(s);
     s->proto = m->proto;
     s->one_sided = m->capabilities & CAP_ONE_SIDED && channel_can_read(s->channel);
     s->lease_us = m->lease_ms * 1000ull;

@@ -206,6 +206,11 @@ unsigned site_store_retry_ms(const struct site *site)
     return half < MOST_MS ? half : MOST_MS;
 }
 
+unsigned site_store_silence_ms(const struct site *site)
+{
+    return site->failure_timeout_ms / 2;
+}
+
 void site_free(struct site *site, const struct cyaml_schema_field *nf_fields, uint32_t nf_size,
                void *nf_config)
 {

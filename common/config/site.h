@@ -135,10 +135,12 @@ int site_parse(const uint8_t *text, uint32_t bytes, const struct cyaml_schema_fi
  * if the file cannot be read any more. */
 uint32_t site_line(const char *path, const char *key);
 /* All store nodes' addresses with commas between, as liblethe takes them, for the workers'
- * transport: by tcp where a node has no other, or is not on this host; malloced, NULL: no memory. And its retry time: half the failure time-out, at most 200 ms, so that a silent primary is
- * left about when the other replicas have agreed on the next one. */
+ * transport: by tcp where a node has no other, or is not on this host; malloced, NULL: no memory. And its retry time: half the failure time-out, at most 200 ms. And the silence it allows: half the
+ * failure time-out, so that a silent primary is left about when the other replicas have agreed on the next one,
+ * and that one is not left while it waits for the old one's leases to end, less than a third of a time-out. */
 char *site_store_addresses(const struct site *site);
 unsigned site_store_retry_ms(const struct site *site);
+unsigned site_store_silence_ms(const struct site *site);
 void site_free(struct site *site, const struct cyaml_schema_field *nf_fields, uint32_t nf_size,
                void *nf_config);
 

@@ -379,6 +379,7 @@ static void sample_is_valid_and_names_its_defaults(void **state)
     assert_int_equal(site_store_retry_ms(s), 50);
     s->failure_timeout_ms = 5000;
     assert_int_equal(site_store_retry_ms(s), 200);
+    assert_int_equal(site_store_silence_ms(s), 2500);
     assert_int_equal(s->chain_count, 2);
     assert_string_equal(s->steering.outside.serves[0], "203.0.113.0/28");
     site_free(s, NULL, 0, NULL);

@@ -42,6 +42,7 @@ static int create_store(struct state *s, const struct site *site, char *err, uin
                                   .one_sided = s->one_sided,
                                   .remember = site->worker.remember,
                                   .retry_ms = site_store_retry_ms(site),
+                                  .silence_ms = site_store_silence_ms(site),
                                   .tenant = site->worker.tenant,
                                   .secret_file = site->worker.secret_file};
     s->store = lethe_client_create(&client, err, err_len);
