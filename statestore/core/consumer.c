@@ -110,8 +110,10 @@ void on_consume(struct shard *s, struct conn *conn, const struct msg_consume *m)
         conn_refuse(s, conn->id, EAGAIN, "this replica is not the primary; ask another");
     if (!serves(s))
         return;
-    if (!client && s->base_position > s->commit)
-        return; /* what let it go is not committed; it asks again */
+    /* Another primary may have leased the id since, or what let it go is not committed:
+     * it asks again. */
+    if (!client && (!lease_may_tell(s) || s->base_position > s->commit))
+        return;
     if (!client) { /* a mere consumer has no txn by which to hear of it */
         results_push(s, txn_refuse(results_room(s, conn->id, m->client), 0, TXN_STALE_CLIENT));
         return;

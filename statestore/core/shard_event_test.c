@@ -443,6 +443,19 @@ static void test_wrong_table_or_client(void **state)
     assert_int_equal(r->closed, closed + 1);
 }
 
+static void test_no_lease_no_word_that_an_id_is_gone(void **state)
+{
+    struct rig *r = *state;
+    r->cut[1] = r->hold_views = true;
+    run(r, RIG_FAILURE_MS / 4 + 5);
+    consume(r, RIG_CLIENT, r->client + 5, TIMERS, true); /* a later primary's, perhaps */
+    assert_null(rig_result(r, 0));
+    r->cut[1] = false;
+    run(r, 15);
+    consume(r, RIG_CLIENT, r->client + 5, TIMERS, true);
+    assert_int_equal(rig_result(r, 0)->status, TXN_STALE_CLIENT);
+}
+
 /* --- limits, snapshots -------------------------------------------------------------- */
 
 static void test_pending_events_count(void **state)
@@ -535,7 +548,8 @@ int main(void)
         T(test_pending_through_fail_over), T(test_consumer_that_does_not_come_back),
         T(test_timer_is_never_early_after_fail_over), T(test_spread_and_taken_over),
         T(test_want_no_more), T(test_sent_again_until_acknowledged), T(test_window_is_bounded),
-        T(test_wrong_table_or_client), T(test_pending_events_count),
+        T(test_wrong_table_or_client), T(test_no_lease_no_word_that_an_id_is_gone),
+        T(test_pending_events_count),
         T(test_joiner_gets_pending_events), T(test_many_due_together_under_load),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
