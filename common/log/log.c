@@ -61,6 +61,34 @@ static size_t terminal_line(char *line, enum log_level level, const char *event,
     return n < LINE_MAX_BYTES ? (size_t)n : LINE_MAX_BYTES - 1;
 }
 
+/* The words key=value and key="some words" of a detail, as fields of their own: strings, or
+ * numbers if they are digits and not in quotes. A quote ends
+ * where a blank or nothing follows. What log_line writes itself is not replaced. */
+static void set_fields(json_t *o, const char *detail)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyz_0123456789";
+    for (const char *p = detail; *p; p += *p == ' ') {
+        size_t len = strspn(p, letters);
+        char key[40], value[DETAIL_MAX];
+        if (!len || p[len] != '=' || len >= sizeof key || (p != detail && p[-1] != ' ')) {
+            p += strcspn(p, " ");
+            continue;
+        }
+        const char *from = p + len + 1, *end = from + strcspn(from, " ");
+        bool quoted = *from == '"';
+        if (quoted && (end = strstr(++from, "\" ")) == NULL)
+            end = from + strlen(from) - (strlen(from) && from[strlen(from) - 1] == '"');
+        snprintf(key, sizeof key, "%.*s", (int)len, p);
+        snprintf(value, sizeof value, "%.*s", (int)(end - from), from);
+        size_t digits = strspn(value, "0123456789");
+        if (!json_object_get(o, key))
+            json_object_set_new(o, key, !quoted && digits && digits < 16 && !value[digits]
+                                            ? json_integer(strtoll(value, NULL, 10))
+                                            : json_string(value));
+        p = end + (*end == '"');
+    }
+}
+
 static size_t json_line(char *line, enum log_level level, const char *event, const char *detail,
                         const struct timespec *now)
 {
@@ -72,6 +100,8 @@ static size_t json_line(char *line, enum log_level level, const char *event, con
     json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "time", time_text, "level",
                           levels[level].name, "program", settings.program, "instance",
                           settings.instance, "event", event, "detail", detail);
+    if (o)
+        set_fields(o, detail);
     size_t n = o ? json_dumpb(o, line, LINE_MAX_BYTES - 1, JSON_COMPACT) : 0;
     json_decref(o);
     if (n == 0 || n >= LINE_MAX_BYTES - 1)

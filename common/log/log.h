@@ -5,7 +5,9 @@
  *
  *   log_info("backup joined", "node=%u position=%lu", node, position);
  *
- * The event is a constant phrase to search for; the rest says which one.
+ * The event is a constant phrase to search for; the rest says which one, in words
+ * key=value or key="some words", which are fields of the JSON object, too; the reason
+ * of an event is its `cause`.
  */
 #ifndef LETHE_LOG_H
 #define LETHE_LOG_H

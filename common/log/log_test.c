@@ -49,6 +49,7 @@ static void pipe_gets_json(void **state)
     assert_string_equal(field("program"), "lethe-store");
     assert_string_equal(field("instance"), "a");
     assert_string_equal(field("detail"), "node=2 name=\"x y\\?\"");
+    assert_string_equal(field("name"), "x y\\?");
     assert_int_equal(strlen(field("time")), strlen("2026-01-01T00:00:00.000Z"));
     assert_int_equal(line[strlen(line) - 1], '\n');
     assert_ptr_equal(strchr(line, '\n'), line + strlen(line) - 1);
@@ -59,6 +60,39 @@ static void pipe_gets_json(void **state)
     const char *detail = field("detail");
     assert_int_equal(strlen(detail), 1023);
     assert_string_equal(detail + 1020, "...");
+    close(p[0]), close(p[1]);
+}
+
+static int number(const char *name)
+{
+    json_t *o = json_loads(line, 0, NULL);
+    CHECK(json_is_integer(json_object_get(o, name)), "no number %s in %s", name, line);
+    int value = (int)json_integer_value(json_object_get(o, name));
+    json_decref(o);
+    return value;
+}
+
+static void words_become_fields(void **state)
+{
+    int p[2];
+    assert_int_equal(pipe(p), 0);
+    log_init("lethe-store", "a", LOG_LEVEL_INFO);
+    CAPTURE(p[1], p[0], log_info("view change", "shard=%d members=\"12\" cause=\"the \"old\", it left\" x=3",
+                                 7));
+    assert_int_equal(number("shard"), 7);
+    assert_int_equal(number("x"), 3);
+    assert_string_equal(field("members"), "12");
+    assert_string_equal(field("cause"), "the \"old\", it left");
+    CAPTURE(p[1], p[0], log_info("odd", "a=b=c level=none =x k= word id=12345678901234567890 q=\"open"));
+    assert_string_equal(field("a"), "b=c");
+    assert_string_equal(field("level"), "info"); /* the line's own */
+    assert_string_equal(field("k"), "");
+    assert_string_equal(field("id"), "12345678901234567890");
+    assert_string_equal(field("q"), "open");
+    CAPTURE(p[1], p[0], log_info("none", "just words; cause:\"no\" \"\""));
+    assert_string_equal(field("detail"), "just words; cause:\"no\" \"\"");
+    CAPTURE(p[1], p[0], log_info("end", "cause=\""));
+    assert_string_equal(field("cause"), "");
     close(p[0]), close(p[1]);
 }
 
@@ -96,6 +130,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pipe_gets_json),
+        cmocka_unit_test(words_become_fields),
         cmocka_unit_test(lines_below_the_level_are_dropped),
         cmocka_unit_test(terminal_gets_text),
     };

@@ -178,7 +178,7 @@ static void log_daemon(void *ctx, const char *format, va_list args)
     char text[SENTENCE];
     vsnprintf(text, sizeof text, format, args);
     text[strcspn(text, "\n")] = 0;
-    log_debug("http", "why=\"%s\"", text);
+    log_debug("http", "cause=\"%s\"", text);
 }
 
 /* Signals are the program's. */

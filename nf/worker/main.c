@@ -36,6 +36,7 @@ static struct worker worker; /* zeroed; a signal handler needs to find it */
 static void on_signal(int number)
 {
     (void)number;
+    worker.drain_cause = "a signal";
     worker.drain = true;
 }
 

@@ -407,6 +407,7 @@ void report_control(void *ctx, int argc, char **argv, char *reply, uint32_t room
     } else if (!strcmp(argv[0], "trace")) {
         trace_verb(w->trace, argc, argv, reply, room);
     } else if (!strcmp(argv[0], "drain")) {
+        w->drain_cause = "ordered";
         w->drain = true;
         snprintf(reply, room, "{\"ok\": true, \"state\": \"draining\"}");
     } else {

@@ -125,6 +125,7 @@ void tend_drain(struct worker *w, uint64_t now_us, bool received)
     if (w->state == WORKER_WAITING) {
         w->state = WORKER_DONE;
     } else if (w->state == WORKER_SERVING) {
+        log_info("drain", "in_flight=%u cause=\"%s\"", engine_in_flight(w->engine), w->drain_cause);
         joiner_leave(w->joiner);
         w->state = WORKER_LEAVING;
         w->leave_by_us = now_us + LEAVE_US;

@@ -71,6 +71,7 @@ struct worker {
     uint64_t max_hold_us, unreachable_us, full_patience_us;
 
     _Atomic bool drain; /* set by a signal or the control thread */
+    const char *drain_cause; /* set before it */
     enum worker_state state;
     bool joined, store_well;
     uint64_t last_us; /* start of the newest round */

@@ -109,7 +109,7 @@ static void refuse(struct shard *s, struct incoming *in, const char *why)
         return; /* log full: the part comes again */
     snprintf(in->text, sizeof in->text, "%s", why);
     in->answer = true;
-    shard_note(s, "refused hash slot %u of shard %u: %s", in->id.slot, in->id.from_shard, why);
+    shard_note(s, "move refused: slot=%u from=%u cause=\"%s\"", in->id.slot, in->id.from_shard, why);
 }
 
 void accepts_run(struct shard *s)

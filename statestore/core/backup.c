@@ -108,7 +108,7 @@ static void compare_digest(struct shard *s, const struct msg_append *m)
         return;
     s->drifted = true;
     s->count.drifts++;
-    shard_note(s, "DRIFT: our digest at position %lu is not the primary's",
+    shard_note(s, "drift: position=%lu cause=\"our digest is not the primary's\"",
                (unsigned long)s->position);
 }
 
@@ -218,7 +218,7 @@ void on_snap_begin(struct shard *s, const struct msg_snap_begin *m)
         j->left = 0;
         j->complete = true;
     }
-    shard_note(s, "joining: snapshot from position %lu on", (unsigned long)m->position);
+    shard_note(s, "joining: position=%lu cause=\"a snapshot begins\"", (unsigned long)m->position);
 }
 
 static void chunk_ack(struct shard *s, const struct msg_chunk *m, bool refused)

@@ -70,8 +70,9 @@ static void serve(struct shard *s)
     volatile_discard(s);
     timers_promote(s);
     consumers_promote(s);
-    shard_note(s, "serving in epoch %lu from position %lu on", (unsigned long)s->view.epoch,
-               (unsigned long)s->position);
+    shard_note(s, "serving: epoch=%lu position=%lu unserved_ms=%lu cause=\"nobody has more, and earlier "
+               "leases are over\"", (unsigned long)s->view.epoch, (unsigned long)s->position,
+               (unsigned long)s->counts.takeover_last_ms);
 }
 
 void collect_run(struct shard *s)

@@ -175,7 +175,7 @@ void order_refuse(struct shard *s, const char *format, ...)
     va_start(args, format);
     vsnprintf(s->order_refused, sizeof s->order_refused, format, args);
     va_end(args);
-    shard_note(s, "an order was refused: %s", s->order_refused);
+    shard_note(s, "order refused: cause=\"%s\"", s->order_refused);
 }
 
 const char *shard_order_refused(const struct shard *s)

@@ -46,7 +46,7 @@ static void join_start(struct shard *s, struct peer *p)
     for (uint32_t slot = 0; slot < LETHE_SLOTS; slot++)
         j->todo[slot] = 1; /* what is not ours has a forwarding, and kept results */
     j->todo[SLOT_BASE] = 1;
-    shard_note(s, "node %u joins from position %lu on", p->node.node, (unsigned long)j->begin);
+    shard_note(s, "join begun: node=%u position=%lu cause=\"it asked\"", p->node.node, (unsigned long)j->begin);
 }
 
 static void attach(struct shard *s, struct peer *p, const struct conn *c)
@@ -252,7 +252,7 @@ static void propose_with(struct shard *s, struct peer *p)
     if (!j->gates || p->acked < j->gate || !drop_earlier(s, &p->node))
         return;
     want.members[want.nmembers++] = p->node;
-    shard_note(s, "proposing a view with node %u, caught up at position %lu", p->node.node,
+    shard_note(s, "join proposed: node=%u position=%lu cause=\"it has caught up\"", p->node.node,
                (unsigned long)p->acked);
     propose(s, &want);
 }
@@ -271,7 +271,7 @@ void join_run(struct shard *s, struct peer *p)
     if (!anything_todo(j)) {
         end_snapshot(s, p);
     } else if (!encode_some(s, j)) {
-        shard_note(s, "out of memory for the snapshot for node %u", p->node.node);
+        shard_note(s, "join given up: node=%u cause=\"no memory for its snapshot\"", p->node.node);
         peer_remove(s, p);
     } else {
         send_parts(s, p);

@@ -174,8 +174,8 @@ static void note_dry(struct shard *s, struct table *t)
     if (s->config.shards < 2 || (t->dry_noted_ms && s->now_ms < t->dry_noted_ms + NOTE_EVERY_MS))
         return;
     t->dry_noted_ms = s->now_ms + !s->now_ms;
-    shard_note(s, "pool %.*s has no free index left in this shard; another one may lend some: order "
-               "`lend` there", TABLE_NAME_MAX, t->schema.name);
+    shard_note(s, "limit reached: pool=%.*s cause=\"no free index left in this shard; another one may lend "
+               "some: order `lend` there\"", TABLE_NAME_MAX, t->schema.name);
 }
 
 enum txn_status pool_borrow_some(struct shard *s, struct table *t, uint8_t slot)

@@ -104,7 +104,7 @@ static void refused(struct shard *s, uint32_t i)
         return;
     l->noted_ms = s->now_ms ? s->now_ms : 1;
     say(s, i, text, sizeof text);
-    shard_note(s, "%s", text);
+    shard_note(s, "limit reached: cause=\"%s\"", text);
 }
 
 /* The first limit that `cost` more bytes in the tables would pass; -1: none.

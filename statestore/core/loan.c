@@ -162,7 +162,7 @@ void order_lend(struct shard *s, const struct shard_order *o)
                      why);
         return;
     }
-    shard_note(s, "ordered to lend %u indexes of pool %.*s to shard %u", o->count, TABLE_NAME_MAX,
+    shard_note(s, "lend ordered: count=%u pool=%.*s to=%u", o->count, TABLE_NAME_MAX,
                o->table, o->to);
     v->lend[i] = (struct lend_order){.count = o->count, .to = o->to};
     memcpy(v->lend[i].table, o->table, TABLE_NAME_MAX);
@@ -218,7 +218,7 @@ void lend_next(struct shard *s)
     for (int i = 0; i < LETHE_SLOTS; i++) {
         int from = extreme_slot(s, t, false);
         if (from < 0) {
-            shard_note(s, "%u indexes of pool %s are not lent to shard %u: none is free here",
+            shard_note(s, "lend given up: count=%u pool=%s to=%u cause=\"none is free here\"",
                        o->count, o->table, o->to);
             order_done(s, o, o->count);
             return;
@@ -308,7 +308,7 @@ void on_loan_ack(struct shard *s, const struct msg_move_ack *m)
     v->loan_told_ms = 0;
     if (!refused)
         return;
-    shard_note(s, "%u indexes of pool %.*s stay here: shard %u refused them: %s", lot.n,
+    shard_note(s, "lend refused: count=%u pool=%.*s by=%u cause=\"%s\"", lot.n,
                TABLE_NAME_MAX, t->schema.name, v->conn_to, m->text);
     if (o && o->to == v->conn_to)
         order_done(s, o, o->count);
@@ -376,7 +376,7 @@ static void refuse_loan(struct shard *s, const struct msg_move_part *m, const ch
                        .version = m->move.epoch, .parent_table = LOAN_REFUSED};
     snprintf(s->moves.loan_text, sizeof s->moves.loan_text, "%s", why);
     if (log_base(s, &e, NULL, NULL))
-        shard_note(s, "refused a loan of shard %u: %s", m->move.from_shard, why);
+        shard_note(s, "loan refused: from=%u cause=\"%s\"", m->move.from_shard, why);
 }
 
 static void take_loan(struct shard *s, const struct msg_move_part *m)

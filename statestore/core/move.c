@@ -279,7 +279,7 @@ static void order_move(struct shard *s, const struct shard_order *o)
         order_refuse(s, "shard %u owns none of the hash slots %u to %u; ask for the map",
                      s->config.shard, o->first, o->last);
     else
-        shard_note(s, "ordered to move %u hash slots of %u..%u to shard %u", queued, o->first,
+        shard_note(s, "move ordered: slots=%u first=%u last=%u to=%u", queued, o->first,
                    o->last, o->to);
 }
 
@@ -512,7 +512,7 @@ static void on_refused(struct shard *s, uint8_t slot, const char *why)
     if (!slot_accept(s, slot, s->slot[slot].epoch + 1, s->config.shard))
         return;
     stop_sending(s);
-    shard_note(s, "hash slot %u stays here: shard %u refused it: %s", slot, s->moves.conn_to, why);
+    shard_note(s, "move given up: slot=%u to=%u cause=\"%s\"", slot, s->moves.conn_to, why);
 }
 
 static void on_move_ack(struct shard *s, const struct msg_move_ack *m)

@@ -216,7 +216,7 @@ static void tick(struct shard *s, struct peer *p)
             propose_without(s, &p->node, p->lost ? "its connection closed" : "it is silent");
     } else if (!p->in_view && (s->now_ms > p->heard_ms + 4ull * s->config.failure_timeout_ms ||
                                holds_back_log(s, p))) {
-        shard_note(s, "gave up the join of node %u: it does not keep up", p->node.node);
+        shard_note(s, "join given up: node=%u cause=\"it does not keep up\"", p->node.node);
         peer_remove(s, p);
     } else if (!p->in_view && !s->proposing && s->view.nmembers >= copies_wanted(s)) {
         peer_remove(s, p); /* others were faster: it stays a spare */
@@ -261,7 +261,7 @@ static void compare_digest(struct shard *s, struct peer *p, const struct msg_ack
         return;
     p->drifted = true;
     s->count.drifts++;
-    shard_note(s, "DRIFT: node %u has another digest at position %lu", p->node.node,
+    shard_note(s, "drift: node=%u position=%lu cause=\"its digest differs\"", p->node.node,
                (unsigned long)m->digest_position);
 }
 

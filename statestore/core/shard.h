@@ -145,7 +145,9 @@ struct shard_out {
      * later, or within the next step, by SHARD_EV_VIEW with the outcome
      * (`want`, or the view that stands instead). */
     void (*propose_view)(void *ctx, uint64_t old_epoch, const struct shard_view *want);
-    /* A line for the operator's log: role changes, drift, limits. Not per txn. */
+    /* A line for the operator's log: role changes, drift, limits. Not per txn. An event of few
+     * words, ": ", then what it is about as key=value, `cause` among it:
+     *     view proposed: without=2 cause="it is silent" */
     void (*note)(void *ctx, const char *text);
 };
 

@@ -67,7 +67,7 @@ void propose_without(struct shard *s, const struct msg_node *gone, const char *w
     for (uint32_t i = 0; i < s->view.nmembers; i++)
         if (!node_same(&s->view.members[i], gone))
             want.members[want.nmembers++] = s->view.members[i];
-    shard_note(s, "proposing a view without node %u: %s", gone->node, why);
+    shard_note(s, "view proposed: without=%u cause=\"%s\"", gone->node, why);
     propose(s, &want);
 }
 
@@ -93,7 +93,7 @@ void suspect(struct shard *s, const char *why)
         if (!node_same(&s->view.members[i], &s->self))
             want.members[want.nmembers++] = s->view.members[i];
     if (!s->joining.suspected)
-        shard_note(s, "proposing to take over from node %u: %s", s->view.members[0].node, why);
+        shard_note(s, "take-over proposed: from=%u cause=\"%s\"", s->view.members[0].node, why);
     s->joining.suspected = true;
     propose(s, &want);
 }
@@ -123,7 +123,7 @@ void hand_over(struct shard *s)
         if (i != best)
             want.members[want.nmembers++] = s->view.members[i];
     want.members[want.nmembers++] = s->self;
-    shard_note(s, "handing over to node %u", want.members[0].node);
+    shard_note(s, "hand-over: to=%u cause=\"ordered\"", want.members[0].node);
     propose(s, &want);
 }
 
@@ -145,7 +145,7 @@ static void step_down(struct shard *s)
 
 void leave_view(struct shard *s, const char *why)
 {
-    shard_note(s, "left the view: %s; will rejoin as a new incarnation", why);
+    shard_note(s, "view left: cause=\"%s\" it will rejoin as a new incarnation", why);
     step_down(s);
     s->role = SHARD_IDLE;
     s->self.incarnation++;
@@ -160,7 +160,7 @@ static void become_primary(struct shard *s)
     s->has_state = true;
     s->time_offset = s->time_ms - s->now_ms;
     s->joining.running = false;
-    shard_note(s, "primary of epoch %lu from position %lu on", (unsigned long)s->view.epoch,
+    shard_note(s, "primary: epoch=%lu position=%lu", (unsigned long)s->view.epoch,
                (unsigned long)s->position);
     collect_begin(s);
 }
@@ -179,7 +179,7 @@ static void become_backup(struct shard *s)
     s->has_state = true;
     s->joining.running = false;
     follow(s);
-    shard_note(s, "backup in epoch %lu at position %lu", (unsigned long)s->view.epoch,
+    shard_note(s, "backup: epoch=%lu position=%lu", (unsigned long)s->view.epoch,
                (unsigned long)s->position);
 }
 
@@ -187,7 +187,7 @@ static void become_lost(struct shard *s)
 {
     s->role = SHARD_LOST;
     s->joining.running = false;
-    shard_note(s, "named primary of epoch %lu without its data: refusing everybody",
+    shard_note(s, "lost: epoch=%lu cause=\"named primary without its data; refusing everybody\"",
                (unsigned long)s->view.epoch);
 }
 

@@ -124,7 +124,7 @@ static void refuse_stranger(struct loop *l, struct conn *c, const struct msg_hel
         conn_name(c, name, sizeof name);
         printable(tenant, m->tenant, sizeof tenant);
         log_warn("authentication failed",
-                 "shard=%u peer=%s role=%s tenant=\"%s\" failures=%lu why=\"%s\"", l->number, name,
+                 "shard=%u peer=%s role=%s tenant=\"%s\" failures=%lu cause=\"%s\"", l->number, name,
                  m->role == ROLE_REPLICA ? "replica" : m->role == ROLE_MOVER ? "mover" : "client", tenant, l->mine.auth_failures, why);
     }
     effects_refuse(l, c, EACCES, why);

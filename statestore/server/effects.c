@@ -76,11 +76,19 @@ static void on_propose(void *ctx, uint64_t old_epoch, const struct shard_view *w
 
 static void on_note(void *ctx, const char *text)
 {
+    static const struct { const char *event; enum log_level level; } loud[] = {
+        {"drift", LOG_LEVEL_ERROR}, {"lost", LOG_LEVEL_ERROR}, {"limit reached", LOG_LEVEL_WARN},
+        {"view proposed", LOG_LEVEL_WARN}, {"take-over proposed", LOG_LEVEL_WARN},
+        {"view left", LOG_LEVEL_WARN}};
     struct loop *l = ctx;
-    if (strcasestr(text, "drift"))
-        log_error("drift", "shard=%u %s", l->number, text);
-    else
-        log_info("shard", "shard=%u %s", l->number, text);
+    const char *words = strstr(text, ": ");
+    enum log_level level = LOG_LEVEL_INFO;
+    char event[40];
+    snprintf(event, sizeof event, "%.*s", words ? (int)(words - text) : 5, words ? text : "shard");
+    for (size_t i = 0; i < sizeof loud / sizeof loud[0]; i++)
+        if (!strcmp(event, loud[i].event))
+            level = loud[i].level;
+    log_line(level, event, "shard=%u %s", l->number, words ? words + 2 : text);
 }
 
 void effects_init(struct loop *l)

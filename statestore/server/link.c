@@ -78,10 +78,10 @@ static void log_away(struct loop *l, struct link *k)
     if (k->logged_ms && l->now_ms < k->logged_ms + LINK_LOG_MS)
         return;
     if (k->kind == CONN_LINK)
-        log_warn("primary unreachable", "shard=%u primary=%s for_ms=%lu why=\"%s\" I keep trying",
+        log_warn("primary unreachable", "shard=%u primary=%s for_ms=%lu cause=\"%s\" I keep trying",
                  l->number, whom(l, k), l->now_ms - k->since_ms, k->why);
     else
-        log_warn("move waits", "shard=%u to=%u node=%s for_ms=%lu why=\"%s\" I keep trying",
+        log_warn("move waits", "shard=%u to=%u node=%s for_ms=%lu cause=\"%s\" I keep trying",
                  l->number, k->shard, whom(l, k), l->now_ms - k->since_ms, k->why);
     k->logged_ms = at_least_1(l->now_ms);
 }
@@ -121,7 +121,7 @@ static void fall_back(struct loop *l, struct link *k, const char *why)
 {
     k->plain = true;
     if (!k->plain_told)
-        log_warn("no RDMA to another node", "shard=%u node=%s why=\"%s\" I go on by tcp", l->number,
+        log_warn("no RDMA to another node", "shard=%u node=%s cause=\"%s\" I go on by tcp", l->number,
                  whom(l, k), why);
     k->plain_told = true;
 }

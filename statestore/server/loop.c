@@ -41,6 +41,47 @@ void loop_step(struct loop *l, struct shard_event ev)
         loop_take_views(l);
 }
 
+static bool view_has(const struct shard_view *v, const struct msg_node *n)
+{
+    for (uint32_t i = 0; i < v->nmembers; i++)
+        if (v->members[i].node == n->node && v->members[i].incarnation == n->incarnation)
+            return true;
+    return false;
+}
+
+/* What the change from `old` to `now` comes from, as far as the two show it. */
+static void view_cause(const struct shard_view *old, const struct shard_view *now, char *to,
+                       uint32_t len)
+{
+    uint32_t was = old->nmembers ? old->members[0].node : 0, is = now->nmembers ? now->members[0].node : 0;
+    snprintf(to, len, "as the view service says");
+    if (now->accepted_loss)
+        snprintf(to, len, "an operator accepted the loss");
+    else if (!old->epoch)
+        snprintf(to, len, "the first view heard of");
+    for (uint32_t i = 0; i < now->nmembers && old->epoch && !now->accepted_loss; i++)
+        if (!view_has(old, &now->members[i]))
+            snprintf(to, len, "node %u joined", now->members[i].node);
+    for (uint32_t i = 0; i < old->nmembers && !now->accepted_loss; i++)
+        if (!view_has(now, &old->members[i]))
+            snprintf(to, len, "node %u left%s", old->members[i].node, i ? "" : ", the primary");
+    if (old->epoch && was != is && view_has(now, &old->members[0]))
+        snprintf(to, len, "node %u handed over to node %u", was, is);
+}
+
+static void log_view(const struct loop *l, const struct shard_view *now)
+{
+    char cause[80], members[40] = "";
+    if (now->epoch <= l->view.epoch)
+        return;
+    view_cause(&l->view, now, cause, sizeof cause);
+    for (uint32_t i = 0, n = 0; i < now->nmembers; i++)
+        n += (uint32_t)snprintf(members + n, sizeof members - n, "%s%u", i ? "," : "",
+                                now->members[i].node);
+    log_info("view change", "shard=%u epoch=%lu members=\"%s\" copies=%u cause=\"%s\"", l->number,
+             now->epoch, members, now->nmembers, cause);
+}
+
 void loop_take_views(struct loop *l)
 {
     struct views *v = l->config.views;
@@ -48,6 +89,7 @@ void loop_take_views(struct loop *l)
     while (v->ops->take(v, l->number, &view)) {
         struct shard_event ev = {.kind = SHARD_EV_VIEW, .view = &view};
         link_fence(l, &view);
+        log_view(l, &view);
         l->view = view;
         shard_step(l->shard, &ev, l->now_ms, &l->out);
         l->changed = true;
@@ -126,7 +168,7 @@ static void log_closed(const struct loop *l, const struct conn *c)
     char name[80];
     conn_name(c, name, sizeof name);
     log_line(c->quiet ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO, what[c->kind],
-             "shard=%u peer=%s why=\"%s\"", l->number, name, c->why);
+             "shard=%u peer=%s cause=\"%s\"", l->number, name, c->why);
 }
 
 static void close_one(struct loop *l, struct conn *c)

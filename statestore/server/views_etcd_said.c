@@ -72,7 +72,7 @@ static void on_shard_text(struct views_etcd *p, uint16_t shard, int64_t revision
     k->revision = revision;
     k->present = true;
     snprintf(k->bad, sizeof k->bad, "%s", wrong);
-    log_error("view cannot be read", "shard=%u revision=%ld why=\"%s\" nothing changes until it is "
+    log_error("view cannot be read", "shard=%u revision=%ld cause=\"%s\" nothing changes until it is "
               "mended", shard, revision, wrong);
 }
 
@@ -98,7 +98,7 @@ static void on_node_text(struct views_etcd *p, uint32_t number, int64_t revision
     if (revision <= n->revision)
         return;
     if (wrong) {
-        log_warn("registration cannot be read", "node=%u why=\"%s\"", number, wrong);
+        log_warn("registration cannot be read", "node=%u cause=\"%s\"", number, wrong);
         return;
     }
     pthread_mutex_lock(&p->lock);
@@ -290,7 +290,7 @@ static void on_failed(struct views_etcd *p, enum tag tag, uint16_t shard, bool o
     uint64_t again = p->now_ms + p->retry_ms;
     snprintf(p->why, sizeof p->why, "%s", why);
     if (!p->away_logged_ms || p->now_ms >= p->away_logged_ms + AWAY_LOG_MS) {
-        log_warn("etcd does not answer", "why=\"%s\" views stand; who needs a new one waits", why);
+        log_warn("etcd does not answer", "cause=\"%s\" views stand; who needs a new one waits", why);
         p->away_logged_ms = p->now_ms;
     }
     switch (tag) {

@@ -280,7 +280,23 @@ def alerts(lab, site, checks):
     wait_for(lambda: not {a for a in firing(lab) if a[0] == "LetheShardOnOneCopy"}, 90,
              "the alert to end when the backup is back", 0.5)
     checks.check("it ends when the backup is back", True)
+    events_tell_why(site, checks)
     process.signal(15)
+
+
+def events_tell_why(site, checks):
+    """What the primary's log says of the death and of the return, in fields."""
+    with open(site.instances["store-a"].process.log) as f:
+        lines = [json.loads(line) for line in f if line.startswith("{")]
+
+    def last(event):
+        found = [e for e in lines if e["event"] == event and e["shard"] == 0]
+        return found[-1] if found else {}
+    out, back, view = last("view proposed"), last("join proposed"), last("view change")
+    checks.check("the log says who left, and why", out.get("without") == 2 and out.get("cause"), str(out))
+    checks.check("the log says who came back", back.get("node") == 2 and back.get("cause"), str(back))
+    checks.check("the log says what the view became", view.get("members") == "1,2" and
+                 view.get("cause") == "node 2 joined" and view.get("epoch", 0) > 2, str(view))
 
 
 def act(lab, site, checks):
