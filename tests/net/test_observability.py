@@ -94,6 +94,15 @@ def files_name_what_there_is(there, checks):
     checks.check("promtool test rules", told.returncode == 0, told.stdout.strip()[-600:])
     told = promtool("check", "config", os.path.join(OBSERVABILITY, "prometheus.yml"))
     checks.check("promtool check config", told.returncode == 0, told.stdout.strip()[-200:])
+    with open(os.path.join(HERE, "..", "..", "docs", "operations.md")) as f:
+        page = f.read()
+    with open(os.path.join(OBSERVABILITY, "alerts.yaml")) as f:
+        names = re.findall(r"alert: (\w+)", f.read())
+    with open(os.path.join(OBSERVABILITY, "alerts_test.yaml")) as f:
+        tested = f.read()
+    untold = [n for n in names if "`%s`" % n not in page or "alertname: %s" % n not in tested]
+    checks.check("docs/operations.md tells of every alert, alerts_test.yaml tests it", names and not untold,
+                 "%d alerts, missing %s" % (len(names), untold))
     with open(os.path.join(OBSERVABILITY, "dashboard.json")) as f:
         dashboard = [t["expr"] for p in json.load(f)["panels"] for t in p.get("targets", [])]
     with open(os.path.join(OBSERVABILITY, "alerts.yaml")) as f:
