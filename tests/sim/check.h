@@ -16,6 +16,7 @@
  *                   Lowe's memory), in windows: slow and simple-minded
  *   check_counters  every value is the sum of the acknowledged additions up
  *                   to its version and of a subset of the unknown ones
+ *   check_sketch    an estimate is a sum of what was added, each once
  *   check_pool      an index is not given out while live, nor in quarantine
  *   check_timers    a touched entry is not absent before its idle time-out,
  *                   and gone when it and every excuse have passed
@@ -63,6 +64,9 @@ struct index {
 bool check_index_build(struct index *x, const struct history *h, struct verdict *v);
 void check_index_free(struct index *x);
 
+/* Whether some of `n` positive numbers add up to `rest`; the time doubles with each. */
+bool subset_sums(const int64_t *deltas, int n, int64_t rest);
+
 /* The known version of `key`, or NULL; and the first above `version`. */
 const struct known *known_find(const struct index *x, uint16_t key, uint64_t version);
 const struct known *known_after(const struct index *x, uint16_t key, uint64_t version);
@@ -73,6 +77,7 @@ bool check_content(const struct index *x, struct verdict *v);
 bool check_chain(const struct index *x, struct verdict *v);
 bool check_search(const struct index *x, struct verdict *v);
 bool check_counters(const struct index *x, struct verdict *v);
+bool check_sketch(const struct index *x, struct verdict *v);
 bool check_pool(const struct index *x, struct verdict *v);
 bool check_timers(const struct index *x, struct verdict *v);
 bool check_events(const struct index *x, struct verdict *v);

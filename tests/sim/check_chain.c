@@ -12,7 +12,8 @@
  * who is invoked later may not see it again.
  *
  * Entries of async tables may be lost by a fail-over; for them only "a key's
- * version never goes back" is asked, between fail-overs.
+ * version never goes back" is asked, between fail-overs. What is the primary's
+ * alone is lost as a whole and begins above, so that it never goes back at all.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -202,31 +203,30 @@ static bool sees_no_dead(struct sweep *s, const struct hist_op *op)
 
 static bool invoke_async(struct sweep *s, const struct hist_op *op, uint64_t next_epoch_us)
 {
-    if (op->outcome == HIST_UNKNOWN || op->completed_us >= next_epoch_us ||
-        op->invoked_us <= s->epoch_us)
+    bool between = op->completed_us < next_epoch_us && op->invoked_us > s->epoch_us;
+    if (op->outcome == HIST_UNKNOWN)
         return true;
     for (int i = 0; i < op->nacts; i++) {
         const struct hist_act *a = &hist_acts(s->h, op)[i];
         bool names = a->what == HIST_SEE || a->what == HIST_WRITE;
-        if (a->key == HIST_NO_KEY || is_sync(s, a) || !names || !a->version)
+        if (a->key == HIST_NO_KEY || is_sync(s, a) || !names || !a->version ||
+            (!between && !s->h->keys[a->key].alone))
             continue;
         if (a->version < s->async_floor[a->key])
             return BAD(s->v, "chain-async", OPS(s->async_op[a->key], op->id),
-                       "%s went back from version %" PRIu64 " to %" PRIu64
-                       " without a fail-over", s->h->keys[a->key].name, s->async_floor[a->key],
-                       a->version);
+                       "%s went back from version %" PRIu64 " to %" PRIu64 "%s", s->h->keys[a->key].name, s->async_floor[a->key],
+                       a->version, between ? " without a fail-over" : "");
     }
     return true;
 }
 
 static void complete_async(struct sweep *s, const struct hist_op *op)
 {
-    if (op->invoked_us <= s->epoch_us)
-        return;
     for (int i = 0; i < op->nacts; i++) {
         const struct hist_act *a = &hist_acts(s->h, op)[i];
         bool names = a->what == HIST_SEE || a->what == HIST_WRITE;
-        if (a->key == HIST_NO_KEY || is_sync(s, a) || !names)
+        if (a->key == HIST_NO_KEY || is_sync(s, a) || !names ||
+            (op->invoked_us <= s->epoch_us && !s->h->keys[a->key].alone))
             continue;
         if (a->version > s->async_floor[a->key]) {
             s->async_floor[a->key] = a->version;
@@ -283,7 +283,8 @@ static void async_forget(struct sweep *s, uint64_t now_us)
 {
     s->epoch_us = now_us;
     for (uint32_t k = 0; k < s->h->nkeys; k++)
-        s->async_floor[k] = 0;
+        if (!s->h->keys[k].alone)
+            s->async_floor[k] = 0;
 }
 
 /* Nobody sees a version before its writer was invoked, and the writer itself

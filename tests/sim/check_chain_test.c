@@ -110,6 +110,14 @@ static const struct story async_stories[] = {
      {{700, 701, HIST_OK, {INSERT(KEY_ASYNC, 5)}},
       {703, 704, HIST_OK, {CAS(KEY_ASYNC, 5, 8)}},
       {710, 711, HIST_OK, {SEE(KEY_ASYNC, 5)}}}},
+    {"what was its primary's alone begins above", "",
+     {{1, 2, HIST_OK, {INSERT(KEY_ALONE, 5)}},
+      {700, 701, HIST_OK, {ABSENT(KEY_ALONE)}},
+      {702, 703, HIST_OK, {INSERT(KEY_ALONE, 9)}}}},
+    {"and never goes back", "chain-async",
+     {{1, 2, HIST_OK, {INSERT(KEY_ALONE, 5)}},
+      {3, 4, HIST_OK, {CAS(KEY_ALONE, 5, 8)}},
+      {700, 701, HIST_OK, {SEE(KEY_ALONE, 5)}}}},
 };
 
 static void test_chain(void **state)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Stories for check_content and check_counters: versions, tokens, sums. */
+/* Stories for check_content, check_counters and check_sketch: versions, tokens, sums. */
 #include "handmade.h"
 
 static const struct story content_stories[] = {
@@ -92,9 +92,39 @@ static void test_sums(void **state)
     HANDMADE(sum_stories, false, check_counters);
 }
 
+static const struct story sketch_stories[] = {
+    {"all that was acknowledged, and some of the rest", "",
+     {{1, 2, HIST_OK, {COUNT(KEY_SKETCH, 5, 5)}},
+      {3, 20, HIST_UNKNOWN, {COUNT(KEY_SKETCH, 70, 0)}},
+      {4, 30, HIST_OK, {COUNT(KEY_SKETCH, 900, 905)}},
+      {5, 6, HIST_OK, {ESTIMATE(KEY_SKETCH, 905)}},
+      {40, 41, HIST_OK, {ESTIMATE(KEY_SKETCH, 975)}}}},
+    {"one that was acknowledged is missing", "sketch",
+     {{1, 2, HIST_OK, {COUNT(KEY_SKETCH, 5, 5)}},
+      {3, 4, HIST_OK, {COUNT(KEY_SKETCH, 70, 75)}},
+      {5, 6, HIST_OK, {ESTIMATE(KEY_SKETCH, 70)}}}},
+    {"one counts twice", "sketch",
+     {{1, 2, HIST_OK, {COUNT(KEY_SKETCH, 5, 5)}},
+      {3, 50, HIST_OK, {COUNT(KEY_SKETCH, 70, 75)}},
+      {5, 6, HIST_OK, {ESTIMATE(KEY_SKETCH, 10)}}}},
+    {"more than was asked for", "sketch",
+     {{1, 2, HIST_OK, {COUNT(KEY_SKETCH, 5, 5)}},
+      {5, 6, HIST_OK, {ESTIMATE(KEY_SKETCH, 10)}},
+      {7, 8, HIST_OK, {COUNT(KEY_SKETCH, 5, 10)}}}},
+    {"refused, and added all the same", "sketch",
+     {{1, 2, HIST_REFUSED, {COUNT(KEY_SKETCH, 5, 5)}},
+      {5, 6, HIST_OK, {ESTIMATE(KEY_SKETCH, 5)}}}},
+};
+
+static void test_sketches(void **state)
+{
+    HANDMADE(sketch_stories, false, check_sketch);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_content),
-                                       cmocka_unit_test(test_sums)};
+                                       cmocka_unit_test(test_sums),
+                                       cmocka_unit_test(test_sketches)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,7 +20,7 @@ struct addition {
     uint32_t op;
 };
 
-static bool subset_sums(const int64_t *deltas, int n, int64_t rest)
+bool subset_sums(const int64_t *deltas, int n, int64_t rest)
 {
     if (rest == 0)
         return true;

@@ -310,8 +310,8 @@ bool check_content(const struct index *x, struct verdict *v)
 bool check_all(const struct history *h, struct verdict *v)
 {
     static bool (*const checks[])(const struct index *, struct verdict *) = {
-        check_content, check_counters, check_pool,  check_timers,
-        check_events,  check_chain,    check_search,
+        check_content, check_counters, check_sketch, check_pool,
+        check_timers,  check_events,   check_chain,  check_search,
     };
     struct index x;
     bool good = check_index_build(&x, h, v);

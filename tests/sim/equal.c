@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tables.h"
 #include "world.h"
 
 /* The members that are there and in the view; how many. */
@@ -51,6 +52,8 @@ struct contents {
 static void take_entry(void *ctx, const struct shard_entry *e)
 {
     struct contents *c = ctx;
+    if (sim_schemas[sim_table_named(e->table)].durability == DURABLE_NONE)
+        return; /* the primary's alone */
     if (c->n == c->room) {
         c->room = c->room ? c->room * 2 : 64;
         c->entries = realloc(c->entries, c->room * sizeof *c->entries);

@@ -394,8 +394,10 @@ static void move_slots(struct world *w)
     int from = (int)rng_below(&w->rng, SHARDS);
     struct shard_order o = {.kind = SHARD_ORDER_MOVE, .to = (uint16_t)((from + 1) % SHARDS)};
     o.first = o.last = workload_slot(rng_below(&w->rng, 4));
-    if (rng_chance(&w->rng, 300))
-        o.last = (uint8_t)(o.first > 250 ? 255 : o.first + 4);
+    if (rng_chance(&w->rng, 300)) {
+        uint32_t more = rng_chance(&w->rng, 300) ? 40 : 4;
+        o.last = (uint8_t)(o.first > 255 - more ? 255 : o.first + more);
+    }
     trace(w, NOBODY, "ORDER: slots %u to %u from shard %d to %u", o.first, o.last, from, o.to);
     for (int slot = o.first; slot <= o.last; slot++)
         if (!w->moving[slot].since_us)

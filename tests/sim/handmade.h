@@ -32,6 +32,9 @@ struct row {
     {.what = HIST_WRITE, .key = (k), .guard = HIST_ANY, .delta = (d), .version = (v)}
 #define VALUE(k, v, n)                                                                             \
     {.what = HIST_SEE, .key = (k), .version = (v), .value = (n), .has_value = true}
+#define COUNT(k, d, n)                                                                             \
+    {.what = HIST_WRITE, .key = (k), .guard = HIST_ANY, .delta = (d), .value = (n), .has_value = true}
+#define ESTIMATE(k, n) {.what = HIST_SEE, .key = (k), .value = (n), .has_value = true}
 #define TOKEN(r, a) (((r) + 1) * HIST_TOKEN_ACTS + (a))
 
 struct story {
@@ -40,8 +43,8 @@ struct story {
 };
 
 /* The keys of every story, all in slot 0: two plain ones, one that expires,
- * a pool index, a sum, an async one, one whose expiry is told. */
-enum { KEY_A, KEY_B, KEY_IDLE, KEY_PORT, KEY_SUM, KEY_ASYNC, KEY_TIMER };
+ * a pool index, a sum, an async one, one whose expiry is told, one of the primary alone, a sketch's. */
+enum { KEY_A, KEY_B, KEY_IDLE, KEY_PORT, KEY_SUM, KEY_ASYNC, KEY_TIMER, KEY_ALONE, KEY_SKETCH };
 
 static inline void handmade_keys(struct history *h)
 {
@@ -56,6 +59,9 @@ static inline void handmade_keys(struct history *h)
     hist_add_key(h, &(struct hist_key){.name = "async"});
     hist_add_key(h, &(struct hist_key){.name = "timer", .sync = true, .vanishes = true,
                                        .timeout_ms = 500, .events = true, .absolute = true});
+    hist_add_key(h, &(struct hist_key){.name = "alone", .alone = true, .vanishes = true});
+    hist_add_key(h, &(struct hist_key){.name = "sketch", .sketch = true, .exact = true,
+                                       .vanishes = true});
 }
 
 static inline void handmade_row(struct history *h, const struct row *r)

@@ -65,9 +65,12 @@ struct hist_key {
     char name[40];
     uint16_t slot;
     bool sync;            /* false: acknowledged writes may be lost by a fail-over */
+    bool alone;           /* not sync, and its primary's alone: what is lost is lost as a whole */
     bool vanishes;        /* may be removed by time or by a reaction */
     bool counter, pool;
     bool summed;          /* a counter only additions change */
+    bool sketch;          /* additions and estimates; exact: nothing is lost, nothing collides */
+    bool exact;
     bool grouped;         /* others' touches may move its deadline too */
     bool events;          /* each expiry is told to a consumer */
     bool absolute;        /* only the write that made it sets its deadline */

@@ -40,6 +40,7 @@ static void serves(struct replica *r, uint64_t epoch)
     if (r->served_epoch == epoch)
         return;
     r->served_epoch = epoch;
+    rules_serves(r, epoch);
     if (epoch <= key->served_epoch)
         return;
     bool fresh = r->stood_down || !views_same_node(&r->self, &key->served_by);
@@ -192,7 +193,8 @@ static void raw_step(struct replica *r, const struct shard_event *ev)
 {
     const struct shard_out out = {r, effect_send, effect_close, effect_propose, effect_note};
     bool led = r->st.role == SHARD_PRIMARY;
-    shard_step(r->shard, ev, replica_now_ms(r), &out);
+    r->stepped_ms = replica_now_ms(r);
+    shard_step(r->shard, ev, r->stepped_ms, &out);
     shard_status_get(r->shard, &r->st);
     if (led && r->st.role != SHARD_PRIMARY) {
         r->stood_down = true;

@@ -8,6 +8,9 @@
  *              when it died, that very incarnation; of the view that stands, too
  *   lease      when a successor has served, no earlier primary tells anything that
  *              no commit proves: what was read, or refused
+ *   wait       when a primary begins to serve no earlier one holds leases; not even for the
+ *              moment in which nobody happens to ask it
+ *   owner      what a shard told of a hash slot's owner none of its later primaries takes back
  *   client id  is leased to one client, ever
  */
 #include <inttypes.h>
@@ -146,6 +149,39 @@ static void told_results(struct replica *r, const struct msg_results *m)
     }
 }
 
+void rules_serves(struct replica *r, uint64_t epoch)
+{
+    struct world *w = r->world;
+    for (int node = 0; node < NODES; node++) {
+        const struct replica *o = &w->replicas[node][r->number];
+        struct shard_health h;
+        if (o == r || !o->shard || o->st.role != SHARD_PRIMARY || o->st.view_epoch >= epoch)
+            continue;
+        shard_health_get(o->shard, &h);
+        bool may_tell = !h.proposal_open_ms && !h.collecting &&
+                        (h.lease_left_ms == SHARD_NO_LEASE ||
+                         o->stepped_ms + h.lease_left_ms > replica_now_ms(o));
+        if (may_tell)
+            run_fail(w, "lease", "%s serves view %" PRIu64 ", and %s holds the leases of view %"
+                     PRIu64 " still", r->name, epoch, o->name, o->st.view_epoch);
+    }
+}
+
+static void told_map(struct replica *r, const struct msg_map *m)
+{
+    struct world *w = r->world;
+    for (int i = 0; i < LETHE_SLOTS; i++) {
+        const struct map_slot *slot = &m->slots[i];
+        struct told_owner *told = &w->told[r->number][i];
+        if (!slot->known || m->head.view_epoch < told->view_epoch)
+            continue;
+        if (slot->epoch < told->epoch)
+            run_fail(w, "owner", "%s tells that hash slot %d is under epoch %u; under an earlier "
+                     "view its shard had told of epoch %u", r->name, i, slot->epoch, told->epoch);
+        *told = (struct told_owner){m->head.view_epoch, slot->epoch};
+    }
+}
+
 /* Told under which nonce: the same answer may be told again. */
 static void told_client(struct replica *r, uint32_t conn, const struct msg_client *m)
 {
@@ -177,6 +213,8 @@ void rules_tells(struct replica *r, uint32_t conn, const void *frame)
     const struct msg_head *h = frame;
     if (h->type == MSG_RESULTS)
         told_results(r, frame);
+    if (h->type == MSG_MAP)
+        told_map(r, frame);
     if (h->type == MSG_CLIENT)
         told_client(r, conn, frame);
 }

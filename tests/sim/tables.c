@@ -12,6 +12,10 @@
     .name = n, .kind = TABLE_COUNTERS, .durability = d, .version = 1, .key_size = keys,            \
     .part_off = 0, .part_len = 4, .value_size = values
 
+#define SKETCH(n, d)                                                                               \
+    .name = n, .kind = TABLE_SKETCH, .durability = d, .version = 1, .key_size = 8, .part_off = 0,  \
+    .part_len = 4, .value_size = 8, .max_entries = SKETCH_CELLS
+
 const struct table_schema sim_schemas[SIM_TABLES] = {
     [T_FLOWS] = {HASH("flows", DURABLE_SYNC, 8, 64, 0), .flags = TABLE_ONE_SIDED},
     [T_IDLE] = {HASH("idle", DURABLE_SYNC, 8, 112, 700), .flags = TABLE_ONE_SIDED,
@@ -31,6 +35,10 @@ const struct table_schema sim_schemas[SIM_TABLES] = {
     [T_TIMERS] = {HASH("timers", DURABLE_SYNC, 8, 8, DELAY_MAX_MS),
                   .flags = TABLE_EVENTS | TABLE_ABSOLUTE, .max_entries = EVENTS_MAX},
     [T_ENDS] = {HASH("ends", DURABLE_SYNC, 8, 16, 400), .flags = TABLE_EVENTS},
+    [T_BRIEF] = {HASH("brief", DURABLE_NONE, 8, 16, 600)},
+    [T_TALLY] = {COUNTERS("tally", DURABLE_NONE, 8, 16)},
+    [T_SEEN] = {SKETCH("seen", DURABLE_SYNC)},
+    [T_GUESS] = {SKETCH("guess", DURABLE_NONE)},
 };
 
 const uint8_t sim_slots[SIM_SLOTS] = {0, 1, 255};
@@ -46,7 +54,7 @@ uint32_t sim_slot_number(uint8_t hash_slot)
 const uint8_t sim_per_slot[SIM_TABLES] = {
     [T_FLOWS] = 4, [T_IDLE] = 3, [T_ALIVE] = 2, [T_CALM] = 2, [T_SUMS] = 2, [T_HITS] = 1,
     [T_CAPS] = 1, [T_PORTS] = 0, [T_MAPS] = 4, [T_SESSIONS] = 4 * SESSIONS_PER_MAP,
-    [T_TIMERS] = 4, [T_ENDS] = 3,
+    [T_TIMERS] = 4, [T_ENDS] = 3, [T_BRIEF] = 2, [T_TALLY] = 1, [T_SEEN] = 2, [T_GUESS] = 1,
 };
 
 /* A partition key of slot s: the smallest number that hashes there. */
@@ -126,6 +134,14 @@ uint16_t sim_key_find(enum sim_table table, const uint8_t *bytes, uint32_t len)
     return HIST_NO_KEY;
 }
 
+enum sim_table sim_table_named(const char *name)
+{
+    int t = 0;
+    while (t < SIM_TABLES && strcmp(sim_schemas[t].name, name))
+        t++;
+    return (enum sim_table)t;
+}
+
 uint32_t sim_token_offset(enum sim_table table)
 {
     return table == T_MAPS ? 16 : 0;
@@ -143,16 +159,23 @@ static void declare(struct world *w, uint16_t number)
     uint32_t n = number - first_key(table);
     struct hist_key key = {
         .sync = s->durability == DURABLE_SYNC,
+        .alone = s->durability == DURABLE_NONE,
         .counter = s->kind == TABLE_COUNTERS,
         .pool = s->kind == TABLE_POOL,
-        .summed = table == T_SUMS || table == T_HITS,
+        .summed = table == T_SUMS || table == T_HITS || table == T_TALLY,
         .grouped = table == T_SESSIONS || table == T_MAPS,
-        .vanishes = s->timeout_ms || table == T_MAPS || table == T_PORTS || table == T_CAPS,
-        .timeout_ms = s->timeout_ms,
+        .vanishes = s->timeout_ms || table == T_MAPS || table == T_PORTS || table == T_CAPS ||
+                    table == T_TALLY,
+        .timeout_ms = table == T_BRIEF ? 0 : s->timeout_ms, /* it goes with its primary, or slot */
         .events = s->flags & TABLE_EVENTS,
         .absolute = s->flags & TABLE_ABSOLUTE,
         .quarantine_ms = s->quarantine_ms,
     };
+    if (s->kind == TABLE_SKETCH) {
+        key.sketch = key.vanishes = true;
+        key.exact = key.sync; /* so few keys share no cell of every row */
+        key.sync = false;     /* estimates have no versions */
+    }
     if (table == T_PORTS) {
         key.slot = sim_port_slot(sim_port_index(number));
         snprintf(key.name, sizeof key.name, "%s[%u]", s->name, sim_port_index(number));

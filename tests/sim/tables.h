@@ -21,6 +21,10 @@ enum sim_table {
     T_SESSIONS,  /* their children, idle time-out */
     T_TIMERS,    /* absolute time-outs of their own, with events */
     T_ENDS,      /* idle time-out, with events */
+    T_BRIEF,     /* hash of the primary alone, idle time-out */
+    T_TALLY,     /* counters of the primary alone */
+    T_SEEN,      /* sync sketch */
+    T_GUESS,     /* sketch of the primary alone */
     SIM_TABLES
 };
 enum {
@@ -33,6 +37,7 @@ enum {
     SESSIONS_PER_MAP = 3,
     EVENTS_MAX = 24,                /* of timers and their events: inserts may find it full */
     QUARANTINE_MS = 300,
+    SKETCH_CELLS = 64,
     LONGEST_TIMEOUT_MS = 1500,
     DELAY_MIN_MS = 30,              /* of timers */
     DELAY_MAX_MS = 1200,
@@ -59,6 +64,8 @@ uint32_t sim_key_bytes(uint16_t key, uint8_t *out);
 enum sim_table sim_key_table(uint16_t key);
 /* The other way round; HIST_NO_KEY: nobody ever asked for such a key. */
 uint16_t sim_key_find(enum sim_table table, const uint8_t *bytes, uint32_t len);
+/* SIM_TABLES: nobody opens such a table. */
+enum sim_table sim_table_named(const char *name);
 /* Where the token stands in a value. */
 uint32_t sim_token_offset(enum sim_table table);
 /* The token is all of the value, again and again: of several cache lines. */

@@ -139,6 +139,16 @@ static int ask_add(struct build *b, uint16_t key)
     return asked(b, lethe_txn_add(b->txn, b->p->tables[t], bytes, deltas), TXN_ADD, t, key, act);
 }
 
+static int ask_sketch_add(struct build *b, uint16_t key)
+{
+    uint8_t bytes[TXN_KEY_MAX];
+    enum sim_table t = sim_key_table(key);
+    int64_t delta = (int64_t)(rng_next(&b->w->rng) >> 24);
+    sim_key_bytes(key, bytes);
+    return asked(b, lethe_txn_add(b->txn, b->p->tables[t], bytes, &delta), TXN_ADD, t, key,
+                 (struct hist_act){.what = HIST_WRITE, .guard = HIST_ANY, .delta = delta});
+}
+
 static int ask_alloc(struct build *b, bool owned)
 {
     uint8_t value[TXN_VALUE_MAX];
@@ -198,8 +208,8 @@ static bool ask_session(struct build *b, uint32_t slot)
 
 static bool ask_write(struct build *b, uint32_t slot)
 {
-    static const enum sim_table tables[] = {T_FLOWS, T_FLOWS, T_IDLE, T_CALM};
-    enum sim_table t = tables[rng_below(&b->w->rng, 4)];
+    static const enum sim_table tables[] = {T_FLOWS, T_FLOWS, T_IDLE, T_CALM, T_BRIEF};
+    enum sim_table t = tables[rng_below(&b->w->rng, 5)];
     uint16_t key = pick_key(b->w, t, slot);
     uint64_t version = b->p->version[key];
     uint32_t way = rng_below(&b->w->rng, 100);
@@ -229,14 +239,16 @@ static bool ask_pair(struct build *b, uint32_t slot)
         ask_insert(b, two, HIST_NO_KEY);
     else
         ask_cas(b, two, v2);
+    if (rng_chance(&b->w->rng, 300)) /* as durable as the others, for once */
+        ask_add(b, pick_key(b->w, T_TALLY, slot));
     return submit(b);
 }
 
 static bool ask_read(struct build *b, uint32_t slot)
 {
     static const enum sim_table tables[] = {T_FLOWS, T_FLOWS, T_IDLE, T_ALIVE,
-                                            T_CALM, T_SUMS, T_HITS, T_MAPS};
-    enum sim_table t = tables[rng_below(&b->w->rng, 8)];
+                                            T_CALM, T_SUMS, T_HITS, T_MAPS, T_BRIEF, T_TALLY};
+    enum sim_table t = tables[rng_below(&b->w->rng, 10)];
     bool touch = t == T_IDLE && rng_chance(&b->w->rng, 500);
     ask_get(b, pick_key(b->w, t, slot), touch ? TXN_TOUCH : 0);
     if (rng_chance(&b->w->rng, 300))
@@ -310,7 +322,18 @@ static bool ask_session_end(struct build *b, uint32_t slot)
 
 static bool ask_sum(struct build *b, uint32_t slot)
 {
-    ask_add(b, pick_key(b->w, rng_chance(&b->w->rng, 650) ? T_SUMS : T_HITS, slot));
+    uint32_t way = rng_below(&b->w->rng, 100);
+    ask_add(b, pick_key(b->w, way < 55 ? T_SUMS : way < 85 ? T_HITS : T_TALLY, slot));
+    return submit(b);
+}
+
+static bool ask_sketch(struct build *b, uint32_t slot)
+{
+    uint16_t key = pick_key(b->w, rng_chance(&b->w->rng, 700) ? T_SEEN : T_GUESS, slot);
+    if (rng_chance(&b->w->rng, 350))
+        ask_get(b, key, 0);
+    else
+        ask_sketch_add(b, key);
     return submit(b);
 }
 
@@ -373,7 +396,7 @@ bool workload_ask(struct world *w, struct peer *p)
         bool (*ask)(struct build *b, uint32_t slot);
     } kinds[] = {{26, ask_read}, {24, ask_write}, {6, ask_pair}, {4, ask_scan},
                  {16, ask_session}, {5, ask_session_end}, {14, ask_port}, {10, ask_sum},
-                 {9, ask_timer}, {9, ask_end}};
+                 {9, ask_timer}, {9, ask_end}, {8, ask_sketch}};
     struct build b;
     uint32_t slot = p->keeper ? p->kept % SIM_SLOTS : rng_below(&w->rng, SIM_SLOTS);
     if (!begin(&b, w, p, slot))
@@ -382,7 +405,7 @@ bool workload_ask(struct world *w, struct peer *p)
         return ask_keep(&b, slot);
     if (p->reader && rng_chance(&w->rng, 985))
         return ask_get_only(&b, slot);
-    uint32_t n = rng_below(&w->rng, 123);
+    uint32_t n = rng_below(&w->rng, 131);
     for (unsigned i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         if (n < kinds[i].weight)
             return kinds[i].ask(&b, slot);
@@ -416,7 +439,10 @@ static void read_value(struct world *w, enum sim_table t, const uint8_t *value, 
     if (sim_is_filled(t) && memcmp(value, value + 8, len - 8))
         run_fail(w, "content", "an entry of %s, version %" PRIu64 ", is of two writes",
                  sim_schemas[t].name, a->version);
-    if (t == T_SUMS || t == T_HITS) {
+    if (t == T_SEEN || t == T_GUESS) {
+        memcpy(&a->value, value, sizeof a->value);
+        a->has_value = true;
+    } else if (t == T_SUMS || t == T_HITS || t == T_TALLY) {
         memcpy(&a->value, value + 8, sizeof a->value);
         a->has_value = true;
     } else if (t != T_CAPS) {
@@ -449,7 +475,7 @@ static void saw(struct world *w, struct pending *pd, const struct asked *k,
     a->guard = 0;
     a->delta = 0;
     a->version = r->res == RES_ABSENT ? 0 : r->version;
-    if (a->version)
+    if (a->version || w->history.keys[k->key].sketch)
         read_value(w, (enum sim_table)k->table, txn_result_value(r), r->value_len, a);
     else
         a->touch = 0;
@@ -472,6 +498,11 @@ static void did(struct world *w, struct pending *pd, const struct asked *k,
         return;
     }
     a->version = r->version;
+    if (k->table == T_SEEN || k->table == T_GUESS) {
+        w->counts.estimates++;
+        read_value(w, (enum sim_table)k->table, txn_result_value(r), r->value_len, a);
+        return;
+    }
     if (!r->version)
         run_fail(w, "content", "operation %u wrote, but was told version 0", pd->op);
     if (k->code == TXN_ALLOC) {
@@ -624,14 +655,6 @@ static bool told(void *user, const struct lethe_event *event)
     return true;
 }
 
-static enum sim_table table_named(const char *name)
-{
-    int t = 0;
-    while (t < SIM_TABLES && strcmp(sim_schemas[t].name, name))
-        t++;
-    return (enum sim_table)t;
-}
-
 static void one_consumer(struct world *w, const struct msg_events *m)
 {
     int t = w->table_of[m->head.shard][m->table] - 1;
@@ -659,7 +682,7 @@ void workload_overhears(struct world *w, const struct msg_head *h)
 {
     const struct msg_table *m = (const struct msg_table *)h;
     if (h->type == MSG_TABLE && m->id >= 0)
-        w->table_of[h->shard][m->id] = (int16_t)(table_named(m->name) + 1);
+        w->table_of[h->shard][m->id] = (int16_t)(sim_table_named(m->name) + 1);
     if (h->type == MSG_EVENTS)
         one_consumer(w, (const struct msg_events *)h);
 }
@@ -685,7 +708,7 @@ static void observe(struct ending *end, uint16_t key, struct hist_act a)
 static void observe_entry(void *ctx, const struct shard_entry *e)
 {
     struct ending *end = ctx;
-    enum sim_table t = table_named(e->table);
+    enum sim_table t = sim_table_named(e->table);
     uint16_t key = t == SIM_TABLES ? HIST_NO_KEY : sim_key_find(t, e->key, e->key_len);
     if (key == HIST_NO_KEY || end->present[key] ||
         (t != T_PORTS && end->w->history.keys[key].slot != e->slot)) {
@@ -717,9 +740,9 @@ void workload_observe_end(struct world *w)
 static void must_be_gone(void *ctx, const struct shard_entry *e)
 {
     struct ending *end = ctx;
-    enum sim_table t = table_named(e->table);
+    enum sim_table t = sim_table_named(e->table);
     bool mortal = t == T_IDLE || t == T_ALIVE || t == T_CALM || t == T_MAPS || t == T_SESSIONS ||
-                  t == T_TIMERS || t == T_ENDS;
+                  t == T_TIMERS || t == T_ENDS || t == T_BRIEF;
     if (mortal)
         run_fail(end->w, "timer-late",
                  "an entry of %s in slot %u (version %" PRIu64 ", %u children) outlived every "

@@ -94,6 +94,7 @@ enum {
     X(frees, "frees")                                                                              \
     X(quarantined, "allocations refused, indexes in quarantine")                                   \
     X(retried_allocations, "retried allocations")                                                  \
+    X(estimates, "additions to sketches")                                                          \
     X(conflicts, "conflicts")                                                                      \
     X(full, "inserts refused, table full")                                                         \
     X(held, "replies held for commit")                                                             \
@@ -209,6 +210,7 @@ struct replica {
     uint64_t served_epoch;       /* it was seen to serve in this view */
     uint64_t traced;             /* the state that was traced last */
     uint64_t commit_seen;        /* by rules.c */
+    uint64_t stepped_ms;         /* its clock at the last step */
     uint32_t steps;
     uint32_t lent;               /* its slots', counted so far */
 };
@@ -320,6 +322,7 @@ struct world {
         uint32_t life;
     } *leased;
     uint32_t nleased, leased_room;
+    struct told_owner { uint64_t view_epoch; uint32_t epoch; } told[SHARDS][LETHE_SLOTS];
 };
 
 /* --- sched.c ------------------------------------------------------------------ */
@@ -422,6 +425,8 @@ void replica_trace(const struct replica *r, const char *format, ...)
 void rules_view(struct world *w, int shard, const struct shard_view *v);
 /* Its state has changed, perhaps. */
 void rules_stepped(struct replica *r);
+/* It begins to serve a view. */
+void rules_serves(struct replica *r, uint64_t epoch);
 /* A store is asked this; true: it was before. */
 bool rules_asked(struct world *w, uint64_t client, const struct txn_head *t);
 /* It sends a frame. */
