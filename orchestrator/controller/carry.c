@@ -163,7 +163,7 @@ void carry_ended(void *engine, const struct driver_end *end)
                    "it ended %u times without living a minute: it is started again in %lu ms",
                    t->seen.failures, orch_backoff_ms(t->seen.failures));
     t->leave_event = 0;
-    engine_turn(e);
+    engine_soon(e);
 }
 
 /* --- orders to programs -------------------------------------------------------------------------------------- */

@@ -105,7 +105,7 @@ static int become_active(struct engine *e)
     int rc = process_driver_create(&e->driver, &e->loop, e->desired->site->run_dir, carry_ended, e, err,
                                    sizeof err);
     if (!rc) {
-        e->observer = observer_create(&e->loop, POLL_MS, POLL_TIMEOUT_MS, (void (*)(void *))engine_turn, e);
+        e->observer = observer_create(&e->loop, POLL_MS, POLL_TIMEOUT_MS, engine_soon, e);
         rc = e->observer ? 0 : -ENOMEM;
     }
     if (rc) {
@@ -119,6 +119,9 @@ static int become_active(struct engine *e)
                          "revision", (json_int_t)e->desired->revision),
                "this controller is the active one; the desired state is in %s",
                e->kept.etcd ? "etcd" : "a file of run_dir, for store.etcd is not there: one host keeps it");
+    if (strcmp(e->desired->text, e->config.text))
+        log_warn("the kept site is another one than the file's", "file=%s revision=%lu what is kept stands; to take "
+                 "the file: lethe up %s", e->config.file, e->desired->revision, e->config.file);
     carry_site(e);
     for (uint32_t i = 0, n = e->driver->ops->list(e->driver, living, ORCH_INSTANCES); i < n; i++)
         carry_adopt(e, &living[i]);
@@ -178,6 +181,18 @@ void engine_turn(struct engine *e)
     e->reconciling = false;
 }
 
+
+static void on_soon(uv_timer_t *timer)
+{
+    engine_turn(timer->data);
+}
+
+void engine_soon(void *engine)
+{
+    struct engine *e = engine;
+    if (!uv_is_active((uv_handle_t *)&e->soon))
+        uv_timer_start(&e->soon, on_soon, SOON_MS, 0);
+}
 
 static void on_wake(uv_async_t *async)
 {
@@ -318,9 +333,10 @@ static void set_up_loop(struct engine *e)
     uv_loop_init(&e->loop);
     uv_async_init(&e->loop, &e->wake, on_wake);
     uv_timer_init(&e->loop, &e->tick);
+    uv_timer_init(&e->loop, &e->soon);
     uv_signal_init(&e->loop, &e->term);
     uv_signal_init(&e->loop, &e->interrupt);
-    e->wake.data = e->tick.data = e->term.data = e->interrupt.data = e;
+    e->wake.data = e->tick.data = e->soon.data = e->term.data = e->interrupt.data = e;
     uv_timer_start(&e->tick, on_tick, 0, TICK_MS);
     uv_signal_start(&e->term, on_signal, SIGTERM);
     uv_signal_start(&e->interrupt, on_signal, SIGINT);

@@ -16,6 +16,7 @@
 
 enum {
     TICK_MS = 200,
+    SOON_MS = 10,             /* answers that come together make one turn */
     POLL_MS = 200,
     POLL_TIMEOUT_MS = 1000,
     STALE_MS = 1500,          /* nothing is decided, or believed, by older figures */
@@ -93,7 +94,7 @@ struct engine {
     struct engine_config config;
     uv_loop_t loop;
     uv_async_t wake;
-    uv_timer_t tick;
+    uv_timer_t tick, soon;
     uv_signal_t term, interrupt;
     enum engine_end end;
     uint64_t started_ms, active_ms;
@@ -127,6 +128,7 @@ struct tracked *engine_find(struct engine *e, const char *name);
 struct tracked *engine_track(struct engine *e, const char *name, enum orch_kind kind);
 uint64_t engine_now(struct engine *e);
 void engine_turn(struct engine *e);
+void engine_soon(void *engine); /* a turn before long */
 /* Where a program of that name answers. */
 void engine_socket(const struct engine *e, const char *name, enum orch_kind kind, char *to,
                    uint32_t room);

@@ -61,6 +61,8 @@ void keep_set_desired(struct keep *k, const char *text, size_t bytes)
                   "mended or deleted", k->where, err);
         return;
     }
+    free(k->known);
+    k->known = strndup(text, bytes);
     pthread_mutex_lock(&k->lock);
     desired_free(k->fresh);
     k->fresh = d;
@@ -202,6 +204,24 @@ static void on_kv(struct keep *k, const json_t *kv, bool gone)
     }
 }
 
+/* Set up anew, its revisions begin again: what is there is read as if for the first time, and what is
+ * not there is written again from what was known last. */
+static void look_at_cluster(struct keep *k, const json_t *header)
+{
+    const char *id = json_string_value(json_object_get(header, "cluster_id"));
+    if (!id || !strcmp(id, k->cluster))
+        return;
+    if (*k->cluster) {
+        log_error("another etcd", "was it set up anew? the desired state is written to it as it was");
+        k->leader_revision = k->desired_revision = k->lease = 0;
+        memset(k->view_revision, 0, sizeof k->view_revision);
+        k->desired_there = false;
+        k->leader[0] = 0;
+        k->rewatch = true;
+    }
+    snprintf(k->cluster, sizeof k->cluster, "%s", id);
+}
+
 static void on_read(struct keep *k, const json_t *answer)
 {
     const json_t *kvs = json_object_get(answer, "kvs"), *header = json_object_get(answer, "header");
@@ -209,6 +229,7 @@ static void on_read(struct keep *k, const json_t *answer)
     char key[300];
     int64_t revision = 0;
     etcd_number(header, "revision", &revision);
+    look_at_cluster(k, header);
     for (size_t i = 0; i < json_array_size(kvs); i++) {
         const json_t *kv = json_array_get(kvs, i);
         on_kv(k, kv, false);
@@ -247,8 +268,12 @@ static void on_swapped(struct keep *k, const json_t *answer, bool done)
     int64_t revision = 0;
     etcd_number(json_object_get(answer, "header"), "revision", &revision);
     if (done) {
-        if (revision > k->desired_revision)
+        if (revision > k->desired_revision) {
             k->desired_revision = revision;
+            free(k->known);
+            k->known = k->swap_text;
+            k->swap_text = NULL;
+        }
         keep_set_swapped(k, 0, "");
     } else {
         k->read_due_ms = k->now_ms;
@@ -367,6 +392,8 @@ static char *first_state(const struct keep *k)
 {
     struct orch_desired *d = NULL;
     char err[300];
+    if (k->known)
+        return strdup(k->known);
     if (desired_from_text(&d, k->config.file, k->config.text, err, sizeof err))
         return NULL;
     json_t *o = desired_to_json(d);
@@ -413,7 +440,10 @@ static void keep_swapping(struct keep *k)
                      text, TAG_SWAP);
     else if (wish)
         keep_set_swapped(k, -ENOMEM, "out of memory");
-    free(text);
+    if (text) {
+        free(k->swap_text);
+        k->swap_text = text;
+    }
     json_decref(wish);
 }
 
@@ -520,6 +550,8 @@ void keep_stop(struct keep *k)
     desired_free(k->fresh);
     json_decref(k->wish);
     free(k->value);
+    free(k->known);
+    free(k->swap_text);
     pthread_mutex_destroy(&k->lock);
     free(k);
 }

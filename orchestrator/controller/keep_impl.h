@@ -32,6 +32,8 @@ struct keep {
     struct etcd *etcd;
     char *endpoints[KEEP_ENDPOINTS];
     char prefix[256], *value, leader[64], why[240];
+    char cluster[24], *known; /* the desired state, as read or put last */
+    char *swap_text;          /* being put */
     uint32_t asked;           /* bit per tag: a request is under way */
     int64_t lease, read_revision, leader_revision, desired_revision, view_revision[ORCH_SHARDS];
     bool synced, rewatch, desired_there, swap_settles;

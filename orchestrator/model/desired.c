@@ -20,6 +20,58 @@ const char *orch_kind_text(enum orch_kind kind)
     return texts[kind];
 }
 
+/* --- who has to be started anew ------------------------------------------------------------------------ */
+
+/* Does a program of that kind read what stands below this top-level key? */
+static bool reads(enum orch_kind kind, const char *line, size_t bytes)
+{
+    static const struct { const char *key; uint8_t kinds; } keys[] = {
+        {"store:", 1 << ORCH_STORE | 1 << ORCH_WORKER},
+        {"steering:", 1 << ORCH_STEERING | 1 << ORCH_WORKER},
+        {"worker:", 1 << ORCH_WORKER}, {"chain:", 1 << ORCH_WORKER}, {"nfs:", 1 << ORCH_WORKER},
+        {"controller:", 0}, {"groups:", 0},
+    };
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+        if (bytes >= strlen(keys[i].key) && !memcmp(line, keys[i].key, strlen(keys[i].key)))
+            return keys[i].kinds >> kind & 1;
+    return true;
+}
+
+static void mix(uint64_t *hash, const void *bytes, size_t n)
+{
+    for (const uint8_t *p = bytes; n--; p++)
+        *hash = (*hash ^ *p) * 0x100000001b3; /* FNV-1a */
+}
+
+static uint64_t hash_part(const char *text, enum orch_kind kind)
+{
+    uint64_t hash = 0xcbf29ce484222325;
+    bool read = true;
+    for (const char *line = text, *next; *line; line = next) {
+        size_t n = strcspn(line, "\n"), blank = strspn(line, " ");
+        next = line + n + (line[n] == '\n');
+        if (blank == n || line[blank] == '#')
+            continue;
+        if (!blank && line[0] != '-' && line[0] != ']' && line[0] != '}')
+            read = reads(kind, line, n);
+        if (read)
+            mix(&hash, line, n);
+    }
+    return hash;
+}
+
+uint64_t desired_config(const struct orch_desired *d, enum orch_kind kind,
+                        const struct orch_group *g)
+{
+    uint64_t hash = d->parts[kind];
+    if (g) {
+        mix(&hash, g->program, strlen(g->program));
+        mix(&hash, &g->memory_mb, sizeof g->memory_mb);
+        mix(&hash, &g->nice, sizeof g->nice);
+    }
+    return hash >> 1 ? hash >> 1 : 1;
+}
+
 /* --- from a text ----------------------------------------------------------------------------- */
 
 static void group_of(const struct site_group *from, struct orch_group *to)
@@ -64,6 +116,8 @@ int desired_from_text(struct orch_desired **out, const char *file, const char *t
         return -EINVAL;
     }
     d->revision = 1;
+    for (int kind = 0; kind <= ORCH_WORKER; kind++)
+        d->parts[kind] = hash_part(text, (enum orch_kind)kind);
     d->ngroups = d->site->groups_count;
     for (uint32_t i = 0; i < d->ngroups; i++)
         group_of(&d->site->groups[i], &d->groups[i]);
@@ -333,50 +387,4 @@ int desired_text(struct orch_desired *d, const char *file, const char *text, cha
     *n = old;
     desired_free(n);
     return 0;
-}
-
-/* --- who has to be started anew ------------------------------------------------------------------------ */
-
-/* Does a program of that kind read what stands below this top-level key? */
-static bool reads(enum orch_kind kind, const char *line, size_t bytes)
-{
-    static const struct { const char *key; uint8_t kinds; } keys[] = {
-        {"store:", 1 << ORCH_STORE | 1 << ORCH_WORKER},
-        {"steering:", 1 << ORCH_STEERING | 1 << ORCH_WORKER},
-        {"worker:", 1 << ORCH_WORKER}, {"chain:", 1 << ORCH_WORKER}, {"nfs:", 1 << ORCH_WORKER},
-        {"controller:", 0}, {"groups:", 0},
-    };
-    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
-        if (bytes >= strlen(keys[i].key) && !memcmp(line, keys[i].key, strlen(keys[i].key)))
-            return keys[i].kinds >> kind & 1;
-    return true;
-}
-
-static void mix(uint64_t *hash, const void *bytes, size_t n)
-{
-    for (const uint8_t *p = bytes; n--; p++)
-        *hash = (*hash ^ *p) * 0x100000001b3; /* FNV-1a */
-}
-
-uint64_t desired_config(const struct orch_desired *d, enum orch_kind kind,
-                        const struct orch_group *g)
-{
-    uint64_t hash = 0xcbf29ce484222325;
-    bool read = true;
-    for (const char *line = d->text, *next; *line; line = next) {
-        size_t n = strcspn(line, "\n"), blank = strspn(line, " ");
-        next = line + n + (line[n] == '\n');
-        if (blank == n || line[blank] == '#')
-            continue;
-        if (!blank && line[0] != '-' && line[0] != ']' && line[0] != '}')
-            read = reads(kind, line, n);
-        if (read)
-            mix(&hash, line, n);
-    }
-    if (g) {
-        mix(&hash, g->program, strlen(g->program));
-        mix(&hash, &g->memory_mb, sizeof g->memory_mb);
-        mix(&hash, &g->nice, sizeof g->nice);
-    }
-    return hash >> 1 ? hash >> 1 : 1;
 }

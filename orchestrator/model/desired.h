@@ -73,6 +73,7 @@ struct orch_desired {
     char stopped[ORCH_STORES][ORCH_NAME]; /* store nodes taken out by an operator */
     char *text;               /* site.yaml, malloced */
     struct site *site;        /* `text`, parsed */
+    uint64_t parts[3];        /* by orch_kind: a hash of what its programs read of `text` */
 };
 
 /* From a site's text. 0, or -EINVAL and "file:line: key: what; what to do". */

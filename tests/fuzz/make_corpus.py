@@ -5,9 +5,11 @@
 fuzz_wire    every golden message, and txns and results alone
 fuzz_site    the sample site.yaml, whole and in parts, and texts broken in known ways
 fuzz_views   views and registrations as a store writes them, and broken ones
+fuzz_request each request to the controller's API, requests that cannot be, desired states as kept
 fuzz_packet  8 control bytes (see fuzz_packet.c), then a frame: each protocol, fragments, ICMP
              errors that quote each, options, wrong lengths and checksums, and what is no IPv4
 """
+import json
 import os
 import struct
 
@@ -18,6 +20,36 @@ ROOT = os.path.join(HERE, "..", "..")
 def write(target, name, data):
     with open(os.path.join(HERE, "corpus", target, name), "wb") as f:
         f.write(data)
+
+
+# --- requests to the controller --------------------------------------------------------------
+
+def requests():
+    with open(os.path.join(ROOT, "orchestrator", "openapi.json")) as f:
+        paths = json.load(f)["paths"]
+    bodies = {"scale": '{"replicas": 3}', "kill": '{"force": true}', "restart": '{"force": false}',
+              "down": '{"force": true}', "autoscale": '{"enabled": true, "busy_high_permille": 800}',
+              "plan": '{"queue_high": 10, "cooldown_ms": 0}', "site": KEPT_SITE}
+    queries = {"events": "after=3&wait_ms=10&limit=5"}
+    for path, methods in paths.items():
+        for method in methods:
+            real = path.replace("{group}", "nf").replace("{instance}", "nf-1").replace("{shard}", "1")
+            last = real.rsplit("/", 1)[1]
+            body = bodies.get(last, "{}" if method == "post" else "") if method != "get" else ""
+            query = queries.get(last, "revision=7" if method != "get" else "")
+            yield method + real.replace("/", "_"), "%s\n%s\n%s\n%s" % (method.upper(), real, query, body)
+    yield "traversal", "GET\n/v1/instances/../../etc/passwd\n\n"
+    yield "method", "DELETE\n/v1/status\n\n"
+    yield "number", 'POST\n/v1/groups/nf/scale\n\n{"replicas": 1e99}'
+    yield "twice", 'POST\n/v1/groups/nf/scale\n\n{"replicas": 1, "replicas": 2}'
+    kept = {"revision": 3, "down": False, "site": KEPT_SITE, "stopped": ["b"],
+            "groups": [{"name": "nf", "replicas": 2, "autoscale": {"enabled": True}}]}
+    yield "kept", json.dumps(kept)
+    yield "kept_wrong", json.dumps(dict(kept, stopped=["x"]))
+
+
+KEPT_SITE = ("store:\n  etcd: [\"h:1\"]\n  nodes:\n    - {name: a, listen: \"h:1\"}\n    - {name: b, listen: \"h:9\"}\n"
+             "groups: [{name: nf, max: 4}]\n")
 
 
 # --- packets ---------------------------------------------------------------------------------
@@ -187,6 +219,10 @@ SITES = {
     "crlf": NODE.replace("\n", "\r\n"),
     "secrets": NODE + "  tenants:\n    - {name: t, secret_file: f, tables: [\"nat.*\", m]}\n"
                "  replica_secret_file: g\nworker: {tenant: t, secret_file: f}\n",
+    "groups": NODE + "controller: {listen: \"127.0.0.1:9\", token_file: t}\ngroups:\n  - {name: nf, replicas: 2, "
+              "limits: {memory_mb: 512}}\n  - name: canary\n    min: 0\n    replicas: 0\n    program: /p\n"
+              "    autoscale: {enabled: true, busy_low_permille: 1}\n",
+    "groups_wrong": NODE + "groups: [{name: nf, replicas: 99}, {name: nf}]\n",
     "prefix_wrong": NODE + "steering:\n  inside: {address: 10.0.0.1, next_hop: 10.0.0.2, port: p, "
                     "serves: [10.0.0.1/24]}\n",
 }
@@ -209,7 +245,7 @@ def views():
 
 
 def main():
-    for target in ("fuzz_wire", "fuzz_site", "fuzz_packet", "fuzz_views"):
+    for target in ("fuzz_wire", "fuzz_site", "fuzz_packet", "fuzz_views", "fuzz_request"):
         os.makedirs(os.path.join(HERE, "corpus", target), exist_ok=True)
     for name, frame in wire():
         write("fuzz_wire", name, frame)
@@ -217,6 +253,8 @@ def main():
         write("fuzz_site", name, text.encode())
     for name, text in views().items():
         write("fuzz_views", name, text.encode())
+    for name, text in requests():
+        write("fuzz_request", name, text.encode())
     with open(os.path.join(ROOT, "site.yaml"), "rb") as f:
         write("fuzz_site", "sample", f.read())
     for i, (name, frame) in enumerate(packets()):

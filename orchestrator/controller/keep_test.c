@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Keeping, with a real etcd that is killed, emptied and lied to, and in a file: one leads, changes are
+ * compared, nothing that was kept is lost. */
+#include "tests/check.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h> /* threads are keep's: keep_start */
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "orchestrator/controller/keep.h"
+
+enum { PATIENCE_MS = 30000 };
+
+static struct { char dir[64], client[40], peer[40], text[600]; pid_t etcd; struct orch_desired *site; } w;
+
+static uint64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+#define WAIT_FOR(cond)                                                                             \
+    for (uint64_t until = now_ms() + PATIENCE_MS; !(cond); usleep(2000))                           \
+    CHECK(now_ms() < until, "waited in vain")
+
+static int free_port(void)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof a;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &len), 0);
+    close(fd);
+    return ntohs(a.sin_port);
+}
+
+static void etcd_run(void)
+{
+    char cluster[80], data[100], log[100];
+    snprintf(cluster, sizeof cluster, "default=%s", w.peer);
+    snprintf(data, sizeof data, "%s/etcd", w.dir);
+    snprintf(log, sizeof log, "%s/etcd.log", w.dir);
+    w.etcd = fork();
+    if (w.etcd)
+        return;
+    int fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    dup2(fd, 1);
+    dup2(fd, 2);
+    execlp("etcd", "etcd", "--data-dir", data, "--listen-client-urls", w.client, "--advertise-client-urls", w.client,
+           "--listen-peer-urls", w.peer, "--initial-advertise-peer-urls", w.peer, "--initial-cluster", cluster,
+           "--unsafe-no-fsync", (char *)NULL);
+    _exit(127);
+}
+
+static void etcd_kill(void)
+{
+    if (w.etcd)
+        kill(w.etcd, SIGKILL);
+    if (w.etcd)
+        waitpid(w.etcd, NULL, 0);
+    w.etcd = 0;
+}
+
+static int set_up(bool etcd)
+{
+    char err[300];
+    memset(&w, 0, sizeof w);
+    snprintf(w.dir, sizeof w.dir, "/tmp/lethe-keep-XXXXXX");
+    assert_non_null(mkdtemp(w.dir));
+    snprintf(w.client, sizeof w.client, "http://127.0.0.1:%d", free_port());
+    snprintf(w.peer, sizeof w.peer, "http://127.0.0.1:%d", free_port());
+    snprintf(w.text, sizeof w.text, "run_dir: %s\nstore:\n%s%s%s  nodes: [{name: a, listen: \"127.0.0.1:7400\"}]\n", w.dir,
+             etcd ? "  etcd: [\"" : "", etcd ? w.client : "", etcd ? "\"]\n" : "");
+    CHECK(!desired_from_text(&w.site, "site.yaml", w.text, err, sizeof err), "%s", err);
+    if (etcd)
+        etcd_run();
+    return 0;
+}
+
+static int set_up_etcd(void **state)
+{
+    return set_up(true);
+}
+
+static int set_up_file(void **state)
+{
+    return set_up(false);
+}
+
+static int tear_down(void **state)
+{
+    char command[100];
+    etcd_kill();
+    desired_free(w.site);
+    snprintf(command, sizeof command, "rm -rf '%s'", w.dir);
+    return system(command);
+}
+
+static void woken(void *ctx)
+{
+}
+
+static struct keep *started(const char *id)
+{
+    struct keep *k = NULL;
+    char err[300] = "";
+    struct keep_config c = {.site = w.site->site, .file = "site.yaml", .text = w.text, .wake = woken};
+    snprintf(c.id, sizeof c.id, "%s", id);
+    CHECK(!keep_start(&k, &c, err, sizeof err), "%s", err);
+    return k;
+}
+
+static struct keep_status status(struct keep *k)
+{
+    struct keep_status s;
+    keep_status(k, &s);
+    return s;
+}
+
+static struct orch_desired *taken(struct keep *k)
+{
+    struct orch_desired *d = NULL;
+    WAIT_FOR(keep_take(k, &d));
+    return d;
+}
+
+/* The newest there is; at least `revision`. */
+static void wait_revision(struct keep *k, uint64_t revision)
+{
+    for (uint64_t got = 0; got < revision;) {
+        struct orch_desired *d = taken(k);
+        got = d->revision;
+        desired_free(d);
+    }
+}
+
+static int swapped(struct keep *k, struct orch_desired *d)
+{
+    int rc;
+    char why[300];
+    assert_int_equal(keep_swap(k, desired_to_json(d)), 0);
+    WAIT_FOR(keep_swapped(k, &rc, why, sizeof why));
+    return rc;
+}
+
+static void grow(struct orch_desired *d)
+{
+    char err[300];
+    CHECK(!desired_scale(d, "nf", d->groups[0].replicas + 1, err, sizeof err), "%s", err);
+}
+
+/* Both ways of keeping. */
+static void one_leads_and_its_changes_are_the_next_ones_beginning(void **state)
+{
+    struct keep *a = started("a");
+    struct orch_desired *d = taken(a);
+    WAIT_FOR(status(a).role == KEEP_ACTIVE && status(a).sure);
+    assert_int_equal(d->revision, 1);
+    struct keep *b = started("b");
+    for (int i = 0; i < 3; i++) {
+        grow(d);
+        assert_int_equal(swapped(a, d), 0);
+    }
+    assert_int_equal(status(b).role, KEEP_STANDBY);
+    keep_stop(a);
+    WAIT_FOR(status(b).role == KEEP_ACTIVE);
+    wait_revision(b, 4);
+    grow(d);
+    assert_int_equal(swapped(b, d), 0);
+    keep_stop(b);
+    a = started("c");
+    WAIT_FOR(status(a).role == KEEP_ACTIVE);
+    wait_revision(a, 5);
+    keep_stop(a);
+    desired_free(d);
+}
+
+static void ask_etcd(const char *path, const char *body)
+{
+    char command[600];
+    snprintf(command, sizeof command, "curl -s -m 5 -o /dev/null %s/v3/%s -d '%s'", w.client, path, body);
+    assert_int_equal(system(command), 0);
+}
+
+/* Keys and values in base64: /lethe/site.controller/desired, .../leader. */
+#define DESIRED "L2xldGhlL3NpdGUuY29udHJvbGxlci9kZXNpcmVk"
+#define LEADER "L2xldGhlL3NpdGUuY29udHJvbGxlci9sZWFkZXI="
+
+static void a_change_that_was_not_seen_is_not_written_over(void **state)
+{
+    struct keep *a = started("a");
+    struct orch_desired *d = taken(a);
+    WAIT_FOR(status(a).role == KEEP_ACTIVE);
+    ask_etcd("kv/put", "{\"key\": \"" DESIRED "\", \"value\": \"e30=\"}"); /* {}: nobody believes it */
+    grow(d);
+    int rc = swapped(a, d);
+    CHECK(rc == -EAGAIN || !rc, "%d", rc); /* it may have been heard of before */
+    ask_etcd("kv/put", "{\"key\": \"" LEADER "\", \"value\": \"Yg==\"}"); /* b */
+    grow(d);
+    rc = swapped(a, d);
+    CHECK(rc == -EAGAIN, "one that does not lead changed it: %d", rc);
+    WAIT_FOR(status(a).role == KEEP_LOST);
+    keep_stop(a);
+    desired_free(d);
+}
+
+static void without_etcd_nothing_changes_and_nobody_else_leads(void **state)
+{
+    struct keep *a = started("a");
+    struct orch_desired *d = taken(a);
+    WAIT_FOR(status(a).role == KEEP_ACTIVE);
+    struct keep *b = started("b");
+    etcd_kill();
+    grow(d);
+    assert_int_equal(swapped(a, d), -ETIMEDOUT);
+    WAIT_FOR(!status(a).sure);
+    assert_true(status(a).away_since_ms && status(a).role == KEEP_ACTIVE && status(b).role == KEEP_STANDBY);
+    etcd_run();
+    WAIT_FOR(status(a).sure || status(b).sure);
+    assert_false(status(a).sure && status(b).sure);
+    keep_stop(a);
+    keep_stop(b);
+    desired_free(d);
+}
+
+/* By whoever leads then: both know what was kept. */
+static void an_empty_etcd_is_filled_again(void **state)
+{
+    char command[120];
+    struct keep *a = started("a");
+    struct orch_desired *d = taken(a);
+    WAIT_FOR(status(a).role == KEEP_ACTIVE);
+    struct keep *b = started("b");
+    grow(d);
+    assert_int_equal(swapped(a, d), 0);
+    wait_revision(b, 2);
+    etcd_kill();
+    WAIT_FOR(!status(a).sure);
+    snprintf(command, sizeof command, "rm -rf '%s/etcd'", w.dir);
+    assert_int_equal(system(command), 0);
+    snprintf(w.peer, sizeof w.peer, "http://127.0.0.1:%d", free_port()); /* a cluster's id is of its peers */
+    etcd_run();
+    WAIT_FOR(status(a).sure || status(b).sure);
+    struct keep *leads = status(a).sure ? a : b, *c = started("c");
+    wait_revision(c, 2);
+    grow(d);
+    assert_int_equal(swapped(leads, d), 0);
+    wait_revision(c, 3);
+    keep_stop(a);
+    keep_stop(b);
+    keep_stop(c);
+    desired_free(d);
+}
+
+static void a_broken_file_is_left_to_a_person(void **state)
+{
+    char path[100];
+    snprintf(path, sizeof path, "%s/desired.json", w.dir);
+    FILE *f = fopen(path, "w");
+    fputs("{\"revision\": 3", f);
+    fclose(f);
+    struct keep *a = started("a");
+    usleep(300 * 1000); /* it is looked at each 200 ms */
+    assert_int_equal(status(a).role, KEEP_STANDBY);
+    unlink(path);
+    WAIT_FOR(status(a).role == KEEP_ACTIVE);
+    keep_stop(a);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define E(name) cmocka_unit_test_setup_teardown(name, set_up_etcd, tear_down)
+#define F(name) cmocka_unit_test_setup_teardown(name, set_up_file, tear_down)
+        E(one_leads_and_its_changes_are_the_next_ones_beginning),
+        F(one_leads_and_its_changes_are_the_next_ones_beginning),
+        E(a_change_that_was_not_seen_is_not_written_over),
+        E(without_etcd_nothing_changes_and_nobody_else_leads),
+        E(an_empty_etcd_is_filled_again),
+        F(a_broken_file_is_left_to_a_person),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
