@@ -22,7 +22,7 @@ enum {
     LEASE_S = 3,
     RETRY_MS = 300,
     READ_MS = 2000,
-    REQUEST_MS = 1000,
+    REQUEST_MS = 2000,
     VALUE_BYTES = 2 * 1024 * 1024, /* a text of 256 KiB, escaped as badly as can be */
 };
 
@@ -430,7 +430,7 @@ static void keep_swapping(struct keep *k)
         k->swap_settles = false;
         keep_set_swapped(k, -EAGAIN, "another change came first");
     }
-    if (asked(k, TAG_SWAP) || k->swap_settles)
+    if (asked(k, TAG_SWAP) || k->swap_settles || !k->desired_there)
         return;
     json_t *wish = keep_wish(k);
     char *text = wish ? json_dumps(wish, JSON_COMPACT) : NULL;
@@ -452,7 +452,8 @@ static void say_status(struct keep *k)
     pthread_mutex_lock(&k->lock);
     struct keep_status *s = &k->status;
     bool was_away = s->away_since_ms, was_sure = s->sure;
-    s->sure = s->role == KEEP_ACTIVE && k->lease && k->now_ms < k->lease_until_ms;
+    s->sure = s->role == KEEP_ACTIVE && k->lease && !strcmp(k->leader, k->config.id) &&
+              k->now_ms < k->lease_until_ms;
     s->tried_ms = k->tried_ms;
     s->away_since_ms = etcd_away_since_ms(k->etcd);
     s->requests = etcd_requests(k->etcd);

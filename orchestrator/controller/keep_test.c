@@ -150,6 +150,8 @@ static int swapped(struct keep *k, struct orch_desired *d)
     char why[300];
     assert_int_equal(keep_swap(k, desired_to_json(d)), 0);
     WAIT_FOR(keep_swapped(k, &rc, why, sizeof why));
+    if (rc)
+        print_message("refused with %d: %s\n", rc, why);
     return rc;
 }
 

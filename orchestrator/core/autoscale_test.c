@@ -68,14 +68,16 @@ static void it_follows_a_load_up_and_down_again(void **state)
 
 static void no_load_makes_it_swing(void **state)
 {
-    for (uint32_t load = 0; load <= 7000; load += 50) {
+    for (uint32_t load = 0; load <= 14000; load += 50) {
         struct world w;
         begin(&w);
-        run(&w, load, 300000);
+        if (load > 7000) /* marks so close that one worker less is often too few */
+            w.g.autoscale.busy_low_permille = 650;
+        run(&w, load % 7000, 300000);
         uint32_t changes = w.changes;
-        run(&w, load, 600000);
+        run(&w, load % 7000, 600000);
         CHECK(w.changes == changes, "at load %u it changes still: %s", load, w.last.why);
-        CHECK(w.g.replicas == 6 || load / w.g.replicas <= 700, "load %u and %u workers", load, w.g.replicas);
+        CHECK(w.g.replicas == 6 || load % 7000 / w.g.replicas <= 700, "load %u and %u workers", load, w.g.replicas);
     }
 }
 

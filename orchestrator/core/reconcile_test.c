@@ -404,6 +404,29 @@ static void a_single_worker_is_replaced_after_its_successor_serves(void **state)
     desired_free(w.d);
 }
 
+/* While all goes well, a group never has fewer ready workers than it is to have. */
+static void a_group_is_replaced_without_a_gap(void **state)
+{
+    static struct world w;
+    char err[300], other[sizeof text];
+    begin(&w, 9);
+    assert_int_equal(desired_scale(w.d, "nf", 4, err, sizeof err), 0);
+    run_until_right(&w);
+    snprintf(other, sizeof other, "%s", text);
+    *strstr(other, "1}\ngroups") = '2';
+    CHECK(!desired_text(w.d, "f", other, err, sizeof err), "%s", err);
+    for (int i = 0; i < 200 && wrong(&w); i++) {
+        uint32_t ready = 0;
+        step(&w);
+        for (uint32_t k = 0; k < w.n; k++)
+            ready += w.at[k].seen.kind == ORCH_WORKER && w.at[k].seen.ready && !w.at[k].seen.leaving;
+        CHECK(ready >= 4, "%u ready", ready);
+    }
+    assert_null(wrong(&w));
+    assert_true(w.drains >= 4); /* some are told again */
+    desired_free(w.d);
+}
+
 static void last_ones_are_not_killed_without_force(void **state)
 {
     static struct world w;
@@ -432,6 +455,7 @@ int main(void)
         cmocka_unit_test(from_anywhere_it_becomes_what_is_desired),
         cmocka_unit_test(what_keeps_ending_is_restarted_ever_later),
         cmocka_unit_test(a_single_worker_is_replaced_after_its_successor_serves),
+        cmocka_unit_test(a_group_is_replaced_without_a_gap),
         cmocka_unit_test(last_ones_are_not_killed_without_force),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -363,6 +363,8 @@ static int start(struct driver *d, const struct driver_spec *spec, struct driver
         pidfd = pidfd_open(p.pid, 0);
         rc = pidfd < 0 ? -errno : watch(h, &p, pidfd);
     }
+    if (rc && l.pid_file >= 0)
+        remove_pid_file(h, &p);
     if (l.pid_file >= 0)
         close(l.pid_file);
     if (l.log >= 0)

@@ -106,6 +106,7 @@ static void what_cannot_be_started_says_why(void **state)
     assert_int_equal(w.d->ops->start(w.d, &s, &p, err, sizeof err), -ENOENT);
     CHECK(strstr(err, "/nonexistent/lethe-nf cannot be started as nf-1: No such file"), "%s", err);
     assert_int_equal(w.d->ops->list(w.d, &p, 1), 0);
+    assert_false(pid_file("nf-1"));
     CHECK(!start(w.d, "nf-1", "sleep 1000", err), "%s", err);
     assert_int_equal(start(w.d, "nf-1", "sleep 1000", err), -EEXIST);
     assert_int_equal(w.d->ops->signal(w.d, "nf-2", SIGKILL), -ESRCH);

@@ -1,0 +1,181 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""lethe-controller as a program: options, who may ask at host:port, a site kept in a file, its end and its
+successor. A site of one store, without etcd, steering and workers: no network of its own is needed.
+
+    program_test.py PATH_OF_LETHE_CONTROLLER
+"""
+import http.client
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+PROGRAM = os.path.abspath(sys.argv[1])
+failed = []
+
+
+def check(what, ok, text=""):
+    print("%s  %s%s" % ("ok    " if ok else "FAILED", what, ": " + str(text) if text and not ok else ""), flush=True)
+    if not ok:
+        failed.append(what)
+
+
+def wait_for(condition, what, timeout_s=30):
+    deadline = time.monotonic() + timeout_s
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            sys.exit("waited in vain for " + what)
+        time.sleep(0.02)
+    return value
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def run(*args):
+    done = subprocess.run([PROGRAM, *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=20)
+    return done.returncode, done.stdout
+
+
+def write(path, text, mode=0o600):
+    with open(path, "w") as f:
+        os.fchmod(f.fileno(), mode)
+        f.write(text)
+    return path
+
+
+class Controller:
+    def __init__(self, folder):
+        self.folder, self.port, self.token = folder, free_port(), secrets.token_hex(24)
+        write(folder + "/token", self.token + "\n")
+        self.file = write(folder + "/site.yaml", "run_dir: %s/run\nstore:\n  shards: 1\n  nodes: [{name: store-a, listen: "
+                          "\"127.0.0.1:%d\"}]\ncontroller: {listen: \"127.0.0.1:%d\", token_file: %s/token}\n"
+                          % (folder, free_port(), self.port, folder))
+        self.log = open(folder + "/log", "ab")
+        self.process = None
+
+    def start(self):
+        p = subprocess.Popen([PROGRAM, "-c", self.file], stdout=self.log, stderr=self.log, start_new_session=True)
+        self.process = self.process or p
+        return p
+
+    def ask(self, method, path, token, body=None):
+        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=15)
+        try:
+            c.request(method, path, body and json.dumps(body), {"Authorization": token} if token else {})
+            r = c.getresponse()
+            return r.status, json.loads(r.read())
+        except OSError:
+            return 0, {}
+        finally:
+            c.close()
+
+    def api(self, method, path, body=None):
+        return self.ask(method, path, "Bearer " + self.token, body)
+
+    def store(self):
+        status, answer = self.api("GET", "/v1/status")
+        rows = answer["stores"] if status == 200 else []
+        return rows[0] if rows and rows[0]["state"] == "ready" else None
+
+
+def check_options(folder):
+    code, text = run("--version")
+    check("--version", code == 0 and text.startswith("lethe-controller "), text)
+    check("--help", run("--help")[0] == 0)
+    for args, says in (((), "-c FILE"), (("-x",), "--help"), (("-c", "/nonexistent"), "cannot be read"),
+                       (("-c", folder + "/site.yaml", "more"), "no such argument"),
+                       (("-c", write(folder + "/broken.yaml", "store: [")), "broken.yaml:2: this is not YAML"),
+                       (("-c", write(folder + "/open.yaml", "store:\n  nodes: [{name: a, listen: \"h:1\"}]\n"
+                                     "controller: {listen: \"0.0.0.0:1\"}\n")), "token_file: is missing")):
+        code, text = run(*args)
+        check("wrong: %s" % " ".join(args)[-40:], code == 2 and says in text, text)
+    code, text = run("-c", folder + "/site.yaml", "--check")
+    check("--check", code == 0 and "is right" in text, text)
+
+
+def check_token(c):
+    for token in (None, "", "Bearer", "Bearer ", "Bearer x", "Bearer " + c.token[:-1], "Bearer " + c.token + "x",
+                  "Basic " + c.token, c.token):
+        status, answer = c.ask("POST", "/v1/down", token, {"force": True})
+        check("token %r is refused" % (token or "")[:12], status == 401 and "token" in answer["error"], answer)
+    check("the right one is taken", c.api("GET", "/v1/site")[0] == 200)
+    check("nothing was done", c.store())
+    check("/healthz needs none", c.ask("GET", "/healthz", None)[0] == 200)
+
+
+def check_lives(c):
+    """Ends and successors: the store goes on, the state stays."""
+    pid = c.store()["pid"]
+    second = c.start()
+    status, _ = c.api("PUT", "/v1/groups/nf/autoscale", {"busy_high_permille": 650})
+    check("a change is kept", status == 200)
+    c.process.kill()
+    c.process.wait()
+    wait_for(lambda: c.store(), "the second controller")
+    groups = c.api("GET", "/v1/groups")[1]
+    check("kill -9: the next one leads, the store lives, the change stands",
+          c.store()["pid"] == pid and groups[0]["autoscale"]["busy_high_permille"] == 650)
+    c.process = second
+    second.send_signal(signal.SIGTERM)
+    check("SIGTERM ends it with 0", second.wait(20) == 0)
+    os.kill(pid, 0)
+    c.process = None
+    c.start()
+    wait_for(lambda: c.store(), "a third controller")
+    check("the store outlived it", c.store()["pid"] == pid)
+    os.kill(pid, signal.SIGKILL)
+    s = wait_for(lambda: c.store() and c.store()["pid"] != pid and c.store(), "the store to be started again")
+    check("a dead one is started again", s["restarts"] == 1)
+    status, answer = c.api("POST", "/v1/instances/store-a/kill", {})
+    check("the last copy is not killed without force", status == 403 and "last copy" in answer["error"], answer)
+    status, answer = c.api("POST", "/v1/instances/store-a/drain")
+    check("the only store is not drained", status == 400, answer)
+    status, answer = c.api("POST", "/v1/instances/store-a/kill", {"force": True})
+    check("by force it is", status == 200, answer)
+    wait_for(lambda: c.store() and c.store()["pid"] != s["pid"], "the store once more")
+    status, answer = c.api("POST", "/v1/down", {"force": True})
+    check("down is taken", status == 200, answer)
+    wait_for(lambda: c.api("GET", "/v1/status")[1]["stores"][0]["pid"] is None, "the store to end")
+    c.process.send_signal(signal.SIGTERM)
+    check("and it ends", c.process.wait(20) == 0)
+
+
+def main():
+    with tempfile.TemporaryDirectory(prefix="lethe-") as folder:
+        c = Controller(folder)
+        check_options(folder)
+        write(folder + "/token", c.token, 0o644)
+        p = c.start()
+        check("a token that others may read: it does not serve", p.wait(20) == 1)
+        c.process = None
+        os.chmod(folder + "/token", 0o600)
+        c.start()
+        try:
+            wait_for(lambda: c.store(), "the store to be ready")
+            check_token(c)
+            check_lives(c)
+        finally:
+            if c.process and c.process.poll() is None:
+                c.process.kill()
+            for name in os.listdir(folder + "/run/pids"):
+                try:
+                    os.kill(json.load(open(folder + "/run/pids/" + name))["pid"], signal.SIGKILL)
+                except (OSError, ValueError):
+                    continue
+            if failed:
+                print(open(folder + "/log").read()[-4000:])
+    print("FAILED: " + ", ".join(failed) if failed else "passed")
+    sys.exit(1 if failed else 0)
+
+
+main()
