@@ -232,6 +232,11 @@ class Site:
     def stats(self, name, timeout_s=1.0):
         return self.ask(name, "stats", timeout_s)
 
+    def wait_stats(self, name):
+        """The same, waited for: a busy machine may keep it from answering at once."""
+        return wait_for(lambda: self.stats(name), 20, "stats of %s; see %s" % (
+            name, self.instances[name].process.log))
+
     def healthy(self):
         reply = self.ask("steer", "workers") or {}
         return [w["name"] for w in reply.get("workers", []) if w["in_table"] and w["link"]]

@@ -27,7 +27,7 @@ def act(lab, site, checks):
     site.bring_up(["w1"])
     for sent in range(1, 9):  # some packets of a round may be lost
         generate(lab, site.programs, MAPPINGS, MAPPINGS, RATE_PPS)
-        wait_for(lambda: site.stats("w1")["lethe_worker_in_flight"] == 0, 30, "the worker to be idle")
+        wait_for(lambda: site.wait_stats("w1")["lethe_worker_in_flight"] == 0, 30, "the worker to be idle")
         have = site.mappings()
         checks.say("round %d: %d mappings; refused: %d packets, %d txns" % (sent, have, *refused(site)))
         if have >= MAPPINGS:

@@ -33,8 +33,8 @@ def warm_up(lab, site):
     echo = (network.SERVERS["s2"], ECHO_PORT)
     for side in ("inside", "outside"):
         name = 'lethe_worker_side_tx_packets_total{side="%s"}' % side
-        start = site.stats("w1")[name]
-        while site.stats("w1")[name] < start + RING_SLOTS:
+        start = site.wait_stats("w1")[name]
+        while site.wait_stats("w1")[name] < start + RING_SLOTS:
             generate(lab, site.programs, FEW, RING_SLOTS, 3000, echo)
 
 
@@ -47,7 +47,7 @@ def reach(lab, site, checks, mappings):
             break
     checks.check("%d mappings" % mappings, have >= mappings, "%d after %d rounds of %d packets" % (
         have, sent, MANY), site.instances["w1"].process.log)
-    wait_for(lambda: site.stats("w1")["lethe_worker_in_flight"] == 0, 10, "the worker to be idle")
+    wait_for(lambda: site.wait_stats("w1")["lethe_worker_in_flight"] == 0, 10, "the worker to be idle")
     return site.instances["w1"].process.memory_kb()
 
 

@@ -97,7 +97,7 @@ class Moves:
             before = self.lent(source)
             victim = self.site.primary(victim_shard)
             self.order("lend history.ports %d %d %d" % (LENT, to, source), source)
-            leader = self.site.leader(self.site.replicas()[source])
+            leader = self.site.primary(source)
             wait_for(lambda: self.pool_lent(leader, source) > before, 20, "the first indexes to be lent", 0.0005)
             self.site.kill(victim)
             wait_for(lambda: self.lent(source) is not None, 20, "shard %d to have a primary" % source, 0.001)
@@ -123,7 +123,7 @@ class Moves:
         for _ in range(TRIES):
             self.clients.history.ask("mark move")
             self.order("move %d-%d %d" % (FIRST, LAST, to), source)
-            victim = self.site.leader(self.site.replicas()[victim_shard])
+            victim = self.site.primary(victim_shard)
             some = wait_for(lambda: (self.owned(to) or 0) // 4 * 4, 30, "the first slots to move", 0.001)
             self.site.kill(victim)
             self.all_moved(source, to)
