@@ -245,10 +245,22 @@ void metrics_http_stop(struct metrics_http *h)
     release(h);
 }
 
-void metrics_http_path(const char *control, char *path, uint32_t len)
+int metrics_http_beside(struct metrics_http **out, const struct http_config *config,
+                        const char *control, char *err, uint32_t err_len)
 {
+    struct http_config c = *config;
+    char path[400];
     size_t n = strlen(control);
+    if (c.address)
+        return metrics_http_start(out, &c, err, err_len);
     if (n > 5 && !strcmp(control + n - 5, ".sock"))
         n -= 5;
-    snprintf(path, len, "%.*s.metrics.sock", (int)n, control);
+    snprintf(path, sizeof path, "%.*s.metrics.sock", (int)n, control);
+    c.address = path;
+    int rc = metrics_http_start(out, &c, err, err_len);
+    if (rc != -ENAMETOOLONG)
+        return rc;
+    log_warn("no metrics", "cause=\"%s\"", err);
+    *out = NULL;
+    return 0;
 }

@@ -29,7 +29,7 @@ typedef void (*http_probe)(void *ctx, char *why, uint32_t len);
 
 struct http_config {
     struct metrics *metrics;
-    const char *address;
+    const char *address;       /* lent for the call */
     http_probe healthy, ready; /* NULL: always */
     void *ctx;                 /* of the probes */
 };
@@ -40,7 +40,10 @@ int metrics_http_start(struct metrics_http **out, const struct http_config *conf
                        uint32_t err_len);
 uint16_t metrics_http_port(const struct metrics_http *h); /* 0: a Unix socket */
 void metrics_http_stop(struct metrics_http *h);           /* NULL: nothing to do */
-/* "/run/lethe/store-a.sock" -> "/run/lethe/store-a.metrics.sock". */
-void metrics_http_path(const char *control, char *path, uint32_t len);
+/* The same at `config->address`, or without one beside the control socket: for
+ * "/run/lethe/store-a.sock" at "/run/lethe/store-a.metrics.sock". Where that is too long for a
+ * socket's path the log says so, *out is NULL and all else goes on. */
+int metrics_http_beside(struct metrics_http **out, const struct http_config *config,
+                        const char *control, char *err, uint32_t err_len);
 
 #endif

@@ -218,13 +218,24 @@ static void wrong_addresses_are_told(void **state)
     http = first;
 }
 
-static void path_beside_the_control_socket(void **state)
+static void beside_the_control_socket(void **state)
 {
-    char at[100];
-    metrics_http_path("/run/lethe/store-a.sock", at, sizeof at);
-    assert_string_equal(at, "/run/lethe/store-a.metrics.sock");
-    metrics_http_path("/x/control", at, sizeof at);
-    assert_string_equal(at, "/x/control.metrics.sock");
+    struct http_config c = {.metrics = metrics};
+    struct metrics_http *more;
+    char control[300], at[140];
+    snprintf(control, sizeof control, "%s/store-a.sock", folder);
+    snprintf(at, sizeof at, "%s/store-a.metrics.sock", folder);
+    CHECK(metrics_http_beside(&more, &c, control, err, sizeof err) == 0, "%s", err);
+    assert_int_equal(access(at, F_OK), 0);
+    metrics_http_stop(more);
+    memset(control + strlen(folder) + 1, 'a', 85); /* a control socket's path just fits */
+    strcpy(control + strlen(folder) + 86, ".sock");
+    CHECK(metrics_http_beside(&more, &c, control, err, sizeof err) == 0, "%s", err);
+    assert_null(more);
+    c.address = "127.0.0.1:0";
+    CHECK(metrics_http_beside(&more, &c, control, err, sizeof err) == 0, "%s", err);
+    assert_true(metrics_http_port(more) != 0);
+    metrics_http_stop(more);
 }
 
 int main(void)
@@ -234,7 +245,7 @@ int main(void)
         TEST(families_are_whole_and_in_base_units), TEST(histogram_buckets_add_up),
         TEST(collectors_write_as_much_as_they_like), TEST(probes_say_why_not),
         TEST(other_requests_are_refused), TEST(hanging_clients_are_closed),
-        TEST(listens_by_tcp), TEST(wrong_addresses_are_told), TEST(path_beside_the_control_socket),
+        TEST(listens_by_tcp), TEST(wrong_addresses_are_told), TEST(beside_the_control_socket),
     };
     if (!mkdtemp(folder))
         return 1;

@@ -206,7 +206,7 @@ static int start_sides(struct worker *w, char *err)
 
 static int start_control(struct worker *w, char *err)
 {
-    char path[300], http[330];
+    char path[300];
     int rc =
         joiner_start(&w->joiner, w->opt.name, w->steered ? w->chain.site->steering.control : NULL);
     if (rc) {
@@ -224,11 +224,9 @@ static int start_control(struct worker *w, char *err)
     rc = control_start(&w->control, path, w->metrics, report_control, w, err, ERR_BYTES);
     if (rc)
         return rc;
-    metrics_http_path(path, http, sizeof http);
-    struct http_config c = {.metrics = w->metrics, .ctx = w,
-                            .address = w->opt.metrics ? w->opt.metrics : http,
+    struct http_config c = {.metrics = w->metrics, .ctx = w, .address = w->opt.metrics,
                             .healthy = report_healthy, .ready = report_ready};
-    return metrics_http_start(&w->http, &c, err, ERR_BYTES);
+    return metrics_http_beside(&w->http, &c, path, err, ERR_BYTES);
 }
 
 static void signals_set(void)

@@ -59,17 +59,12 @@ static void wait_for_stop(struct store *s)
 static int serve_metrics(const struct options *o, struct store *s, struct metrics *m,
                          struct metrics_http **http, char *err, uint32_t err_len)
 {
-    char path[sizeof o->control + 16];
     struct http_config c = {.metrics = m, .address = o->metrics, .ctx = s,
                             .healthy = figures_healthy, .ready = figures_ready};
     metrics_collector(m, figures_collect, s);
     if (!o->metrics && !o->control[0])
         return 0;
-    if (!o->metrics) {
-        metrics_http_path(o->control, path, sizeof path);
-        c.address = path;
-    }
-    return metrics_http_start(http, &c, err, err_len);
+    return metrics_http_beside(http, &c, o->control, err, err_len);
 }
 
 static int serve(const struct options *o, struct store *s)

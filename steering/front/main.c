@@ -211,15 +211,12 @@ static void close_ports(struct steer *s)
 static int serve_metrics(struct steer *s, const char *address, struct metrics_http **http,
                          char *err, uint32_t err_len)
 {
-    char path[PATH_BYTES];
+    char control[300];
     struct http_config c = {.metrics = s->metrics, .ctx = s, .address = address,
                             .healthy = probe_healthy, .ready = probe_ready};
-    if (address == NULL) {
-        snprintf(path, sizeof(path), "%s/%s.metrics.sock", s->site->run_dir, s->name);
-        c.address = path;
-    }
+    snprintf(control, sizeof(control), "%s/%s.sock", s->site->run_dir, s->name);
     metrics_collector(s->metrics, probe_edges, s);
-    return metrics_http_start(http, &c, err, err_len);
+    return metrics_http_beside(http, &c, control, err, err_len);
 }
 
 static int run(struct steer *s, const char *metrics)

@@ -61,14 +61,14 @@ static void log_state(const struct note *n)
     const char *before = health_state_text((enum health_state)n->before);
     const char *after = health_state_text((enum health_state)n->state);
     if (n->before == HEALTH_HEALTHY && n->state != HEALTH_LEAVING)
-        log_warn("worker removed", "name=%s worker=%u cause=%s state=%s", n->name, n->worker, event,
+        log_warn("worker removed", "name=%s worker=%u cause=\"%s\" state=%s", n->name, n->worker, event,
                  after);
     else if (n->state == HEALTH_HEALTHY)
         log_info("worker healthy", "name=%s worker=%u", n->name, n->worker);
     else if (n->state == HEALTH_ABSENT)
-        log_info("worker left", "name=%s worker=%u cause=%s", n->name, n->worker, event);
+        log_info("worker left", "name=%s worker=%u cause=\"%s\"", n->name, n->worker, event);
     else
-        log_debug("worker changed", "name=%s worker=%u from=%s to=%s cause=%s", n->name, n->worker,
+        log_debug("worker changed", "name=%s worker=%u from=%s to=%s cause=\"%s\"", n->name, n->worker,
                   before, after, event);
 }
 
