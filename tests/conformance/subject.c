@@ -87,7 +87,9 @@ struct ours {
 
 static bool connect_store(struct subject *s, struct ours *o, char *err, uint32_t err_len)
 {
-    struct lethe_config c = {.shards = 2, .address = o->address, .verbs = RDMA};
+    static const char *const all[] = {"*", NULL};
+    struct lethe_config c = {.shards = 2, .address = o->address, .verbs = RDMA,
+                             .one_sided = strstr(s->name, "one-sided") ? all : NULL};
     if (o->embed) {
         c.dial = embed_dial;
         c.dial_ctx = o->embed;
@@ -124,7 +126,7 @@ static bool start_inproc(struct ours *o, char *err, uint32_t err_len)
 /* Where the nodes listen and what the client dials. */
 static bool name_nodes(struct subject *s, struct ours *o)
 {
-    bool verbs = !strcmp(s->name, "verbs");
+    bool verbs = !strncmp(s->name, "verbs", 5);
     uint16_t first = free_ports(4, 0), rdma = 7500;
     snprintf(o->dir, sizeof o->dir, "/tmp/lethe-conform-XXXXXX");
     if (!mkdtemp(o->dir))
@@ -314,6 +316,7 @@ static struct subject subjects[] = {
     {"tcp", start_store, stop_store, store_ready, store_fatal, .is_store = true},
     {"shm", start_store, stop_store, store_ready, store_fatal, .is_store = true},
     {"verbs", start_store, stop_store, store_ready, store_fatal, .is_store = true},
+    {"verbs-one-sided", start_store, stop_store, store_ready, store_fatal, .is_store = true},
     {"redis", start_redis, stop_redis, redis_ready, redis_fatal, .is_store = false},
     {"redis-cluster", start_redis, stop_redis, redis_ready, redis_fatal, .is_store = false},
 };

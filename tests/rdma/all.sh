@@ -14,6 +14,7 @@ try() {
 try "$b/common/channel_verbs_test"
 try "$b/tests/rdma/fence_test"
 [ ! -x "$b/tests/conformance/operations" ] || try "$b/tests/conformance/operations" verbs
+[ ! -x "$b/tests/conformance/operations" ] || try "$b/tests/conformance/operations" verbs-one-sided
 try "$b/tests/rdma/store_verbs_test" "$b/statestore/lethe-store"
 try "$b/tests/rdma/nat_verbs_test"
 try "$b/tests/rdma/onesided_verbs_test"
