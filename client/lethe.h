@@ -63,7 +63,7 @@ enum {
     LETHE_SHARDS_MAX = 16,
     LETHE_NODES_MAX = 16,          /* addresses */
     LETHE_WINDOW_DEFAULT = 2048,   /* txns outstanding per client */
-    LETHE_REMEMBER_DEFAULT = 16384, /* places of entries, 88 bytes each */
+    LETHE_REMEMBER_DEFAULT = 16384, /* places of entries, some 80 bytes each */
 };
 
 /* How to reach shard `shard`: a new channel, or NULL and a sentence in err.

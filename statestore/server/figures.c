@@ -102,6 +102,9 @@ static const struct row rows[] = {
     ROW(COUNTER, ALL, "lethe_store_slow_readers_total", slow_readers,
         "connections closed because they left too much unread"),
     ROW(COUNTER, ALL, "lethe_store_auth_failures_total", auth_failures, "peers that proved nothing"),
+    ROW(GAUGE, ALL, "lethe_store_one_sided_bytes", readable_bytes, "memory that clients may read by RDMA"),
+    ROW(COUNTER, ALL, "lethe_store_one_sided_refused_bytes_total", unreadable_bytes,
+        "memory that could not be registered for that"),
 };
 
 static uint64_t figure(const struct shard_snapshot *s, const struct row *r)
