@@ -106,3 +106,9 @@ json_t *alerts_json(struct engine *e)
     }
     return all;
 }
+
+void alerts_count(const struct engine *e, uint32_t *critical, uint32_t *warning)
+{
+    for (uint32_t i = 0; i < e->nalerts; i++)
+        ++*(kinds[e->alerts[i].kind].critical ? critical : warning);
+}

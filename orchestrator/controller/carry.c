@@ -122,6 +122,7 @@ static void say_end(const struct driver_end *end, bool asked, char *to, uint32_t
 static void remember_end(struct engine *e, struct tracked *t, const struct driver_end *end, bool asked)
 {
     uint64_t now_ms = engine_now(e);
+    t->unasked_ends += !asked;
     bool sound = now_ms - t->seen.started_ms >= ORCH_SOUND_MS;
     t->last_exit.there = true;
     t->last_exit.known = end->status_known;

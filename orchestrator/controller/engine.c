@@ -98,6 +98,15 @@ static void news_of_desired(struct engine *e)
     }
 }
 
+/* Without it the site is kept all the same. */
+static void start_report(struct engine *e)
+{
+    char path[200], err[300];
+    snprintf(path, sizeof path, "%s/controller.metrics.sock", e->desired->site->run_dir);
+    if (report_start(&e->report, e->config.metrics ? e->config.metrics : path, err, sizeof err))
+        log_warn("no metrics", "cause=\"%s\"", err);
+}
+
 static int become_active(struct engine *e)
 {
     struct driver_process living[ORCH_INSTANCES];
@@ -112,6 +121,7 @@ static int become_active(struct engine *e)
         log_error("cannot become active", "%s", err);
         return rc;
     }
+    start_report(e);
     e->active = true;
     e->active_ms = engine_now(e);
     events_add(e->events, EVENT_CONTROLLER, "controller", 0,
@@ -177,6 +187,7 @@ void engine_turn(struct engine *e)
         carry_autoscale(e);
         reconcile(e);
         alerts_update(e);
+        status_report(e);
     }
     e->reconciling = false;
 }
@@ -381,6 +392,7 @@ void engine_destroy(struct engine *e)
     if (!e)
         return;
     engine_close_orders(e);
+    report_stop(e->report);
     keep_stop(e->keep);
     if (e->observer)
         observer_destroy(e->observer);

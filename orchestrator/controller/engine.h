@@ -22,6 +22,7 @@ struct engine_config {
     const char *file;         /* site.yaml as given; its text, parsed, begins the desired state */
     const char *text;
     const struct site *site;
+    const char *metrics;      /* host:port; NULL: a socket in run_dir */
     const char *programs;     /* folder to look for them; NULL: beside this program */
     /* The engine became active: the API may open. From the loop; lost again: engine_run ends. */
     int (*active)(void *ctx);

@@ -10,6 +10,7 @@
 #include "orchestrator/controller/engine.h"
 #include "orchestrator/controller/keep.h"
 #include "orchestrator/controller/observe.h"
+#include "orchestrator/controller/report.h"
 #include "orchestrator/core/autoscale.h"
 #include "orchestrator/core/reconcile.h"
 #include "orchestrator/driver/driver.h"
@@ -29,8 +30,8 @@ enum {
 struct tracked {
     struct orch_instance seen;
     struct driver_process process; /* of the one that lives, or lived last */
-    uint64_t restarts;
-    bool was_ready, ready_known;
+    uint64_t restarts, unasked_ends;
+    bool was_ready;
     uint64_t start_event, end_event, leave_event;
     uint64_t left_said_ms;
     uint64_t silent_since_ms;
@@ -104,6 +105,7 @@ struct engine {
     struct keep_status kept;
     struct events *events;
     struct driver *driver;
+    struct report *report;
     struct observer *observer;
     struct orch_desired *desired;
     struct orch_observed observed;
@@ -170,8 +172,10 @@ bool orders_begin(struct engine *e, struct orch_desired *to, struct order *order
 /* alerts.c */
 void alerts_update(struct engine *e);
 json_t *alerts_json(struct engine *e);
+void alerts_count(const struct engine *e, uint32_t *critical, uint32_t *warning); /* are added to */
 
 /* status.c */
+void status_report(struct engine *e);
 json_t *status_all(struct engine *e);
 json_t *status_groups(struct engine *e);
 json_t *status_group(struct engine *e, const struct orch_group *g);

@@ -73,17 +73,41 @@ void events_time(char to[32])
     snprintf(to, 32, "%s.%03ldZ", seconds, t.tv_nsec / 1000000 % 1000);
 }
 
+/* The detail's words beside the others. */
+static void flatten(const json_t *detail, char *to, size_t room)
+{
+    size_t used = 0;
+    const char *key;
+    json_t *v;
+    *to = 0;
+    json_object_foreach((json_t *)detail, key, v) {
+        char *text = json_is_string(v) || json_is_null(v) ? NULL : json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY);
+        if (used < room && (text || json_is_string(v)))
+            used += (size_t)snprintf(to + used, room - used, text && text[0] != '[' ? " %s=%s" : " %s=\"%s\"", key,
+                                     text ? text : json_string_value(v));
+        free(text);
+    }
+}
+
+static void no_quotes(char *text)
+{
+    for (; *text; text++)
+        if (*text == '"')
+            *text = '\'';
+}
+
 static void log_event(const json_t *o, enum event_kind kind)
 {
-    char *detail = json_dumps(json_object_get(o, "detail"), JSON_COMPACT);
+    char detail[500], cause[CAUSE_BYTES];
     enum log_level level = kind == EVENT_ERROR                         ? LOG_LEVEL_ERROR
                            : kind == EVENT_EXIT || kind == EVENT_COPIES ? LOG_LEVEL_WARN
                                                                         : LOG_LEVEL_INFO;
-    log_line(level, kinds[kind], "seq=%lld subject=%s because=%lld cause=\"%s\" detail=%s",
+    flatten(json_object_get(o, "detail"), detail, sizeof detail);
+    snprintf(cause, sizeof cause, "%s", json_string_value(json_object_get(o, "cause")));
+    no_quotes(cause);
+    log_line(level, kinds[kind], "seq=%lld subject=\"%s\" because=%lld cause=\"%s\"%s",
              json_integer_value(json_object_get(o, "seq")), json_string_value(json_object_get(o, "subject")),
-             json_integer_value(json_object_get(o, "because")),
-             json_string_value(json_object_get(o, "cause")), detail ? detail : "{}");
-    free(detail);
+             json_integer_value(json_object_get(o, "because")), cause, detail);
 }
 
 uint64_t events_add(struct events *e, enum event_kind kind, const char *subject, uint64_t because,

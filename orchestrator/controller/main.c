@@ -23,16 +23,17 @@
 enum { STATUS_TROUBLE = 1, STATUS_USAGE = 2 };
 
 static const char usage[] =
-    "Usage: lethe-controller -c FILE [--programs DIR] [--check] [--version] [--help]\n"
+    "Usage: lethe-controller -c FILE [--programs DIR] [--metrics ADDR] [--check] [--version] [--help]\n"
     "Keeps a site as its site.yaml says, and as `lethe` changed it since: starts its programs, watches them,\n"
     "starts them again, scales. Several may run; one is active. Its end is not the programs' end.\n"
     "  -c FILE          the site's file: what there is to be, if nothing is kept yet; where etcd and the API are\n"
     "  --programs DIR   folder of lethe-nf, lethe-steer and lethe-store\n"
+    "  --metrics ADDR   serve /metrics, /healthz, /readyz at HOST:PORT; else at <run_dir>/controller.metrics.sock\n"
     "  --check          looks at the file, and ends\n"
     "Exit status: 0 ended by a signal or checked, 1 cannot run, 2 wrong option or configuration.\n";
 
 struct program {
-    const char *file, *programs;
+    const char *file, *programs, *metrics;
     bool check, verbose;
     struct orch_desired *site; /* the file's */
     struct engine *engine;
@@ -44,12 +45,14 @@ static int read_options(struct program *p, int argc, char **argv)
 {
     static const struct option options[] = {
         {"config", required_argument, NULL, 'c'}, {"programs", required_argument, NULL, 'p'},
+        {"metrics", required_argument, NULL, 'm'},
         {"check", no_argument, NULL, 'C'},        {"verbose", no_argument, NULL, 'v'},
         {"version", no_argument, NULL, 'V'},      {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
     for (int o; (o = getopt_long(argc, argv, "c:vh", options, NULL)) != -1;) {
         switch (o) {
         case 'c': p->file = optarg; break;
         case 'p': p->programs = optarg; break;
+        case 'm': p->metrics = optarg; break;
         case 'C': p->check = true; break;
         case 'v': p->verbose = true; break;
         case 'V': printf("lethe-controller %s\n", LETHE_VERSION); return 0;
@@ -113,7 +116,7 @@ static int on_active(void *ctx)
 static int run(struct program *p, char **argv)
 {
     char err[900] = "out of memory";
-    struct engine_config c = {.file = p->file, .text = p->site->text, .site = p->site->site, .programs = p->programs,
+    struct engine_config c = {.file = p->file, .text = p->site->text, .site = p->site->site, .programs = p->programs, .metrics = p->metrics,
                               .active = on_active, .ctx = p};
     signal(SIGPIPE, SIG_IGN);
     if (engine_create(&p->engine, &c, err, sizeof err)) {

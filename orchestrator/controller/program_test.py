@@ -113,6 +113,26 @@ def check_token(c):
     check("/healthz needs none", c.ask("GET", "/healthz", None)[0] == 200)
 
 
+def metrics(c, path):
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(10)
+        s.connect(c.folder + "/run/controller.metrics.sock")
+        s.sendall(b"GET %s HTTP/1.0\r\n\r\n" % path.encode())
+        answer = b""
+        while piece := s.recv(65536):
+            answer += piece
+    return answer.decode()
+
+
+def check_metrics(c):
+    text = metrics(c, "/metrics")
+    for line in ('lethe_controller_leads 1', 'lethe_controller_instances_ready{kind="store"} 1',
+                 'lethe_controller_group_replicas{group="nf"} 1', 'lethe_controller_revision 1'):
+        check("metrics: " + line, "\n" + line + "\n" in text, text)
+    check("ready, for the monitoring", metrics(c, "/readyz").startswith("HTTP/1.1 200")
+          or metrics(c, "/readyz").startswith("HTTP/1.0 200"), metrics(c, "/readyz"))
+
+
 def check_lives(c):
     """Ends and successors: the store goes on, the state stays."""
     pid = c.store()["pid"]
@@ -163,6 +183,7 @@ def main():
         try:
             wait_for(lambda: c.store(), "the store to be ready")
             check_token(c)
+            check_metrics(c)
             check_lives(c)
         finally:
             if c.process and c.process.poll() is None:

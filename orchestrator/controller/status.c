@@ -434,6 +434,34 @@ json_t *status_plan(struct engine *e, const struct orch_group *g, const struct o
                      load.queue_most, "drops_pps", load.drops_pps);
 }
 
+/* For the monitoring system. */
+void status_report(struct engine *e)
+{
+    uint64_t now_ms = uv_hrtime() / 1000000;
+    struct report_figures f = {.now_ms = now_ms, .revision = e->desired->revision, .events = events_last(e->events),
+                               .sure = e->kept.sure, .ngroups = e->desired->ngroups};
+    if (e->kept.away_since_ms && now_ms > e->kept.away_since_ms)
+        f.etcd_away_ms = now_ms - e->kept.away_since_ms;
+    for (uint32_t g = 0; g < f.ngroups; g++) {
+        snprintf(f.groups[g].name, sizeof f.groups[g].name, "%s", e->desired->groups[g].name);
+        f.groups[g].replicas = e->desired->groups[g].replicas;
+    }
+    for (uint32_t i = 0; i < e->n; i++) {
+        const struct tracked *t = &e->at[i];
+        const struct orch_group *g = desired_group_of(e->desired, t->seen.name);
+        f.kinds[t->seen.kind].alive += t->seen.alive;
+        f.kinds[t->seen.kind].ready += t->seen.alive && t->seen.ready;
+        f.kinds[t->seen.kind].restarts += t->restarts;
+        f.kinds[t->seen.kind].ends += t->unasked_ends;
+        if (t->seen.kind != ORCH_WORKER || !g || !t->seen.alive)
+            continue;
+        f.groups[g - e->desired->groups].running++;
+        f.groups[g - e->desired->groups].ready += t->seen.ready && !t->seen.leaving;
+    }
+    alerts_count(e, &f.alerts_critical, &f.alerts_warning);
+    report_set(e->report, &f);
+}
+
 /* --- the whole ---------------------------------------------------------------------------------------------------- */
 
 static json_t *etcd_json(struct engine *e)
