@@ -14,14 +14,15 @@ bin=build/release/bench
 
 # question; seconds it takes, and quickly; its command; what makes it quick
 questions="
-store           75   8  $bin/store_bench                 | --runs 1 --seconds 0.1
+store          130  14  $bin/store_bench                 | --runs 1 --seconds 0.1
 replication     35   5  $bin/replication_bench           | --runs 1 --writes 20000
 memory          20   3  $bin/memory_bench                | --runs 1 --entries 200000
 alloc           25   2  $bin/alloc_bench                 | --runs 1 --allocs 20000
 timers          90  20  $bin/timers_bench                | --live 100000 --limit 5
 store_failover 540  60  bench/store_failover.py          | --quick
 nat_failover   600 120  bench/nat_failover.py            | --quick
-nat            120  15  $bin/nat_bench                   | --runs 1 --packets 200000
+idle           120  45  bench/idle.py                    | --runs 1
+nat            160  20  $bin/nat_bench                   | --runs 1 --packets 200000
 "
 
 quick=

@@ -25,7 +25,8 @@ while read -r program; do
   if grep -qE 'NEEDED.*librte_' <<<"$needed" || readelf -sW "$program" | grep -q ' rte_eal_init$'; then
     [[ $name =~ $may_dpdk ]] || complain "$program" DPDK
   fi
-done < <(find "$1" -name CMakeFiles -prune -o -name without-rdma -prune -o -type f -perm -u+x ! -name '*.sh' ! -name '*.py' -print)
+done < <(find "$1" -mindepth 1 \( -name CMakeFiles -o -name without-rdma \) -prune -o \
+              -type f -perm -u+x ! -name '*.sh' ! -name '*.py' -print)
 if [ $seen = 0 ] || { [ "$2" = verbs ] && [ $verbs = 0 ]; }; then
   echo "$1: $seen programs, $verbs with RDMA: this test sees nothing" >&2
   status=1

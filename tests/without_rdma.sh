@@ -18,8 +18,9 @@ exec pkg-config "$@"
 END
 chmod +x "$build/hidden/pkg-config"
 
-PKG_CONFIG=$build/hidden/pkg-config cmake -S "$source" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo \
-  -DCMAKE_C_FLAGS="-I$build/hidden" >"$build/configure.log" 2>&1 || { cat "$build/configure.log"; exit 1; }
+cd "$source"
+PKG_CONFIG=$build/hidden/pkg-config cmake --preset dev -B "$build" -DCMAKE_C_FLAGS="-I$build/hidden" \
+  >"$build/configure.log" 2>&1 || { cat "$build/configure.log"; exit 1; }
 for line in 'lethe: no RDMA (packages libibverbs-dev librdmacm-dev): the verbs channel will NOT be built' \
             'lethe: no hiredis (package libhiredis-dev)'; do
   [ "$(grep -cF "$line" "$build/configure.log")" = 1 ] ||

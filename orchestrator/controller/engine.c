@@ -274,7 +274,7 @@ json_t *engine_do(struct engine *e, struct request *r, int *status)
         while (!o->done && !pthread_cond_timedwait(&e->answered, &e->lock, &until))
             continue;
     } else {
-        order_drop(o);
+        o->refs--; /* the engine's */
     }
     if (o->done) {
         *status = o->status;

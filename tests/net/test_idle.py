@@ -6,6 +6,8 @@ import os
 import time
 
 import scene
+from elsewhere import ShmSite
+from lethe_site import Site
 
 MEASURE_S = 10
 
@@ -27,4 +29,5 @@ def act(lab, site, checks):
 
 
 if __name__ == "__main__":
-    scene.play(scene.arguments(__doc__), act)
+    arguments = scene.arguments(__doc__, transport=("tcp", "between workers and store: tcp or shm"))
+    scene.play(arguments, act, site_class={"tcp": Site, "shm": ShmSite}[arguments.transport])
