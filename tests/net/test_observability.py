@@ -34,11 +34,17 @@ class Observed(Site):
         return super()._start(name, kind, argv, namespace)
 
     def get(self, name, path):
-        """Status and text."""
+        """Status and text; 0: it does not listen (yet)."""
+        try:
+            return self._get(name, path)
+        except OSError as e:
+            return 0, str(e)
+
+    def _get(self, name, path):
         if name in self.stores:
             done = self.lab.namespaces[name].run(
                 ["curl", "-s", "-m", "5", "-w", "%{http_code}",
-                 "http://%s:%d%s" % (network.STORES[name], PORT, path)])
+                 "http://%s:%d%s" % (network.STORES[name], PORT, path)], check=False)
             return int(done.stdout[-3:]), done.stdout[:-3]
         c = http.client.HTTPConnection("localhost", timeout=5)
         c.sock = socket.socket(socket.AF_UNIX)
@@ -77,6 +83,8 @@ def metrics_are_right(site, checks):
         checks.check("%s: /metrics" % name, status == 200 and told.returncode == 0, "%d samples %s" % (
             sum(len(v) for v in samples(text).values()), told.stdout.strip()[:600]))
         everything[name] = samples(text)
+        with open(os.path.join(site.lab.folder, name + ".metrics"), "w") as f:
+            f.write(text)
     checks.check("a worker without a label counts what it forwards",
                  everything["w1"]["lethe_worker_tx_packets_total"][""] > 0)
     checks.check("the store counts what it answers", sum(
@@ -308,8 +316,35 @@ def events_tell_why(site, checks):
                  view.get("cause") == "node 2 joined" and view.get("epoch", 0) > 2, str(view))
 
 
+def unready(site, checks, name, words):
+    wait_for(lambda: site.get(name, "/healthz")[0] == 200, 20, "%s to be asked" % name)
+    status, why = site.get(name, "/readyz")
+    checks.check("%s: not ready, alive" % name, status == 503 and words in why and
+                 site.get(name, "/healthz")[0] == 200, why.strip())
+
+
+def ready(site, name):
+    wait_for(lambda: site.get(name, "/readyz")[0] == 200, 30, "%s to be ready" % name, 0.1)
+
+
+def bring_up(site, checks):
+    """In an order in which each waits for the next one, and says so."""
+    site.start_store("store-b")
+    unready(site, checks, "store-b", "shard 0 is not in the view yet")
+    site.start_steering()
+    unready(site, checks, "steer", "no worker")
+    site.start_worker("w1")
+    site.wait_answers("w1")
+    unready(site, checks, "w1", "the store has not been reached yet")
+    site.start_store("store-a")
+    wait_for(site.caught_up, 30, lambda: "every shard to have its copies:\n" + site.told())
+    site.wait_worker("w1")
+    for name in site.instances:
+        ready(site, name)
+
+
 def act(lab, site, checks):
-    site.bring_up(["w1"])
+    bring_up(site, checks)
     send_one(lab)
     wait_for(lambda: site.forwarded("w1") > 0, 20, "w1 to count what it forwarded", 0.1)
     there = metrics_are_right(site, checks)
