@@ -260,6 +260,17 @@ static const char *no_lease_no_read(struct rig *r)
     return NULL;
 }
 
+static const char *all_backups_must_grant_a_lease(struct rig *r)
+{
+    begin(r, 3);
+    r->cut[2] = r->hold_views = true;
+    rig_run(r, LEASE_MS + 5);
+    uint64_t read = get(r, 2);
+    rig_run(r, 5);
+    WRONG_IF(rig_result(r, read), "a read was answered under the lease of one backup of two");
+    return NULL;
+}
+
 static const char *a_lease_counts_from_the_sending(struct rig *r)
 {
     begin(r, 2);
@@ -359,7 +370,7 @@ static const char *a_new_primary_waits_out_the_lease(struct rig *r)
     uint64_t stale = get(r, 5);
     rig_run(r, 1);
     WRONG_IF(rig_result(r, stale), "the old primary answered a read after the new one wrote");
-    WRONG_IF(waited < LEASE_MS + LEASE_MS / 8, "served before a lease and its drift were over");
+    WRONG_IF(waited <= LEASE_MS + (LEASE_MS + 7) / 8, "served before a lease and its drift were over");
     rig_set_view(r, 0);
     WRONG_IF(rig_status(r, 0).role != SHARD_IDLE || rig_status(r, 0).waiting,
              "the deposed one still means to answer");
@@ -585,6 +596,30 @@ static const char *a_hand_over_loses_nobody(struct rig *r)
     return NULL;
 }
 
+/* What a primary leased, and could not commit, another one leases to somebody else. */
+static const char *a_client_id_ends_with_the_term(struct rig *r)
+{
+    enum { HERS = 300, HIS = 301 };
+    struct msg_client_open open = {.nonce = 7};
+    begin(r, 2);
+    rig_hello(r, 0, HERS, ROLE_CLIENT, (struct msg_node){0});
+    r->cut[1] = r->hold_views = true;
+    msg_head_set(&open, MSG_CLIENT_OPEN, sizeof open, 0, 0);
+    rig_frame(r, 0, HERS, &open, sizeof open);
+    decide(r, (const int[]){1}, 1);
+    r->cut[1] = r->hold_views = false;
+    follow(r);
+    run_until_serving(r, 1);
+    rig_hello(r, 1, HIS, ROLE_CLIENT, (struct msg_node){0});
+    uint64_t his = rig_client_open(r, HIS, 7);
+    rig_run_until_copies(r, 3);
+    decide(r, (const int[]){0, 1, 2}, 3);
+    follow(r);
+    run_until_serving(r, 0);
+    WRONG_IF(rig_client_open(r, HERS, 7) == his, "one id, two clients");
+    return NULL;
+}
+
 static const char *an_open_hand_over_holds_up_no_write(struct rig *r)
 {
     begin(r, 3);
@@ -658,12 +693,14 @@ static const char *an_unknown_outcome_is_unknown(struct rig *r)
     X(a_suspecting_backup_goes_on_acknowledging, 0, 0, BUG_NONE)                                   \
     X(a_joiner_never_takes_over, 0, 0, BUG_JOINER_TAKES_OVER)                                      \
     X(no_lease_no_read, 0, 0, BUG_READ_AFTER_LEASE)                                                \
+    X(all_backups_must_grant_a_lease, 0, 0, BUG_ONE_LEASE)                                         \
     X(a_lease_counts_from_the_sending, 0, 0, BUG_LEASE_FROM_RECEIPT)                               \
     X(nothing_is_read_while_a_change_is_open, 0, 0, BUG_READS_WHILE_PROPOSING)                     \
     X(an_open_change_needs_both_views, 0, 0, BUG_OLD_VIEW_COMMITS)                                 \
     X(who_knows_a_later_epoch_is_sealed, 0, 0, BUG_STALE_EPOCH_ACCEPTED)                           \
     X(an_earlier_incarnation_acknowledges_nothing, 0, 0, BUG_OTHER_INCARNATION_ACKS)                 \
     X(a_new_primary_waits_out_the_lease, 0, 0, BUG_NO_WAIT)                                        \
+    X(a_new_primary_waits_out_the_lease, 0, 0, BUG_WAIT_WITHOUT_DRIFT)                             \
     X(the_longest_tail_is_adopted, 0, 0, BUG_SHORTER_TAIL)                                         \
     X(a_silent_member_leaves_before_serving, 0, 0, BUG_NONE)                                       \
     X(an_adopted_tail_is_not_committed_yet, 0, 0, BUG_NONE)                                        \
@@ -674,6 +711,7 @@ static const char *an_unknown_outcome_is_unknown(struct rig *r)
     X(a_spare_takes_the_place_of_a_member, 2, 0, BUG_NONE)                                         \
     X(too_few_copies_commit_nothing, 0, 2, BUG_NONE)                                               \
     X(a_hand_over_loses_nobody, 0, 0, BUG_NONE)                                                    \
+    X(a_client_id_ends_with_the_term, 0, 0, BUG_OLD_CLIENT_ID)                                     \
     X(an_open_hand_over_holds_up_no_write, 0, 0, BUG_NONE)                                         \
     X(alone_nothing_is_handed_over, 0, 0, BUG_NONE)                                                \
     X(a_backup_says_who_the_primary_is, 0, 0, BUG_NONE)                                            \

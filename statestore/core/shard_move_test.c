@@ -253,6 +253,9 @@ static void test_release_must_commit(void **state)
     p->r[0]->cut[1] = true;
     pair_order(p, 0, 70, 70);
     pair_run(p, 10);
+    struct msg_map map; /* a client that believed it would ask there for ever */
+    pair_map(p, 0, &map);
+    assert_false(map.slots[70].known && map.slots[70].epoch);
     pair_kill(p);
     p->r[0]->cut[1] = false;
     pair_run(p, 300);

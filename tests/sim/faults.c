@@ -246,7 +246,7 @@ static void refuse_one(struct world *w)
         return;
     w->counts.refusals++;
     trace(w, b, "is REFUSED by %s", w->procs[a].name);
-    refuse(w, b, a, until_of(w, 5, 200));
+    refuse(w, b, a, rng_chance(&w->rng, 500) ? until_of(w, 2, 40) : until_of(w, 40, 200));
 }
 
 /* A node hears nothing, or cannot speak, for longer than anybody should wait. */
@@ -294,15 +294,18 @@ static void views_go(struct world *w)
 static void views_recover(struct world *w, const struct event *e)
 {
     (void)e;
-    w->views_lost_per_mille = 0;
+    w->views_lost_per_mille = w->views_late_us = 0;
 }
 
-/* It is there, and half of what it is asked and says is lost: some know what others do not. */
+/* It is there, and half of what it is asked and says is lost, or all is late: some know what
+ * others do not, and a wish comes true when its reason is gone. */
 static void views_limp(struct world *w)
 {
-    w->views_lost_per_mille = 500;
-    trace(w, PROC_VIEWS, "LIMPS: half of all is lost");
-    sched_at(w, until_of(w, 50, 800), NOBODY, views_recover, 0, 0, NULL);
+    bool late = rng_chance(&w->rng, 600);
+    w->views_lost_per_mille = late ? 0 : 500;
+    w->views_late_us = late ? (uint32_t)rng_between(&w->rng, 10000, 80000) : 0;
+    trace(w, PROC_VIEWS, "LIMPS: %s", late ? "all is late" : "half of all is lost");
+    sched_at(w, until_of(w, 100, 1500), NOBODY, views_recover, 0, 0, NULL);
 }
 
 static void calm_down(struct world *w, const struct event *e)
@@ -403,6 +406,7 @@ static void move_slots(struct world *w)
         if (!w->moving[slot].since_us)
             w->moving[slot].since_us = w->now_us;
     order(w, &o, from);
+    faults_provoke(w);
 }
 
 static void lend_indexes(struct world *w)
@@ -432,7 +436,7 @@ static const struct {
     {11, crash_primary}, {5, crash_client}, {10, move_slots}, {3, hand_over},
     {12, lend_indexes}, {12, split},     {8, slow_down},  {2, cut_one_ear},
     {1, deafen_client}, {12, lose_inner}, {8, refuse_one},
-    {6, views_limp},
+    {8, views_limp},
 };
 
 static void strike_once(struct world *w)
@@ -487,7 +491,7 @@ void faults_heal(struct world *w)
     w->drop_per_mille = 0;
     w->slow_per_mille = 0;
     w->views_back_us = 0;
-    w->views_lost_per_mille = 0;
+    w->views_lost_per_mille = w->views_late_us = 0;
     for (int a = 0; a < PROCS; a++)
         for (int b = 0; b < PROCS; b++) { /* pauses end by themselves */
             w->blocked[a][b] = w->refuses[a][b] = false;

@@ -32,6 +32,8 @@ static uint64_t way_us(struct world *w, int from, int to)
     uint64_t us = 100 + rng_exp(&w->rng, 800) + w->lag_us[from][to];
     if (w->healed)
         return us;
+    if (w->views_late_us)
+        us += rng_exp(&w->rng, w->views_late_us);
     if (rng_chance(&w->rng, LATE_PER_MILLE)) {
         us += rng_exp(&w->rng, 100000);
         w->counts.late_views++;
@@ -247,7 +249,8 @@ static uint32_t able_now(const struct world *w, int shard)
                     (r->st.role == SHARD_PRIMARY || r->st.role == SHARD_BACKUP) &&
                     !w->blocked[r->proc][PROC_VIEWS] && !w->blocked[PROC_VIEWS][r->proc] &&
                     !w->lag_us[r->proc][PROC_VIEWS] && !w->lag_us[PROC_VIEWS][r->proc];
-        able |= good && w->now_us >= w->views_back_us ? 1u << r->proc : 0;
+        bool limps = w->views_late_us || w->views_lost_per_mille;
+        able |= good && !limps && w->now_us >= w->views_back_us ? 1u << r->proc : 0;
     }
     return able;
 }

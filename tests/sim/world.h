@@ -287,7 +287,7 @@ struct world {
     bool refuses[PROCS][PROCS];  /* who dials across is refused at once */
     uint32_t lag_us[PROCS][PROCS]; /* of that way, besides chance */
     uint32_t drop_per_mille, slow_per_mille;
-    uint32_t views_lost_per_mille; /* besides what is always lost */
+    uint32_t views_lost_per_mille, views_late_us; /* besides what is always lost, or late */
     uint64_t views_back_us;      /* the view service is away until then */
     struct shard_key keys[SHARDS];
     uint32_t copies;             /* wanted */
