@@ -17,9 +17,8 @@ packages=(
   libuv1-dev                            # control threads
   libcyaml-dev libyaml-dev              # site.yaml
   libjansson-dev                        # JSON of control sockets and of etcd
-  libmicrohttpd-dev                     # HTTP of lethe-controller
+  libmicrohttpd-dev                     # HTTP: metrics, probes, the controller
   libcurl4-openssl-dev etcd-server      # etcd, which keeps the views (Debian has it for amd64), and how to ask it
-  libmicrohttpd-dev                     # metrics and probes over HTTP
   libsodium-dev                         # keyed probes, authentication
   # testing, with the real peers
   libcmocka-dev redis-server
