@@ -35,26 +35,27 @@ class Observed(Site):
 
     def get(self, name, path):
         """Status and text; 0: it does not listen (yet)."""
-        try:
-            return self._get(name, path)
-        except OSError as e:
-            return 0, str(e)
-
-    def _get(self, name, path):
         if name in self.stores:
             done = self.lab.namespaces[name].run(
                 ["curl", "-s", "-m", "5", "-w", "%{http_code}",
                  "http://%s:%d%s" % (network.STORES[name], PORT, path)], check=False)
             return int(done.stdout[-3:]), done.stdout[:-3]
+        return self.get_unix(os.path.join(self.run_dir, name + ".metrics.sock"), path)
+
+    @staticmethod
+    def get_unix(where, path):
         c = http.client.HTTPConnection("localhost", timeout=5)
         c.sock = socket.socket(socket.AF_UNIX)
         c.sock.settimeout(5)
-        c.sock.connect(os.path.join(self.run_dir, name + ".metrics.sock"))
-        c.request("GET", path)
-        reply = c.getresponse()
-        text = reply.read().decode()
-        c.close()
-        return reply.status, text
+        try:
+            c.sock.connect(where)
+            c.request("GET", path)
+            reply = c.getresponse()
+            return reply.status, reply.read().decode()
+        except OSError as e:
+            return 0, str(e)
+        finally:
+            c.close()
 
 
 def promtool(*argv, **options):
@@ -75,8 +76,48 @@ def samples(text):
     return found
 
 
-def metrics_are_right(site, checks):
+def families(text):
+    """Also those that have no sample now."""
+    return set(re.findall(r"^# TYPE (\S+)", text, re.M))
+
+
+CONTROLLED = """\
+run_dir: %(folder)s
+store:
+  shards: 1
+  nodes: [{name: store-x, listen: "127.0.0.1:7999"}]
+controller: {listen: "%(folder)s/controller.sock"}
+"""
+
+
+def controller(lab, site, checks):
+    """Its metrics, of a site whose programs end at once; the families it serves."""
+    folder = os.path.join(site.run_dir, "ctl")
+    os.makedirs(folder + "/programs")
+    for program in ("lethe-store", "lethe-nf", "lethe-steer"):
+        os.symlink("/bin/false", os.path.join(folder, "programs", program))
+    with open(folder + "/site.yaml", "w") as f:
+        f.write(CONTROLLED % {"folder": folder})
+    process = lab.spawn("controller", [
+        os.path.join(site.programs, "orchestrator", "lethe-controller"), "-c", folder + "/site.yaml",
+        "--programs", folder + "/programs"], lab.namespaces["store-a"])
+
+    def ends():
+        status, text = site.get_unix(folder + "/controller.metrics.sock", "/metrics")
+        counted = samples(text if status == 200 else "").get("lethe_controller_unasked_exits_total", {})
+        return text if sum(counted.values()) > 0 else None
+    try:
+        text = wait_for(ends, 30, "the controller to count its programs' ends; see " + process.log, 0.2)
+    finally:
+        process.kill()
+    told = promtool("check", "metrics", input=text)
+    checks.check("lethe-controller: /metrics", told.returncode == 0, told.stdout.strip()[:600])
+    return families(text)
+
+
+def metrics_are_right(lab, site, checks):
     everything = {}
+    there = controller(lab, site, checks)
     for name in site.instances:
         status, text = site.get(name, "/metrics")
         told = promtool("check", "metrics", input=text)
@@ -92,7 +133,7 @@ def metrics_are_right(site, checks):
         if 'status="ok"' in k) > 0)
     checks.check("commits are timed", sum(
         v for n in site.stores for v in everything[n]["lethe_store_commit_seconds_count"].values()) > 0)
-    return set().union(*everything.values())
+    return there.union(*everything.values())
 
 
 def files_name_what_there_is(there, checks):
@@ -347,7 +388,7 @@ def act(lab, site, checks):
     bring_up(site, checks)
     send_one(lab)
     wait_for(lambda: site.forwarded("w1") > 0, 20, "w1 to count what it forwarded", 0.1)
-    there = metrics_are_right(site, checks)
+    there = metrics_are_right(lab, site, checks)
     files_name_what_there_is(there, checks)
     probes(site, checks)
     traces(lab, site, checks)
