@@ -133,7 +133,8 @@ void apply_owner(struct shard *s, uint8_t slot, const struct effect *e)
     bool released = o->owner == OWNER_SENDING;
     switch ((enum effect_code)e->code) {
     case EFFECT_RELEASE:
-        slot_forbid(s, slot);
+        if (!SHARD_BUG(BUG_READERS_KEEP_SLOT))
+            slot_forbid(s, slot);
         owner_set(s, slot, OWNER_SENDING, e);
         break;
     case EFFECT_ACCEPT:

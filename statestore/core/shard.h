@@ -306,6 +306,8 @@ uint64_t shard_digest_slow(const struct shard *s);
     X(BUG_DOUBLE_OWNER, "double owner after a fail-over in the middle of a move")                 \
     X(BUG_FLIP_BEFORE_TAIL, "map flips before all of the slot has come")                          \
     X(BUG_INDEX_FREED_TWICE, "index freed twice")
+#define SHARD_BUGS_MOVES_NEXT(X)                                                                  \
+    X(BUG_READERS_KEEP_SLOT, "records of a released slot are read one-sidedly still")
 #define SHARD_BUGS_TABLES(X)                                                                      \
     X(BUG_TXN_HALF_APPLIED, "txn half applied")                                                   \
     X(BUG_EVENT_LOST, "event lost in fail-over")                                                  \
@@ -320,7 +322,7 @@ enum shard_bug {
 #undef X
     SHARD_BUG_END,
 #define X(name, text) name,
-    SHARD_BUGS_VIEWS_NEXT(X) SHARD_BUGS_TABLES_NEXT(X)
+    SHARD_BUGS_VIEWS_NEXT(X) SHARD_BUGS_MOVES_NEXT(X) SHARD_BUGS_TABLES_NEXT(X)
 #undef X
 };
 #ifdef LETHE_PLANTED_BUGS

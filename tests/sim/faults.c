@@ -209,6 +209,20 @@ static void slow_down(struct world *w)
     slow_way(w, a, b, way, lag_us, until_of(w, 20, 800));
 }
 
+/* What one node says to clients comes late, or what they say to it; or what one client hears. */
+static void slow_clients(struct world *w)
+{
+    int a = rng_chance(&w->rng, 700) ? some_primary(w) : some_node(w);
+    uint32_t lag_us = (uint32_t)rng_between(&w->rng, 5000, rng_chance(&w->rng, 500) ? 60000 : 250000);
+    uint32_t way = rng_chance(&w->rng, 600) ? 0 : rng_below(&w->rng, 3);
+    uint64_t until_us = until_of(w, 20, 800);
+    int only = rng_chance(&w->rng, 300) ? some_client(w) : NOBODY;
+    trace(w, a, "has slow clients: %.1f ms", lag_us / 1000.0);
+    for (int b = NODES; b < NODES + w->npeers; b++)
+        if (only == NOBODY || only == b)
+            slow_way(w, a, b, way, lag_us, until_us);
+}
+
 /* Nodes and the view service often have a network of their own: one node loses it, all of it
  * or the ways to some, both directions or one, silently or by refusals, or it is slow, about as
  * slow as a lease is long, or as a silence that makes others suspect. Clients notice nothing. */
@@ -436,7 +450,7 @@ static const struct {
     {11, crash_primary}, {5, crash_client}, {10, move_slots}, {3, hand_over},
     {12, lend_indexes}, {12, split},     {8, slow_down},  {2, cut_one_ear},
     {1, deafen_client}, {12, lose_inner}, {8, refuse_one},
-    {8, views_limp},
+    {8, views_limp},  {8, slow_clients},
 };
 
 static void strike_once(struct world *w)

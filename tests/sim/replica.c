@@ -196,6 +196,9 @@ static void raw_step(struct replica *r, const struct shard_event *ev)
     r->stepped_ms = replica_now_ms(r);
     shard_step(r->shard, ev, r->stepped_ms, &out);
     shard_status_get(r->shard, &r->st);
+    /* Its time goes on from what it heard last; it may fall before it serves. */
+    if (!led && r->st.role == SHARD_PRIMARY && r->st.view_epoch > 1)
+        hist_add_stall(&r->world->history, r->heard_us, r->world->now_us, false);
     if (led && r->st.role != SHARD_PRIMARY) {
         r->stood_down = true;
         r->heard_us = r->world->now_us;
@@ -275,6 +278,7 @@ static void note_begin(struct world *w, const struct move_id *m)
     if (m->what != MOVE_SLOT || m->epoch <= v->epoch)
         return;
     v->epoch = m->epoch;
+    faults_provoke(w);
     for (int shard = 0; shard < SHARDS; shard++)
         v->served[shard] = w->keys[shard].served_epoch;
 }

@@ -17,7 +17,7 @@
     .part_len = 4, .value_size = 8, .max_entries = SKETCH_CELLS
 
 const struct table_schema sim_schemas[SIM_TABLES] = {
-    [T_FLOWS] = {HASH("flows", DURABLE_SYNC, 8, 64, 0), .flags = TABLE_ONE_SIDED},
+    [T_FLOWS] = {HASH("flows", DURABLE_SYNC, 8, 112, 0), .flags = TABLE_ONE_SIDED},
     [T_IDLE] = {HASH("idle", DURABLE_SYNC, 8, 112, 700), .flags = TABLE_ONE_SIDED,
                 .max_entries = IDLE_MAX},
     [T_ALIVE] = {HASH("alive", DURABLE_SYNC, 8, 8, LONGEST_TIMEOUT_MS), .flags = TABLE_ONE_SIDED},

@@ -465,6 +465,13 @@ static void see_owned_index(struct world *w, uint32_t op, const uint8_t *value)
                       (struct hist_act){.what = HIST_SEE, .key = key, .version = version});
 }
 
+/* The attempt that was answered moved no deadline; one before it may have. */
+static void did_not_touch(struct hist_act *a)
+{
+    a->maybe |= a->touch;
+    a->touch = 0;
+}
+
 static void saw(struct world *w, struct pending *pd, const struct asked *k,
                 const struct txn_result *r)
 {
@@ -478,7 +485,7 @@ static void saw(struct world *w, struct pending *pd, const struct asked *k,
     if (a->version || w->history.keys[k->key].sketch)
         read_value(w, (enum sim_table)k->table, txn_result_value(r), r->value_len, a);
     else
-        a->touch = 0;
+        did_not_touch(a);
     pd->peer->version[k->key] = a->version;
     if (k->table == T_PORTS && a->version && r->value_len == 16 && txn_result_value(r)[8])
         pd->peer->version[k->key] = 0; /* a mapping's: not ours to free */
@@ -530,7 +537,7 @@ static void settle(struct world *w, struct pending *pd, const struct txn_result_
         struct hist_act *a = &hist_acts(&w->history, op)[k->act];
         bool guard_told = !ok && r && i == head->failed_op && k->code != TXN_ALLOC;
         if (!ok)
-            a->touch = 0;
+            did_not_touch(a);
         if (r && (k->code == TXN_GET || guard_told))
             saw(w, pd, k, r);
         else if (ok && r && k->code != TXN_CHECK)
