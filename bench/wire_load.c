@@ -135,8 +135,9 @@ static void send_frames(struct load *l, int batches)
 {
     for (int k = 0; k < batches; k++) {
         int i = l->next++ % PREPARED;
-        if (channel_send(l->channel, l->request[i], (uint32_t)l->length[i]))
-            give_up("the ring is smaller than the bench needs");
+        while (channel_send(l->channel, l->request[i], (uint32_t)l->length[i]))
+            if (!l->channel->open)
+                give_up(l->channel->why);
     }
     channel_flush(l->channel);
 }

@@ -69,6 +69,7 @@ struct shm {
     uint8_t *in_bytes, *out_bytes;
     uint64_t out_tail, head_seen; /* out_tail may be ahead of out->tail */
     uint64_t home_at;             /* index from which on go_home looks */
+    uint64_t put, put_most;       /* bytes since go_home saw the ring empty; most of these */
     uint64_t in_head, tail_seen;
     uint64_t released;            /* in->head as we stored it last */
     uint32_t empty;               /* recvs without a frame in a row */
@@ -259,17 +260,25 @@ static bool wait_for_room(struct shm *s, uint64_t need)
 }
 
 /* A ring that was read empty begins at its start again, so that a connection on which
- * little is outstanding has its few pages in the cache, and does not own more of them. */
+ * little is outstanding has its few pages in the cache, and does not own more of them.
+ * Until the reader has followed there is room up to where we left: twice what was
+ * outstanding at most. */
 static void go_home(struct shm *s, uint32_t bytes)
 {
     uint64_t at = s->out_tail & (SHM_RING_BYTES - 1);
     if (at < s->home_at || bytes > at)
         return;
     s->home_at = at + HOME_BYTES;
+    if (s->put > s->put_most)
+        s->put_most = s->put;
     if (!see_head(s) || s->head_seen != s->out_tail)
+        return;
+    s->put = 0;
+    if (at < 2 * s->put_most)
         return;
     s->out_tail = frame_ring_skip(s->out_bytes, SHM_RING_BYTES, s->out_tail);
     s->home_at = HOME_BYTES;
+    s->put_most = 0;
 }
 
 static int shm_send(struct channel *c, const void *frame, uint32_t bytes)
@@ -291,6 +300,7 @@ static int shm_send(struct channel *c, const void *frame, uint32_t bytes)
             shut(s, "the other side closed");
         return c->open ? -EAGAIN : -ENOTCONN;
     }
+    s->put += bytes;
     if (need != bytes)
         s->home_at = HOME_BYTES;
     s->out_tail = frame_ring_put(s->out_bytes, SHM_RING_BYTES, s->out_tail, frame, bytes);
