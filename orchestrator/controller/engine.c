@@ -391,6 +391,8 @@ void engine_destroy(struct engine *e)
 {
     if (!e)
         return;
+    uv_timer_stop(&e->tick); /* no more turns */
+    uv_timer_stop(&e->soon);
     engine_close_orders(e);
     report_stop(e->report);
     keep_stop(e->keep);

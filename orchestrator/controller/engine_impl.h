@@ -65,6 +65,7 @@ struct shard_seen {
     uint64_t epoch, view_event, copies_event, move_event;
     char members[3][ORCH_NAME];
     uint32_t nmembers;
+    int64_t slots;            /* hash slots that it owns, and 1; 0: not known */
     enum { COPIES_UNKNOWN, COPIES_WHOLE, COPIES_ONE, COPIES_LOST } copies;
 };
 

@@ -203,6 +203,20 @@ static void tell_copies(struct engine *e, uint32_t shard, int copies, int64_t ha
                                : "all copies are there again");
 }
 
+/* Hash slots come and go, by an operator's order to the store. */
+static void tell_slots(struct engine *e, uint32_t shard, const json_t *row)
+{
+    struct shard_seen *s = &e->shards[shard];
+    int64_t owned = gather_number(row, "slots_owned"), was = s->slots - 1;
+    char subject[24];
+    snprintf(subject, sizeof subject, "shard %u", shard);
+    if (s->slots && owned != was)
+        events_add(e->events, EVENT_MOVE, subject, 0, json_pack("{s:I, s:I}", "slots", (json_int_t)owned, "before",
+                                                               (json_int_t)was),
+                   "it owns %ld hash slots, and owned %ld: an order to the store, `move` or `rebalance`", owned, was);
+    s->slots = owned + 1;
+}
+
 static void see_copies(struct engine *e)
 {
     uint32_t nodes = 0;
@@ -216,6 +230,8 @@ static void see_copies(struct engine *e)
         int64_t copies = gather_number(row, "copies");
         e->observed.copies_known &= row != NULL;
         e->observed.copies_whole &= row && copies >= wanted;
+        if (row && !*gather_text(row, "collecting"))
+            tell_slots(e, s, row);
         tell_copies(e, s, !row ? (lost ? COPIES_LOST : COPIES_UNKNOWN) : copies >= wanted ? COPIES_WHOLE : COPIES_ONE,
                     copies);
     }

@@ -307,10 +307,10 @@ static void on_restart(struct engine *e, struct order *o)
         return;
     if (!t->seen.alive)
         refuse(e, o, 409, "%s is not running", t->seen.name);
-    else if (o->request.force)
-        carry_signal(e, t, EVENT_STOP, SIGTERM, "an operator wants it started anew, by force"),
-            done(e, o, "told to end; it is started again");
-    else if (t->seen.kind != ORCH_WORKER && orch_kill_allowed(&e->observed, t->seen.name, err, sizeof err))
+    else if (o->request.force) {
+        carry_signal(e, t, EVENT_STOP, SIGTERM, "an operator wants it started anew, by force");
+        done(e, o, "told to end; it is started again");
+    } else if (t->seen.kind != ORCH_WORKER && orch_kill_allowed(&e->observed, t->seen.name, err, sizeof err))
         refuse(e, o, 403, "%s", err);
     else {
         t->seen.replace = true;
@@ -433,6 +433,7 @@ void orders_take(struct engine *e)
     struct order *o;
     while ((o = next_order(e, &handle))) {
         o->next = NULL;
+        e->driver->ops->look(e->driver); /* who asks may know of a death already */
         handle(e, o);
     }
 }

@@ -344,6 +344,14 @@ static json_t *backups_of(const struct replica *leader, const struct replica *r,
     return all;
 }
 
+/* Reads wait without leases, writes with too few copies. */
+static bool answers(struct engine *e, const json_t *row)
+{
+    const json_t *lease = json_object_get(row, "lease_left_ms");
+    return !*gather_text(row, "collecting") && !(json_is_integer(lease) && !json_integer_value(lease)) &&
+           gather_number(row, "copies") >= e->desired->site->store.min_copies;
+}
+
 static json_t *shard_json(struct engine *e, uint32_t shard)
 {
     struct replica r[ORCH_STORES];
@@ -358,7 +366,7 @@ static json_t *shard_json(struct engine *e, uint32_t shard)
         if (!leader && r[i].asked_ms < oldest_ms)
             oldest_ms = r[i].asked_ms; /* that there is none rests on all of them */
     }
-    serves = leader && !*gather_text(leader->row, "collecting");
+    serves = leader && answers(e, leader->row);
     int64_t position = leader ? gather_number(leader->row, "position") : 0;
     int64_t commit = leader ? gather_number(leader->row, "commit") : 0;
     json_t *backups = backups_of(leader, r, n, &oldest_ms);

@@ -5,7 +5,7 @@
  * driver does it and tells what became of it.
  *
  * One thread: the controller's loop. Nothing here blocks for longer than an exec. Ends are told
- * from that loop, never from within a call.
+ * from that loop, or from within `look`.
  *
  * What is started outlives the controller: the next one finds it by `list`, and hears of its end
  * as of any other's.
@@ -57,6 +57,8 @@ struct driver_ops {
     int (*signal)(struct driver *d, const char *name, int number);
     /* Those that live; how many. */
     uint32_t (*list)(struct driver *d, struct driver_process *to, uint32_t room);
+    /* Tells at once those ends that have happened by now. */
+    void (*look)(struct driver *d);
     /* Where its own words go: a file's path. */
     void (*log)(const struct driver *d, const char *name, char *to, uint32_t room);
     /* Lets go of all; nothing is stopped. */

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -397,6 +398,22 @@ static uint32_t list(struct driver *d, struct driver_process *to, uint32_t room)
     return n;
 }
 
+static void look(struct driver *d)
+{
+    struct pollfd fds[ORCH_INSTANCES];
+    struct child *children[ORCH_INSTANCES];
+    nfds_t n = 0;
+    for (struct child *c = of(d)->children; c && n < ORCH_INSTANCES; c = c->next) {
+        children[n] = c;
+        fds[n++] = (struct pollfd){.fd = c->pidfd, .events = POLLIN};
+    }
+    if (poll(fds, n, 0) <= 0)
+        return;
+    for (nfds_t i = 0; i < n; i++)
+        if (fds[i].revents & POLLIN)
+            ended(&children[i]->poll, 0, UV_READABLE); /* nobody else is freed by it */
+}
+
 static void destroy(struct driver *d)
 {
     struct host *h = of(d);
@@ -405,7 +422,7 @@ static void destroy(struct driver *d)
     free(h);
 }
 
-static const struct driver_ops process_ops = {"process", start, send_signal, list, log_path, destroy};
+static const struct driver_ops process_ops = {"process", start, send_signal, list, look, log_path, destroy};
 
 static int make_folder(const char *run_dir, const char *name, char *err, uint32_t err_len)
 {

@@ -4,8 +4,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/pidfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -59,7 +61,7 @@ static int tear_down(void **state)
 static int start(struct driver *d, const char *name, const char *script, char *err)
 {
     const char *const argv[] = {"/bin/sh", "-c", script, NULL};
-    struct driver_spec s = {.name = name, .kind = ORCH_WORKER, .argv = argv, .config = 99, .nice = 5};
+    struct driver_spec s = {.name = name, .kind = ORCH_WORKER, .argv = argv, .config = 99, .nice = 5, .memory_mb = 300};
     struct driver_process p;
     return d->ops->start(d, &s, &p, err, 300);
 }
@@ -114,10 +116,30 @@ static void what_cannot_be_started_says_why(void **state)
     wait_end();
 }
 
+static void a_look_tells_what_has_happened(void **state)
+{
+    char err[300];
+    struct driver_process p;
+    CHECK(!start(w.d, "nf-1", "exec sleep 1000", err), "%s", err);
+    assert_int_equal(w.d->ops->list(w.d, &p, 1), 1);
+    w.d->ops->look(w.d);
+    assert_int_equal(w.ends, 0);
+    int fd = pidfd_open(p.pid, 0);
+    kill(p.pid, SIGKILL);
+    struct pollfd dead = {.fd = fd, .events = POLLIN};
+    assert_int_equal(poll(&dead, 1, 20000), 1);
+    close(fd);
+    w.d->ops->look(w.d); /* the loop has not turned since */
+    assert_int_equal(w.ends, 1);
+    assert_int_equal(w.last.signal, SIGKILL);
+    turn();
+    assert_int_equal(w.ends, 1);
+}
+
 static void it_lives_apart_and_its_words_are_kept(void **state)
 {
     char err[300], path[200], text[200] = "";
-    CHECK(!start(w.d, "nf-1", "echo out; echo err >&2; ps -o sid=,pid=,ni= -p $$; exec sleep 1000", err), "%s", err);
+    CHECK(!start(w.d, "nf-1", "echo out; echo err >&2; ulimit -d; ps -o sid=,pid=,ni= -p $$; exec sleep 1000", err), "%s", err);
     w.d->ops->log(w.d, "nf-1", path, sizeof path);
     for (int i = 0; i < 20000 && !strstr(text, " 5\n"); i++) {
         int fd = open(path, O_RDONLY);
@@ -127,7 +149,7 @@ static void it_lives_apart_and_its_words_are_kept(void **state)
         usleep(1000);
     }
     int sid = 0, pid = 0, ni = 0;
-    CHECK(sscanf(text, "out\nerr\n %d %d %d", &sid, &pid, &ni) == 3 && sid == pid && ni == 5, "%s", text);
+    CHECK(sscanf(text, "out\nerr\n307200\n %d %d %d", &sid, &pid, &ni) == 3 && sid == pid && ni == 5, "%s", text);
     w.d->ops->signal(w.d, "nf-1", SIGKILL);
     wait_end();
 }
@@ -199,7 +221,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
         T(an_end_is_told_as_it_was), T(what_cannot_be_started_says_why),
-        T(it_lives_apart_and_its_words_are_kept), T(what_a_dead_controller_left_is_adopted),
+        T(a_look_tells_what_has_happened), T(it_lives_apart_and_its_words_are_kept), T(what_a_dead_controller_left_is_adopted),
         T(a_pid_file_of_the_dead_names_nobody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

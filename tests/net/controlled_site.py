@@ -6,6 +6,7 @@
 
 Programs outlive their controller, so they are in the lab's ledger, and `close` ends what is left.
 """
+import base64
 import http.client
 import json
 import os
@@ -120,6 +121,19 @@ class ControlledSite(Site):
                 return found
             found += [e for e in answer["events"] if all(e[k] == v for k, v in match.items())]
             after = answer["next"]
+
+    def kept_views(self):
+        """What stands in etcd now: names of each shard's view, the primary first."""
+        def text(s):
+            return base64.b64encode(s.encode()).decode()
+        found = []
+        for shard in range(self.shard_count):
+            out = self.lab.namespaces["steer"].run(
+                ["curl", "-s", "-m", "5", "http://127.0.0.1:2379/v3/kv/range", "-d",
+                 json.dumps({"key": text("/lethe/site/shards/%d" % shard)})]).stdout
+            view = json.loads(base64.b64decode(json.loads(out)["kvs"][0]["value"]))
+            found.append([self.stores[m["node"] - 1] for m in view["members"]])
+        return found
 
     # --- the end ---------------------------------------------------------------------------
 

@@ -6,6 +6,8 @@ Every answer of the API is held against orchestrator/openapi.json.
 """
 import json
 import os
+import random
+import select
 import signal
 import socket
 import time
@@ -13,9 +15,8 @@ import time
 import scene
 import schema
 import traffic
-from controlled_site import ControlledSite, UnixConnection
+from controlled_site import ControlledSite
 from lethe_site import wait_for
-from netns import NetError
 
 CONNECTIONS = 256
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -207,6 +208,9 @@ def check_store(site, checks):
     checks.check("the view's change names what led to it", reason and reason[0]["subject"] == victim, view["cause"])
     site.wait_status(lambda s: all(x["copies"] == 2 and x["state"] == "serving" for x in s["shards"])
                      and all(p["state"] == "ready" for p in s["stores"]), 20, "the store to be whole")
+    site.ask(site.status()["shards"][0]["primary"], "move 0-9 1")
+    wait_for(lambda: [e for e in site.events(after, kind="move", subject="shard 1") if e["detail"].get("slots", 0) > 128],
+             15, "the event of a move")
     victim = site.status()["shards"][1]["primary"]
     code, answer = site.api("POST", "/v1/instances/%s/drain" % victim)
     checks.check("drain of a store node is taken", code == 200, str(answer))
@@ -219,6 +223,47 @@ def check_store(site, checks):
     code, answer = site.api("POST", "/v1/instances/%s/start" % victim)
     checks.check("it is taken back in", code == 200, str(answer))
     site.wait_status(lambda s: all(p["state"] == "ready" for p in s["stores"]), 20, victim + " to be back")
+
+
+def false_claim(status, asked, samples, gone):
+    """What a status says that was not so at any moment within its age; None: nothing. samples: views in etcd,
+    [(when, [names by shard])], the last one of after the answer."""
+    for p in status["workers"] + status["stores"] + status["steering"]:
+        if p["pid"] in gone:
+            return "%s has process %d, which was dead before" % (p["name"], p["pid"])
+    for i, x in enumerate(status["shards"]):
+        if x["primary"] is None or x["age_ms"] > status["stale_after_ms"]:
+            continue
+        first = max((when for when, _ in samples if when <= asked - x["age_ms"] / 1000), default=None)
+        views = [v[i] for when, v in samples if first is not None and when >= first]
+        if not views or any(v != views[0] for v in views):
+            continue  # it changed within the age
+        if x["primary"] != views[0][0] or x["copies"] > len(views[0]):
+            return "shard %d: led by %s with %d copies, and in etcd %s" % (i, x["primary"], x["copies"], views[0])
+    return None
+
+
+def check_truth(site, checks, seed, steps=6):
+    """Workers and stores die at random: what status says is so, or it says that it does not know."""
+    chance, wrong, compared = random.Random(seed), [], 0
+    for step in range(steps):
+        s = site.wait_status(lambda s: all(x["copies"] == 2 for x in s["shards"]) and
+                             all(p["state"] == "ready" for p in s["workers"] + s["stores"]), 30, "all to be well")
+        samples = [(time.monotonic(), site.kept_views())]
+        victim = chance.choice(s["workers"] + s["stores"])
+        fd = os.pidfd_open(victim["pid"])  # readable when the last of its threads is dead
+        signal.pidfd_send_signal(fd, signal.SIGKILL)
+        select.select([fd], [], [], 20)
+        os.close(fd)
+        for _ in range(3):
+            asked = time.monotonic()
+            s = site.status()
+            samples.append((time.monotonic(), site.kept_views()))
+            bad = false_claim(s, asked, samples, [victim["pid"]]) if s else None
+            compared += s is not None
+            if bad:
+                wrong.append("step %d, %s killed: %s" % (step, victim["name"], bad))
+    checks.check("status is true after each of %d deaths" % steps, compared and not wrong, "; ".join(wrong[:4]))
 
 
 def check_replacing(site, checks):
@@ -281,6 +326,7 @@ def act(lab, site, checks):
     check_controllers(site, checks)
     check_etcd(site, checks)
     check_store(site, checks)
+    check_truth(site, checks, seed)
     check_replacing(site, checks)
     check_autoscale(site, checks)
     check_events(site, checks)
@@ -293,4 +339,6 @@ def act(lab, site, checks):
 
 
 if __name__ == "__main__":
-    scene.play(scene.arguments(__doc__), act, site_class=Checked, failure_timeout_ms=300)
+    arguments = scene.arguments(__doc__)
+    seed = arguments.seed
+    scene.play(arguments, act, site_class=Checked, failure_timeout_ms=300)
