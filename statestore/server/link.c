@@ -215,12 +215,13 @@ static void drive(struct loop *l, struct link *k)
         say_hello(l, k, c);
         loop_watch(l, c); /* a connect that tries the next address changes its descriptor */
     }
-    uint64_t silence = 10ull * l->config.shard.failure_timeout_ms;
+    uint64_t timeout = l->config.shard.failure_timeout_ms, silence = 10 * timeout;
     if (silence < LINK_SILENCE_MIN_MS)
         silence = LINK_SILENCE_MIN_MS;
+    uint64_t welcome = 4 * timeout > LINK_WELCOME_MIN_MS ? 4 * timeout : LINK_WELCOME_MIN_MS;
     if (k->kind == CONN_CARRIER && k->state == LINK_JOINED)
         return; /* a move that is told nothing sends again */
-    uint64_t limit = k->state == LINK_JOINED ? silence : LINK_WELCOME_MS;
+    uint64_t limit = k->state == LINK_JOINED ? silence : welcome;
     if (l->now_ms > c->heard_ms + limit && (k->state != LINK_JOINED || is_told_things(l)))
         loop_doom(l, c, k->state == LINK_JOINED ? "the primary is silent" : "no WELCOME in time");
 }
@@ -375,6 +376,7 @@ static void joined(struct loop *l, struct link *k, struct conn *c, const struct 
     l->changed = true;
     c->proto = m->proto;
     if (k->kind == CONN_CARRIER) {
+        snprintf(l->mine.moves_by, sizeof l->mine.moves_by, "%s", c->channel->ops->name);
         shard_move_through(l->shard, c->number);
         return;
     }

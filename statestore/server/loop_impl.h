@@ -37,7 +37,7 @@ enum {
     HAND_OVER_MS = 2000,      /* ... after it waited so long for another primary */
     LINK_DELAY_MIN_MS = 10,
     LINK_DELAY_MAX_MS = 1000,
-    LINK_WELCOME_MS = 2000,
+    LINK_WELCOME_MIN_MS = 2000,
     LINK_SILENCE_MIN_MS = 5000,
     LINK_LOG_MS = 30000,      /* "still unreachable" at most so often */
     STILL_MS = 10000,         /* without a turn: a loop that hangs */

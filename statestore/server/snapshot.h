@@ -39,6 +39,7 @@ struct shard_snapshot {
     struct shard_table tables[TABLES_MAX]; /* every LOANS_MS */
     struct shard_limit_status limits[SNAPSHOT_LIMITS]; /* as configured; behind them the shard's */
     char primary_by[8];       /* backup: the transport of its link, "" while it is away */
+    char moves_by[8];         /* of the latest connection by which something moved, or moves */
     char trouble[192];        /* "" or a sentence */
 };
 _Static_assert(sizeof(struct shard_snapshot) % 8 == 0, "copied by words");

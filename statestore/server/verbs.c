@@ -125,6 +125,7 @@ static json_t *shard_object(const struct store *s, uint16_t shard)
     set_number(o, "primary_unreachable_ms", snap.peer_since_ms);
     json_object_set_new(o, "primary", json_string(store_node_name(s, snap.primary_node)));
     json_object_set_new(o, "primary_by", json_string(snap.primary_by));
+    json_object_set_new(o, "moves_by", json_string(snap.moves_by));
     json_object_set_new(o, "nodes", nodes_object(s, shard));
     set_number(o, "copies_wanted", store_copies(s));
     if (snap.moves_to)

@@ -9,97 +9,19 @@
  *
  * Runs where there is RDMA: in the machine of vm.sh, on 10.8.0.1.
  */
-#include "tests/check.h"
-
-#include <errno.h>
-#include <signal.h>
-#include <spawn.h>
-#include <stdlib.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
-
-#include "client/lethe.h"
-#include "common/metrics/control.h"
 #include "common/wire/verbs/verbs.h"
+#include "tests/rdma/nodes.h"
 
-enum { PATIENCE_S = 60, ROOM = 65536 };
-
-static const char *program, *self;
-static const char *const names[] = {"store-a", "store-b"};
-static char dir[] = "/tmp/lethe-verbs-XXXXXX";
-static pid_t pids[2];
+static const char *self, *program;
+static struct nodes nodes;
 static struct lethe_client *client;
 static int flows;
 static uint32_t submitted, answered, inserted;
 #define VERBS "verbs:10.8.0.1:7500"
 
-static uint64_t now_us(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000;
-}
-
-#define WAIT_FOR(cond)                                                                             \
-    do {                                                                                           \
-        uint64_t give_up = now_us() + PATIENCE_S * 1000000ull;                                     \
-        while (!(cond)) {                                                                          \
-            CHECK(now_us() < give_up, "waited in vain for: %s", #cond);                            \
-            nanosleep(&(struct timespec){.tv_nsec = 500000}, NULL);                                \
-        }                                                                                          \
-    } while (0)
-
-/* --- the site ------------------------------------------------------------------------- */
-
-static pid_t spawn(const char *const *argv)
-{
-    extern char **environ;
-    pid_t pid;
-    int rc = posix_spawn(&pid, argv[0], NULL, NULL, (char **)(uintptr_t)argv, environ);
-    CHECK(rc == 0, "%s: %s", argv[0], strerror(rc));
-    return pid;
-}
-
-static void start_node(int node)
-{
-    char config[80];
-    snprintf(config, sizeof config, "%s/site.yaml", dir);
-    pids[node] = spawn((const char *[]){program, "-c", config, "--node", names[node], NULL});
-}
-
-static void kill_node(int node)
-{
-    kill(pids[node], SIGKILL);
-    waitpid(pids[node], NULL, 0);
-    pids[node] = 0;
-}
-
-/* Does the node's control socket say this of its shard 0? */
-static bool says(int node, const char *what)
-{
-    static char reply[ROOM];
-    char path[80];
-    snprintf(path, sizeof path, "%s/%s.sock", dir, names[node]);
-    return control_ask(path, "stats", reply, sizeof reply, 5000) == 0 && strstr(reply, what);
-}
-
-static void write_site(void)
-{
-    char path[80];
-    snprintf(path, sizeof path, "%s/site.yaml", dir);
-    FILE *f = fopen(path, "w");
-    assert_non_null(f);
-    fprintf(f, "failure_timeout_ms: 2000\nrun_dir: %s\nstore:\n  shards: 1\n  nodes:\n"
-            "    - {name: store-a, listen: \"127.0.0.1:7400\", verbs: \"10.8.0.1:7500\"}\n"
-            "    - {name: store-b, listen: \"127.0.0.1:7410\", verbs: \"10.8.0.1:7510\"}\n", dir);
-    fclose(f);
-}
-
 /* --- clients ----------------------------------------------------------------------------- */
 
-static void on_result(void *user, const struct txn_result_head *r)
+static void on_answer(void *user, const struct txn_result_head *r)
 {
     answered++;
     inserted += r->status == TXN_OK;
@@ -121,7 +43,7 @@ static struct lethe_client *open_client(int *table)
 static void insert(uint64_t key)
 {
     uint64_t value[2] = {key, ~key};
-    struct lethe_txn *t = lethe_txn_begin(client, slot_of(&key, sizeof key), on_result, NULL);
+    struct lethe_txn *t = lethe_txn_begin(client, slot_of(&key, sizeof key), on_answer, NULL);
     assert_non_null(t);
     lethe_txn_insert(t, flows, &key, value, 0);
     lethe_txn_submit(t);
@@ -162,13 +84,17 @@ static int insert_for_ever(void)
 
 /* --- tests ---------------------------------------------------------------------------------- */
 
+static int64_t copies(void)
+{
+    return node_number(&nodes, 0, 0, "copies");
+}
+
 static int start_site(void **state)
 {
-    assert_non_null(mkdtemp(dir));
-    write_site();
-    start_node(0);
-    start_node(1);
-    WAIT_FOR(says(0, "\"copies\":2"));
+    nodes_begin(&nodes, program, 2, 1, NULL);
+    node_start(&nodes, 0, NULL);
+    node_start(&nodes, 1, NULL);
+    WAIT_FOR(copies() == 2);
     client = open_client(&flows);
     WAIT_FOR(polled() && lethe_ready(client));
     insert_and_wait(1, 100);
@@ -178,22 +104,18 @@ static int start_site(void **state)
 static int stop_site(void **state)
 {
     lethe_client_destroy(client);
-    for (int i = 0; i < 2; i++)
-        if (pids[i])
-            kill_node(i);
+    nodes_end(&nodes);
     return 0;
 }
 
 static bool clients_are(int n)
 {
-    char text[48];
-    snprintf(text, sizeof text, "\"clients_connected\":%d,", n);
-    return says(0, text);
+    return node_number(&nodes, 0, 0, "clients_connected") == n;
 }
 
 static void test_the_link_is_by_verbs(void **state)
 {
-    WAIT_FOR(says(1, "\"primary_by\":\"verbs\""));
+    WAIT_FOR(node_is_linked(&nodes, 1, 0));
 }
 
 static void test_the_store_notices_a_killed_client(void **state)
@@ -210,11 +132,11 @@ static void test_the_store_notices_a_killed_client(void **state)
 
 static void test_the_primary_notices_a_killed_backup_and_takes_it_back(void **state)
 {
-    kill_node(1);
+    node_kill(&nodes, 1);
     insert_and_wait(3000, 20); /* goes on with one copy */
-    WAIT_FOR(says(0, "\"copies\":1"));
-    start_node(1);
-    WAIT_FOR(says(0, "\"copies\":2"));
+    WAIT_FOR(copies() == 1);
+    node_start(&nodes, 1, NULL);
+    WAIT_FOR(copies() == 2);
     test_the_link_is_by_verbs(state);
     insert_and_wait(4000, 20);
 }
@@ -223,18 +145,16 @@ static void test_the_primary_notices_a_killed_backup_and_takes_it_back(void **st
  * client hears of what was under way (STALE_CLIENT, unless it had not left yet), and goes on. */
 static void test_a_client_goes_on_with_the_restarted_store(void **state)
 {
-    char config[80];
     struct lethe_status st;
-    kill_node(0);
+    node_kill(&nodes, 0);
     insert(5000);
     WAIT_FOR(polled() && (lethe_status(client, &st), st.trouble[0]) && !lethe_ready(client));
-    snprintf(config, sizeof config, "%s/site.yaml", dir);
-    pids[0] = spawn((const char *[]){program, "-c", config, "--node", names[0], "--accept-loss", NULL});
+    node_start(&nodes, 0, "--accept-loss");
     WAIT_FOR(polled() && lethe_ready(client) && answered == submitted);
     insert_and_wait(6000, 20);
     lethe_status(client, &st);
     assert_true(st.reconnects >= 1);
-    WAIT_FOR(says(0, "\"copies\":2"));
+    WAIT_FOR(copies() == 2);
     test_the_link_is_by_verbs(state);
 }
 

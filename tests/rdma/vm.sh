@@ -54,7 +54,7 @@ unpack_kernel() {
 # fails with "No such file or directory".
 modules_of() {
   local root=$1 version=$2 m
-  for m in virtio_pci 9pnet_virtio 9p crc32_generic rdma_ucm rdma_rxe dummy; do
+  for m in virtio_pci 9pnet_virtio 9p crc32_generic rdma_ucm rdma_rxe dummy veth af_packet; do
     modprobe -d "$root" -S "$version" --show-depends $m | sed -n 's/^insmod \([^ ]*\).*/\1/p'
   done | awk '!seen[$0]++'
 }
@@ -92,7 +92,8 @@ prepare() {
     unpack_kernel "$package" "$machine.new"
     mv "$machine.new" "$machine"
   fi
-  if [ ! -s "$machine/initramfs" ] || [ "$here/vm_init.sh" -nt "$machine/initramfs" ]; then
+  if [ ! -s "$machine/initramfs" ] || [ "$here/vm_init.sh" -nt "$machine/initramfs" ] ||
+    [ "$here/vm.sh" -nt "$machine/initramfs" ]; then
     make_initramfs "$machine"
   fi
   flock -u 9
@@ -106,7 +107,7 @@ boot() {
   timeout -k 5 "${VM_TIMEOUT:-600}" qemu-system-x86_64 -accel tcg -cpu max \
     -smp "${VM_CPUS:-2}" -m "${VM_MEMORY:-1G}" -M q35 -nodefaults -no-user-config -display none \
     -no-reboot -serial "$serial" -kernel "$machine/vmlinux" -initrd "$machine/initramfs" \
-    -append "console=ttyS0 quiet panic=-1 mitigations=off nokaslr tsc=reliable random.trust_cpu=on" \
+    -append "console=ttyS0 quiet panic=-1 mitigations=off nokaslr clocksource=hpet random.trust_cpu=on" \
     -fsdev local,id=host,path=/,security_model=none,readonly=on,multidevs=remap \
     -device virtio-9p-pci,fsdev=host,mount_tag=host \
     -fsdev local,id=out,path="$out",security_model=none -device virtio-9p-pci,fsdev=out,mount_tag=out "$@"
