@@ -30,6 +30,13 @@ bool subset_sums(const int64_t *deltas, int n, int64_t rest)
            subset_sums(deltas + 1, n - 1, rest);
 }
 
+/* Of a table of the primary alone: an attempt whose primary died may have been seen, though the
+ * txn is refused in the end. */
+static bool may_have_been(const struct history *h, const struct hist_act *a)
+{
+    return h->keys[a->key].alone && a->what == HIST_NOT;
+}
+
 static uint32_t additions_of(const struct history *h, uint16_t key, struct addition *out)
 {
     uint32_t n = 0;
@@ -37,9 +44,10 @@ static uint32_t additions_of(const struct history *h, uint16_t key, struct addit
         const struct hist_op *op = &h->ops[i];
         for (int j = 0; j < op->nacts; j++) {
             const struct hist_act *a = &hist_acts(h, op)[j];
-            if (a->key != key || a->what != HIST_WRITE || op->outcome == HIST_REFUSED)
+            bool wrote = a->what == HIST_WRITE && op->outcome != HIST_REFUSED;
+            if (a->key != key || (!wrote && !may_have_been(h, a)))
                 continue;
-            uint64_t version = op->outcome == HIST_OK ? a->version : 0;
+            uint64_t version = wrote && op->outcome == HIST_OK ? a->version : 0;
             out[n++] = (struct addition){version, op->invoked_us, a->delta, i};
         }
     }
