@@ -28,6 +28,7 @@
 
 enum {
     CONNECTIONS = 64,
+    OF_ONE_ADDRESS = 16,
     HEADERS_BYTES = 32 * 1024,
     REQUEST_MS = 10 * 1000,   /* to come, or to be fetched */
     SWALLOW_BYTES = 8 << 20,  /* a longer body is not even waited for */
@@ -362,6 +363,7 @@ static int start_daemon(struct api *a, char *err, uint32_t err_len)
     a->daemon = MHD_start_daemon(
         MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL, 0, NULL, NULL, on_request, a,
         MHD_OPTION_LISTEN_SOCKET, a->fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS,
+        MHD_OPTION_PER_IP_CONNECTION_LIMIT, a->path[0] ? 0u : (unsigned)OF_ONE_ADDRESS,
         MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)(REQUEST_MS / 1000), MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         (size_t)HEADERS_BYTES, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_NOTIFY_CONNECTION,
         on_connection, a, MHD_OPTION_END);

@@ -3,7 +3,7 @@
  * The API over HTTP (libmicrohttpd, a thread a connection): at a Unix socket that its owner alone may
  * open, or at host:port. With a token file every request but /healthz and /readyz has to show it.
  *
- * Bounds: 64 connections, 32 KiB of headers, a body as request.h says, 10 s for a request to come and
+ * Bounds: 64 connections, 16 of them from one address, 32 KiB of headers, a body as request.h says, 10 s for a request to come and
  * for its answer to be fetched, however slowly it trickles; then the connection is cut.
  */
 #ifndef LETHE_ORCHESTRATOR_CONTROLLER_API_H

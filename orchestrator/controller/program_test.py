@@ -82,10 +82,11 @@ class Controller:
     def api(self, method, path, body=None):
         return self.ask(method, path, "Bearer " + self.token, body)
 
-    def store(self):
+    def store(self, not_pid=None):
+        """Its row, when it is ready, and another process than that."""
         status, answer = self.api("GET", "/v1/status")
         rows = answer["stores"] if status == 200 else []
-        return rows[0] if rows and rows[0]["state"] == "ready" else None
+        return rows[0] if rows and rows[0]["state"] == "ready" and rows[0]["pid"] != not_pid else None
 
 
 def check_options(folder):
@@ -109,8 +110,31 @@ def check_token(c):
         status, answer = c.ask("POST", "/v1/down", token, {"force": True})
         check("token %r is refused" % (token or "")[:12], status == 401 and "token" in answer["error"], answer)
     check("the right one is taken", c.api("GET", "/v1/site")[0] == 200)
-    check("nothing was done", c.store())
+    check("nothing was done", wait_for(c.store, "the store"))
     check("/healthz needs none", c.ask("GET", "/healthz", None)[0] == 200)
+
+
+def check_crowd(c):
+    """One host cannot take all the room there is: its further connections are closed at once."""
+    crowd = []
+    for _ in range(40):
+        s = socket.create_connection(("127.0.0.1", c.port), 5)
+        s.settimeout(0.05)
+        s.sendall(b"GET /v1/status HTTP/1.1\r\n")
+        crowd.append(s)
+
+    def closed(s):
+        try:
+            return s.recv(1) == b""
+        except socket.timeout:
+            return False
+        except OSError:
+            return True
+    wait_for(lambda: sum(map(closed, crowd)) >= 20, "a crowd of one address to be refused", 8)
+    check("a crowd of one address is refused, not taken", True)
+    for s in crowd:
+        s.close()
+    wait_for(lambda: c.store(), "the others to be answered again")
 
 
 def metrics(c, path):
@@ -135,7 +159,7 @@ def check_metrics(c):
 
 def check_lives(c):
     """Ends and successors: the store goes on, the state stays."""
-    pid = c.store()["pid"]
+    pid = wait_for(c.store, "the store to be ready")["pid"]
     second = c.start()
     status, _ = c.api("PUT", "/v1/groups/nf/autoscale", {"busy_high_permille": 650})
     check("a change is kept", status == 200)
@@ -144,7 +168,7 @@ def check_lives(c):
     wait_for(lambda: c.store(), "the second controller")
     groups = c.api("GET", "/v1/groups")[1]
     check("kill -9: the next one leads, the store lives, the change stands",
-          c.store()["pid"] == pid and groups[0]["autoscale"]["busy_high_permille"] == 650)
+          wait_for(c.store, "the store")["pid"] == pid and groups[0]["autoscale"]["busy_high_permille"] == 650)
     c.process = second
     second.send_signal(signal.SIGTERM)
     check("SIGTERM ends it with 0", second.wait(20) == 0)
@@ -152,9 +176,9 @@ def check_lives(c):
     c.process = None
     c.start()
     wait_for(lambda: c.store(), "a third controller")
-    check("the store outlived it", c.store()["pid"] == pid)
+    check("the store outlived it", wait_for(c.store, "the store")["pid"] == pid)
     os.kill(pid, signal.SIGKILL)
-    s = wait_for(lambda: c.store() and c.store()["pid"] != pid and c.store(), "the store to be started again")
+    s = wait_for(lambda: c.store(pid), "the store to be started again")
     check("a dead one is started again", s["restarts"] == 1)
     status, answer = c.api("POST", "/v1/instances/store-a/kill", {})
     check("the last copy is not killed without force", status == 403 and "last copy" in answer["error"], answer)
@@ -162,10 +186,10 @@ def check_lives(c):
     check("the only store is not drained", status == 400, answer)
     status, answer = c.api("POST", "/v1/instances/store-a/kill", {"force": True})
     check("by force it is", status == 200, answer)
-    wait_for(lambda: c.store() and c.store()["pid"] != s["pid"], "the store once more")
+    wait_for(lambda: c.store(s["pid"]), "the store once more")
     status, answer = c.api("POST", "/v1/down", {"force": True})
     check("down is taken", status == 200, answer)
-    wait_for(lambda: c.api("GET", "/v1/status")[1]["stores"][0]["pid"] is None, "the store to end")
+    wait_for(lambda: c.api("GET", "/v1/status")[1].get("stores", [{"pid": 1}])[0]["pid"] is None, "the store to end")
     c.process.send_signal(signal.SIGTERM)
     check("and it ends", c.process.wait(20) == 0)
 
@@ -183,6 +207,7 @@ def main():
         try:
             wait_for(lambda: c.store(), "the store to be ready")
             check_token(c)
+            check_crowd(c)
             check_metrics(c)
             check_lives(c)
         finally:
