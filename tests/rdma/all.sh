@@ -14,7 +14,7 @@ try() {
 }
 try "$b/common/channel_verbs_test"
 try "$b/tests/rdma/fence_test"
-try "$b/tests/rdma/reads_test"
+try "$b/tests/rdma/reads_verbs_test"
 [ ! -x "$b/tests/conformance/operations" ] || try "$b/tests/conformance/operations" verbs
 [ ! -x "$b/tests/conformance/operations" ] || try "$b/tests/conformance/operations" verbs-one-sided
 try "$b/tests/rdma/store_verbs_test" "$b/statestore/lethe-store"
