@@ -136,7 +136,7 @@ enum read_outcome read_judge(const struct record_shape *shape, const struct reco
                              const void *key, uint16_t incarnation, const struct read_lease *l,
                              bool touch, uint64_t now_us)
 {
-    if (!read_lease_holds(l, now_us) && !READER_BUG(BUG_READER_LEASE_BEFORE))
+    if (!read_lease_holds(l, now_us))
         return READ_NO_LEASE;
     switch (record_check(shape, copy, key, incarnation)) {
     case RECORD_TORN: return READ_TORN;

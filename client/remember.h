@@ -64,6 +64,7 @@
 #include <stdint.h>
 
 #include "client/lethe_reads.h"
+#include "common/wire/bugs.h"
 #include "common/wire/record.h"
 
 /* --- leases ------------------------------------------------------------------------ */
@@ -88,7 +89,7 @@ void read_lease_grant(struct read_lease *l, uint64_t sent_us, uint32_t left_ms, 
 /* `now_us`: taken after the read was over. */
 static inline bool read_lease_holds(const struct read_lease *l, uint64_t now_us)
 {
-    return now_us < l->until_us;
+    return now_us < l->until_us || READER_BUG(BUG_READER_NO_LEASE);
 }
 /* More than half of it is over. */
 bool read_lease_is_short(const struct read_lease *l, uint64_t now_us);

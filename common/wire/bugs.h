@@ -15,7 +15,7 @@
     X(BUG_CRC_NOT_COMPARED, "CRC of a copied record not compared")                                \
     X(BUG_PENDING_TAKEN, "a pending record taken for a committed one")                            \
     X(BUG_RECORD_NOT_ITS, "neither incarnation nor key of a copied record compared")              \
-    X(BUG_READER_LEASE_BEFORE, "reader's lease looked at before the read, not after")             \
+    X(BUG_READER_NO_LEASE, "reader's lease looked at neither before the read nor after")          \
     X(BUG_PLACES_OUTLIVE_ERA, "places remembered over changes of epoch and connections")
 /* Those that the simulator does not find yet. */
 #define READER_BUGS_NEXT(X)                                                                       \
