@@ -73,19 +73,34 @@ void events_time(char to[32])
     snprintf(to, 32, "%s.%03ldZ", seconds, t.tv_nsec / 1000000 % 1000);
 }
 
+static void word(char *to, size_t room, const json_t *v)
+{
+    size_t used = 0;
+    *to = 0;
+    if (json_is_string(v))
+        snprintf(to, room, "%s", json_string_value(v));
+    for (size_t i = 0; i < json_array_size(v) && used < room; i++)
+        used += (size_t)snprintf(to + used, room - used, "%s%s", i ? "," : "",
+                                 json_string_value(json_array_get(v, i)));
+    if (json_is_number(v) || json_is_boolean(v)) {
+        size_t n = json_dumpb(v, to, room - 1, JSON_ENCODE_ANY);
+        to[n < room ? n : 0] = 0;
+    }
+}
+
 /* The detail's words beside the others. */
 static void flatten(const json_t *detail, char *to, size_t room)
 {
+    char text[200];
     size_t used = 0;
     const char *key;
     json_t *v;
     *to = 0;
     json_object_foreach((json_t *)detail, key, v) {
-        char *text = json_is_string(v) || json_is_null(v) ? NULL : json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY);
-        if (used < room && (text || json_is_string(v)))
-            used += (size_t)snprintf(to + used, room - used, text && text[0] != '[' ? " %s=%s" : " %s=\"%s\"", key,
-                                     text ? text : json_string_value(v));
-        free(text);
+        bool quoted = json_is_string(v) || json_is_array(v);
+        word(text, sizeof text, v);
+        if (used < room && *text)
+            used += (size_t)snprintf(to + used, room - used, quoted ? " %s=\"%s\"" : " %s=%s", key, text);
     }
 }
 

@@ -280,8 +280,11 @@ void gather_view(struct engine *e, const struct keep_view *v)
             snprintf(cause + strlen(cause), sizeof cause - strlen(cause), "%s came; ", s->members[i]);
     if (was.nmembers && s->nmembers && strcmp(was.members[0], s->members[0]))
         snprintf(cause + strlen(cause), sizeof cause - strlen(cause), "%s leads; ", s->members[0]);
-    if (!because && was.nmembers && s->nmembers && strcmp(was.members[0], s->members[0]))
-        because = s->move_event;
+    if (!because && was.nmembers && s->nmembers && strcmp(was.members[0], s->members[0])) {
+        const struct tracked *led = engine_find(e, was.members[0]);
+        because = s->move_event ? s->move_event : led ? led->leave_event : 0;
+        s->move_event = 0;
+    }
     snprintf(subject, sizeof subject, "shard %u", v->shard);
     if (was.view_known && epoch > was.epoch)
         s->view_event = events_add(e->events, EVENT_VIEW, subject, because,

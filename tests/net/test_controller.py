@@ -246,9 +246,12 @@ def false_claim(status, asked, samples, gone):
 def check_truth(site, checks, seed, steps=6):
     """Workers and stores die at random: what status says is so, or it says that it does not know."""
     chance, wrong, compared = random.Random(seed), [], 0
+
+    def well():
+        return site.wait_status(lambda s: all(x["copies"] == 2 for x in s["shards"]) and
+                                all(p["state"] == "ready" for p in s["workers"] + s["stores"]), 30, "all to be well")
     for step in range(steps):
-        s = site.wait_status(lambda s: all(x["copies"] == 2 for x in s["shards"]) and
-                             all(p["state"] == "ready" for p in s["workers"] + s["stores"]), 30, "all to be well")
+        s = well()
         samples = [(time.monotonic(), site.kept_views())]
         victim = chance.choice(s["workers"] + s["stores"])
         fd = os.pidfd_open(victim["pid"])  # readable when the last of its threads is dead
@@ -263,6 +266,7 @@ def check_truth(site, checks, seed, steps=6):
             compared += s is not None
             if bad:
                 wrong.append("step %d, %s killed: %s" % (step, victim["name"], bad))
+    well()
     checks.check("status is true after each of %d deaths" % steps, compared and not wrong, "; ".join(wrong[:4]))
 
 
