@@ -32,7 +32,7 @@ struct cli {
     const char *token_file;
     bool json, colour, terminal; /* terminal: stdout is one */
     uint32_t columns;
-    char address[256], token[256]; /* found by cli_find */
+    char address[256], token[520]; /* found by cli_find */
 };
 
 struct cli_command {

@@ -33,7 +33,7 @@ static int of_site(struct cli *cli, const char *path)
         return cli_say(CLI_USAGE, "%s", err);
     snprintf(cli->address, sizeof cli->address, "%s", site->controller.listen);
     int status = 0;
-    if (site->controller.token_file && !cli->token_file && *cli->address != '/')
+    if (site->controller.token_file && !cli->token_file)
         status = read_token(cli, site->controller.token_file);
     site_free(site, NULL, 0, NULL);
     return status;
@@ -134,7 +134,7 @@ static int ask(struct cli *cli, const char *method, const char *path, const char
     CURL *c = curl_easy_init();
     struct taken t = {NULL, 0};
     struct curl_slist *heads = NULL;
-    char url[1024], line[320];
+    char url[1024], line[600];
     if (!c)
         return cli_say(CLI_REFUSED, "out of memory");
     set_up(c, cli, method, path, body, url);

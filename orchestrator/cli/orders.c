@@ -99,6 +99,7 @@ int cmd_scale(struct cli *cli, int argc, char **argv)
 struct ending {
     const char *name;
     double pid;
+    char group[64];           /* of a worker; "": it is none */
 };
 
 static bool drain_left(const json_t *status, const void *ctx, char *left, uint32_t room)
@@ -119,7 +120,20 @@ static bool back_left(const json_t *status, const void *ctx, char *left, uint32_
     const json_t *p = process_of(status, e->name);
     const char *state = cli_text(p, "state");
     snprintf(left, room, "%s: %s", e->name, *state ? state : "not there yet");
-    return cli_number(p, "pid", 0) == e->pid || strcmp(state, "ready");
+    return strcmp(state, "ready") || (e->pid && cli_number(p, "pid", 0) == e->pid);
+}
+
+/* A worker comes back under another name: its group is whole again. */
+static bool whole_left(const json_t *status, const void *ctx, char *left, uint32_t room)
+{
+    const struct ending *e = ctx;
+    const json_t *g = named(json_object_get(status, "groups"), e->group);
+    if (drain_left(status, ctx, left, room))
+        return true;
+    snprintf(left, room, "%s has ended; %s: %.0f of %.0f ready", e->name, e->group,
+             cli_number(g, "ready", 0), cli_number(g, "replicas", 0));
+    return !cli_fresh(g, cli_number(status, "stale_after_ms", 0)) ||
+           cli_number(g, "ready", -1) != cli_number(g, "replicas", 0);
 }
 
 static int about_one(struct cli *cli, int argc, char **argv, const char *verb, bool forced,
@@ -143,7 +157,13 @@ static int about_one(struct cli *cli, int argc, char **argv, const char *verb, b
         error = cli_get(cli, "/v1/status", &status);
     if (error)
         return error;
-    struct ending e = {argv[1], cli_number(process_of(status, argv[1]), "pid", 0)};
+    const json_t *process = process_of(status, argv[1]);
+    struct ending e = {argv[1], cli_number(process, "pid", 0), ""};
+    snprintf(e.group, sizeof e.group, "%s", cli_text(process, "group"));
+    if (!strcmp(verb, "start"))
+        e.pid = 0; /* it may be there already */
+    else if (!strcmp(verb, "restart") && *e.group)
+        left = whole_left;
     json_decref(status);
     char path[512];
     snprintf(path, sizeof path, "/v1/instances/%s/%s", cli_escape(argv[1]), verb);

@@ -183,7 +183,8 @@ static void show_shards(struct cli *cli, const json_t *status, double stale, FIL
         char backups[256];
         join_names(json_object_get(s, "backups"), backups, sizeof backups);
         cli_cell(t, CLI_PLAIN, "%.0f", cli_number(s, "shard", 0));
-        cli_cell(t, of_state(cli_text(s, "state")), "%s", cli_text(s, "state"));
+        cli_cell(t, fresh ? of_state(cli_text(s, "state")) : CLI_CARE, "%s",
+                 fresh ? cli_text(s, "state") : "unknown");
         cli_cell(t, fresh ? CLI_PLAIN : CLI_CARE, "%s",
                  !fresh ? "unknown" : *cli_text(s, "primary") ? cli_text(s, "primary") : "none");
         cli_cell(t, fresh ? CLI_PLAIN : CLI_CARE, "%s", fresh ? backups : "unknown");

@@ -348,7 +348,7 @@ static void watched(void *ctx, const json_t *message, const char *why)
         if (why)
             snprintf(k->why, sizeof k->why, "%s", why);
         k->rewatch = true;
-        k->read_due_ms = k->now_ms + RETRY_MS;
+        k->read_due_ms = k->watch_due_ms = k->now_ms + RETRY_MS;
         return;
     }
     k->tried_ms = k->now_ms;
@@ -381,7 +381,7 @@ static void keep_reading(struct keep *k)
         k->read_due_ms = k->now_ms + READ_MS;
         post(k, "kv/range", range_of(k), TAG_READ);
     }
-    if (k->synced && !asked(k, TAG_READ) && !etcd_watches(k->etcd)) {
+    if (k->synced && !asked(k, TAG_READ) && !etcd_watches(k->etcd) && k->now_ms >= k->watch_due_ms) {
         json_t *what = range_of(k);
         json_object_set_new(what, "start_revision", number_of(k->read_revision + 1));
         etcd_watch(k->etcd, json_pack("{s:o}", "create_request", what));

@@ -37,7 +37,7 @@ struct keep {
     uint32_t asked;           /* bit per tag: a request is under way */
     int64_t lease, read_revision, leader_revision, desired_revision, view_revision[ORCH_SHARDS];
     bool synced, rewatch, desired_there, swap_settles;
-    uint64_t now_ms, tried_ms, read_due_ms, keep_due_ms, keep_sent_ms, claim_due_ms, lease_until_ms;
+    uint64_t now_ms, tried_ms, read_due_ms, watch_due_ms, keep_due_ms, keep_sent_ms, claim_due_ms, lease_until_ms;
 
     /* the thread's: a file */
     int lock_fd;

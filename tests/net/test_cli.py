@@ -111,6 +111,15 @@ def check_orders(site, checks):
     checks.check("restart of a store node waits until it is back", code == OK
                  and site.pids()["store-a"] != before["store-a"], out + err)
     site.wait_status(lambda s: all(x["copies"] == 2 for x in s["shards"]), 20, "two copies again")
+    code, out, err = site.lethe("start", "store-a")
+    checks.check("start of what runs waits for nothing", code in (OK, REFUSED), out + err)
+    site.lethe("scale", "nf=2")
+    before = site.pids()
+    code, out, err = site.lethe("restart", "nf-2")
+    now = site.wait_ready(2)
+    checks.check("restart of a worker waits until its group is whole", code == OK and before["nf-2"] not in
+                 {w["pid"] for w in now["workers"]}, out + err)
+    site.lethe("scale", "nf=1")
     code, out, err = site.lethe("hand-over", "0")
     checks.check("hand-over is taken", code == OK, out + err)
     code, out, err = site.lethe("autoscale", "nf", "--dry-run", "--busy-high", "1", "--busy-low", "0")
