@@ -79,7 +79,7 @@ struct lethe_txn {
     lethe_done done;
     void *user;
     uint64_t seq;               /* 0 until its first frame */
-    uint64_t due_us;            /* SENT, DELAYED: again then; READING: the record's incarnation */
+    uint64_t due_us;            /* SENT, DELAYED: again then; READING: see onesided.c, post */
     struct txn_builder build;
     uint16_t next, prev;        /* in the list of its state */
     uint8_t shard, state;

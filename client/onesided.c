@@ -98,7 +98,7 @@ static enum read_outcome post(struct session *s, struct lethe_txn *t, const stru
         return READ_FULL;
     if (rc)
         s->one_sided = false; /* closed, or no memory for reads */
-    t->due_us = p->incarnation;
+    t->due_us = (uint64_t)s->era << 32 | p->incarnation;
     return rc ? READ_CLOSED : READ_HIT;
 }
 
@@ -164,7 +164,9 @@ static bool is_over(struct session *s, struct lethe_txn *t, const struct record 
     const struct txn_op *op = txn_first((const struct txn_head *)t->bytes);
     bool touch = op->flags & TXN_TOUCH && !(c->tables[op->table].flags & TABLE_ABSOLUTE);
     uint64_t now_us = c->clock_us(c->clock_ctx); /* after the read was over */
-    enum read_outcome outcome = read_judge(&c->shapes[op->table], copy, txn_key(op),
+    /* A lease of another era says nothing of a place of this read's. */
+    enum read_outcome outcome = t->due_us >> 32 != s->era ? READ_NO_LEASE
+                              : read_judge(&c->shapes[op->table], copy, txn_key(op),
                                            (uint16_t)t->due_us, &s->read_lease, touch, now_us);
     struct place *p = remember_find(c->remember, op->table, txn_key(op), op->key_len);
     c->outcomes[outcome]++;

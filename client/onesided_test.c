@@ -345,6 +345,26 @@ static void test_another_view_forgets(void **state)
     fake_close(&f);
 }
 
+/* A lease of the new view is none for a read that was posted in the old one. */
+static void test_a_lease_of_another_era_is_none(void **state)
+{
+    start();
+    put(9, 42, RECORD_COMMITTED);
+    learn(FLOWS);
+    get(FLOWS, 0);
+    struct msg_map m = {0};
+    msg_head_set(&m, MSG_MAP, sizeof m, 0, 2);
+    assert_int_equal(channel_send(f.end[0], &m, sizeof m), 0);
+    send_places(0, 2, LEASE_MS);
+    fake_poll(&f);
+    read_all();
+    assert_int_equal(got.calls, 0);
+    assert_int_equal(outcome(READ_HIT), 0);
+    assert_int_equal(outcome(READ_NO_LEASE), 2);
+    expect_batch(1);
+    fake_close(&f);
+}
+
 static void test_a_slot_that_moved_is_forgotten(void **state)
 {
     start();
@@ -528,6 +548,7 @@ int main(void)
         cmocka_unit_test(test_a_lease_is_looked_at_after_the_read),
         cmocka_unit_test(test_a_lease_is_asked_for_in_time),
         cmocka_unit_test(test_another_view_forgets),
+        cmocka_unit_test(test_a_lease_of_another_era_is_none),
         cmocka_unit_test(test_a_slot_that_moved_is_forgotten),
         cmocka_unit_test(test_a_place_is_not_trusted_for_ever),
         cmocka_unit_test(test_a_connection_that_closes),
