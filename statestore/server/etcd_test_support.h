@@ -79,6 +79,16 @@ static inline void etcd_kill(struct real_etcd *e)
     e->pid = 0;
 }
 
+/* Stopped when this returns, every thread of it: the signal alone is only on its way. SIGCONT
+ * goes on. */
+static inline void etcd_stop(struct real_etcd *e)
+{
+    int status;
+    kill(e->pid, SIGSTOP);
+    assert_int_equal(waitpid(e->pid, &status, WUNTRACED), e->pid);
+    assert_true(WIFSTOPPED(status));
+}
+
 static inline void etcd_on_answer(void *ctx, uint32_t tag, const json_t *answer, const char *why)
 {
     struct real_etcd *e = ctx;

@@ -28,14 +28,17 @@ struct test_node {
 static struct test_node nodes[NODES_MAX + 1]; /* by number */
 static const char *const names[] = {"store-a", "store-b", "store-c"};
 static const char *const one_endpoint[] = {etcd.client};
+enum { FAILURE_TIMEOUT_MS = 150, PATIENT_MS = 5000 };
+static uint32_t failure_timeout_ms; /* of the nodes that are started from now on */
 
 static void start_node_at(uint32_t number, uint64_t incarnation, bool accept_loss,
                           const char *const *endpoints, uint32_t nendpoints)
 {
     struct test_node *n = &nodes[number];
     struct views_site site = {.shards = SHARDS, .node = number, .nodes = NODES_MAX, .copies = 2,
-                              .failure_timeout_ms = 150, .names = names, .listen = "h:1",
-                              .incarnation = incarnation, .accept_loss = accept_loss};
+                              .failure_timeout_ms = failure_timeout_ms, .names = names,
+                              .listen = "h:1", .incarnation = incarnation,
+                              .accept_loss = accept_loss};
     char err[200];
     *n = (struct test_node){.self = {.node = number, .incarnation = incarnation},
                             .wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
@@ -129,6 +132,7 @@ static struct shard_view stored(uint16_t shard)
 
 static int begin(void **state)
 {
+    failure_timeout_ms = FAILURE_TIMEOUT_MS;
     etcd_begin(&etcd);
     return 0;
 }
@@ -141,8 +145,11 @@ static int end(void **state)
     return 0;
 }
 
+/* Both are registered beforehand: however late one of them comes, the first views wait for it. */
 static void start_two(void)
 {
+    etcd_put(&etcd, PREFIX "/nodes/1", "{\"incarnation\": \"1000\"}");
+    etcd_put(&etcd, PREFIX "/nodes/2", "{\"incarnation\": \"2000\"}");
     start_node(1, 1000);
     start_node(2, 2000);
     WAIT_FOR(epoch_at(1, 0) == 1 && epoch_at(2, 0) == 1 && epoch_at(1, 1) && epoch_at(2, 1));
@@ -153,9 +160,11 @@ static void start_two(void)
 static void the_first_view_names_who_registered(void **state)
 {
     char why[400];
+    failure_timeout_ms = PATIENT_MS; /* none is left out for being slow */
     for (uint32_t i = 1; i <= 3; i++)
         start_node(i, i * 1000);
-    WAIT_FOR(epoch_at(1, 0) && epoch_at(2, 0) && epoch_at(3, 0) && epoch_at(1, 1));
+    WAIT_FOR(epoch_at(1, 0) && epoch_at(2, 0) && epoch_at(3, 0) && epoch_at(1, 1) &&
+             epoch_at(3, 1));
     const struct shard_view *v = view_at(3, 0);
     assert_int_equal(v->epoch, 1);
     assert_int_equal(v->nmembers, 2);
@@ -230,7 +239,7 @@ static void a_stopped_etcd_leaves_the_outcome_open(void **state)
     uint32_t a[] = {1}, b[] = {2, 1};
     char why[400];
     start_two();
-    kill(etcd.pid, SIGSTOP);
+    etcd_stop(&etcd);
     propose(1, 0, 1, a);
     WAIT_FOR(service_of(1).failures > 1 && service_of(1).away_ms && service_of(1).proposals == 1 &&
              service_of(1).proposal_ms);
