@@ -266,10 +266,10 @@ static void test_without_trailers_completions_are_all(void **state)
     channel_close(&b->c);
 }
 
-/* The writer dies in the middle of it. */
+/* The writer dies in the middle of it. The backup dials. */
 static void test_what_a_dead_primary_wrote_is_lent(void **state)
 {
-    struct verbs *b, *a = dial_by(verbs_connect_replica, listener, &b);
+    struct verbs *a, *b = dial_by(verbs_connect_replica, listener, &a);
     uint64_t last = 0, until = clock_ms() + PATIENCE_MS;
     for (int i = 0; i < 4; i++)
         send_one(a);
@@ -311,6 +311,48 @@ static void test_after_a_fence_nothing_lands_and_the_writer_counts_it(void **sta
     channel_close(&b->c);
 }
 
+static void send_nothing(struct verbs *a)
+{
+    struct ibv_send_wr wr = {.wr_id = ++a->sent, .opcode = IBV_WR_SEND,
+                             .send_flags = IBV_SEND_SIGNALED}, *bad;
+    assert_int_equal(ibv_post_send(a->id->qp, &wr, &bad), 0);
+    assert_int_equal(outcome(a), IBV_WC_SUCCESS);
+}
+
+static void test_a_stranger_that_sends_is_closed_and_not_waited_for(void **state)
+{
+    for (int polled = 0; polled < 2; polled++) {
+        struct verbs *b, *a = dial_by(verbs_connect_replica, listener, &b);
+        uint64_t last = 0, until = clock_ms() + PATIENCE_MS;
+        send_nothing(a);
+        while (polled && b->c.open) {
+            assert_false(got_one(b, &last));
+            CHECK(clock_ms() < until, "it is not closed");
+        }
+        assert_false(b->fenced);
+        channel_fence(&b->c);
+        assert_true(b->recvs < RECVS); /* what it took is counted */
+        CHECK(strstr(b->c.why, "no write"), "%s", b->c.why);
+        channel_close(&a->c);
+        channel_close(&b->c);
+    }
+}
+
+static void test_who_was_dialled_does_not_fence_of_itself(void **state)
+{
+    struct verbs *b, *a = dial_by(verbs_connect_replica, listener, &b);
+    uint64_t last = 0, until = clock_ms() + PATIENCE_MS;
+    rdma_disconnect(a->id);
+    while (b->c.open) {
+        assert_false(got_one(b, &last));
+        channel_arm(&b->c);
+        CHECK(clock_ms() < until, "it does not notice");
+    }
+    assert_false(b->fenced);
+    channel_close(&a->c);
+    channel_close(&b->c);
+}
+
 #define WITH_LISTENER(f) cmocka_unit_test_setup_teardown(f, begin, end)
 
 int main(void)
@@ -322,6 +364,8 @@ int main(void)
         WITH_LISTENER(test_without_trailers_completions_are_all),
         WITH_LISTENER(test_what_a_dead_primary_wrote_is_lent),
         WITH_LISTENER(test_after_a_fence_nothing_lands_and_the_writer_counts_it),
+        WITH_LISTENER(test_a_stranger_that_sends_is_closed_and_not_waited_for),
+        WITH_LISTENER(test_who_was_dialled_does_not_fence_of_itself),
         cmocka_unit_test(test_a_deposed_primarys_write_does_not_land),
         cmocka_unit_test(test_the_deposed_primarys_channel_closes),
     };

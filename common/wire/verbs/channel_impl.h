@@ -24,6 +24,7 @@ enum {
     LOOK_EVERY = 4096,            /* empty recvs between two looks at rdma_cm */
     RESOLVE_MS = 2000,
     CLOSE_MS = 200,
+    HEARD_MS = 500,               /* closing: a peer not heard for longer is not waited for */
     FENCE_MS = 200,
     BACKLOG = 128,
     NO_LISTENER = 8,              /* IB_CM_REJ_INVALID_SERVICE_ID, what rdma_cm's status is then */
@@ -76,8 +77,9 @@ struct verbs {
     uint32_t lost;                /* writes that came to nothing, as far as known */
     uint32_t recvs;               /* posted, and not come back */
     uint32_t empty;
+    uint64_t heard_ms;            /* it, or its device, last told us something */
     const char *end;              /* disconnected: why, if we know better */
-    bool waited, disconnected, armed, fenced;
+    bool waited, disconnected, armed, fenced, dialled;
     int sleep_fd;
     struct verbs_reads *reads;    /* NULL: none was asked for yet */
     uint8_t *frame;               /* MSG_BYTES_MAX and a trailer: what is lent */
@@ -122,6 +124,8 @@ void verbs_reads_destroy(struct verbs *v);
 
 /* --- verbs.c -------------------------------------------------------------------------- */
 
+/* CLOCK_MONOTONIC_COARSE: cheap, to some milliseconds. */
+uint64_t verbs_clock_ms(void);
 /* Takes completions; true if there were any. */
 bool verbs_poll(struct verbs *v);
 

@@ -136,6 +136,7 @@ static void on_event(struct verbs *v, const struct rdma_cm_event *e)
             shut(v, "it does not speak this protocol");
         else
             v->state = UP;
+        v->heard_ms = verbs_clock_ms();
         break;
     case RDMA_CM_EVENT_ADDR_ERROR:
     case RDMA_CM_EVENT_ROUTE_ERROR:
@@ -267,6 +268,7 @@ static struct channel *connect_to(const char *address, uint32_t features, char *
     if (ok) {
         v->state = RESOLVING;
         v->features = features;
+        v->dialled = true;
         if (rdma_resolve_addr(v->id, NULL, to->ai_addr, RESOLVE_MS))
             shut(v, "no RDMA device leads there");
     } else {

@@ -38,8 +38,8 @@
  * Of our own writes those count as lost that came back flushed or failed. A link is
  * fenced once; the next one has new queue pairs, a new ring and a new key.
  *
- * Thread: the owner's, everything. Nothing blocks but close, which waits for its
- * last writes for at most CLOSE_MS.
+ * Thread: the owner's, everything. Nothing blocks but a fence, and close, which waits for its
+ * last writes for at most CLOSE_MS, and not at all if the peer was not heard for HEARD_MS.
  */
 #include "common/wire/verbs/channel_impl.h"
 
@@ -53,6 +53,13 @@
 
 #include "common/wire/crc.h"
 #include "common/wire/frame_ring.h"
+
+uint64_t verbs_clock_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
 
 static bool is_up(struct verbs *v)
 {
@@ -78,6 +85,17 @@ static void on_arrival(struct verbs *v, uint32_t immediate)
         shut(v, "the other side wrote more than its ring holds");
     else
         v->in_tail = tail;
+}
+
+/* A stranger can SEND, too: that takes a receive, and is no frame. */
+static void on_received(struct verbs *v, const struct ibv_wc *wc)
+{
+    if (wc->opcode == IBV_WC_RECV_RDMA_WITH_IMM) {
+        on_arrival(v, be32toh(wc->imm_data));
+        return;
+    }
+    v->recvs--;
+    shut(v, "the other side sent what is no write into the ring");
 }
 
 /* Of one that failed only its number is valid. */
@@ -115,13 +133,15 @@ bool verbs_poll(struct verbs *v)
         for (int i = 0; i < n && v->c.open; i++) {
             if (wc[i].status != IBV_WC_SUCCESS)
                 on_failed(v, &wc[i]);
-            else if (wc[i].opcode == IBV_WC_RECV_RDMA_WITH_IMM)
-                on_arrival(v, be32toh(wc[i].imm_data));
+            else if (wc[i].wr_id == ID_RECV)
+                on_received(v, &wc[i]);
             else
                 on_sent(v, (uint32_t)wc[i].wr_id);
         }
         any |= n > 0;
     } while (n == POLL_MAX && v->c.open);
+    if (any && !v->disconnected)
+        v->heard_ms = verbs_clock_ms();
     return any;
 }
 
@@ -278,7 +298,7 @@ static void take_back(struct verbs *v)
             else if (wc[i].status != IBV_WC_SUCCESS)
                 count_failed(v, &wc[i]);
             else if (wc[i].wr_id == ID_RECV)
-                on_arrival(v, be32toh(wc[i].imm_data));
+                on_received(v, &wc[i]);
         }
         if (n <= 0)
             sched_yield();
@@ -335,6 +355,11 @@ static const char *take(struct verbs *v, uint64_t tail, uint32_t *bytes)
     return why;
 }
 
+static void shut_ended(struct verbs *v)
+{
+    shut(v, !v->disconnected ? "fenced" : v->end ? v->end : "the other side closed");
+}
+
 /* Beyond what completions told there is at most what the peer had room for. */
 static const void *recv_fenced(struct verbs *v, uint32_t *bytes)
 {
@@ -342,16 +367,20 @@ static const void *recv_fenced(struct verbs *v, uint32_t *bytes)
     uint64_t most = v->released + RING_BYTES;
     if ((told || v->trailer) && !take(v, told ? v->in_tail : most, bytes))
         return v->frame;
-    shut(v, !v->disconnected ? "fenced" : v->end ? v->end : "the other side closed");
+    shut_ended(v);
     return NULL;
 }
 
 static const void *nothing(struct verbs *v, uint32_t *bytes)
 {
-    if (v->disconnected) {
-        if (v->trailer)
-            verbs_fence(&v->c);
+    /* The log is in the ring of the backup, who dials; who was dialled may not know by whom. */
+    if (v->disconnected && v->trailer && v->dialled) {
+        verbs_fence(&v->c);
         return recv_fenced(v, bytes);
+    }
+    if (v->disconnected) {
+        shut_ended(v);
+        return NULL;
     }
     give_credit(v, true);
     if (v->posted != v->out_tail)
@@ -442,9 +471,15 @@ static void drain(struct verbs *v)
 
 static void verbs_close(struct channel *c)
 {
-    if (c->open && of(c)->state == UP && !of(c)->fenced)
-        drain(of(c));
-    shut(of(c), "closed here");
+    struct verbs *v = of(c);
+    if (c->open && v->state == UP && !v->fenced) {
+        verbs_poll(v);
+        if (!v->disconnected && verbs_clock_ms() <= v->heard_ms + HEARD_MS)
+            drain(v);
+        else
+            publish(v); /* may arrive; whoever closes has others to serve */
+    }
+    shut(v, "closed here");
     verbs_destroy(of(c));
 }
 
