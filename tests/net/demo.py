@@ -4,8 +4,10 @@
 
     demo.py --build build/dev [--loaded] [--bulk-s N --pace X]
 
-Ends with a verdict and exit status 0 or 1; the same in build/run/summary.json, every program's log
-in build/run/logs/. network.py draws what is built here.
+The site is brought up, scaled and taken down as an operator does it, by `lethe`; lethe-controller
+starts again whatever is killed. Ends with a verdict and exit status 0 or 1; the same in
+build/run/summary.json, every program's log in build/run/logs/. network.py draws the network,
+controlled_site.py the programs.
 """
 import argparse
 import json
@@ -17,13 +19,14 @@ import time
 import network
 import traffic
 from gap import Faults, Gaps
-from lethe_site import Site, wait_for
+from kept_site import KeptSite
+from lethe_site import wait_for
 from netns import Lab, NetError, require_root_and_tools
 from view import BOLD, GREEN, OFF, RED, View, Watch
 
 TOOLS = ["ip", "ethtool", "curl", "iperf3", "dig", "dnsmasq", "ping", "traceroute",
          "etcd"]
-STORES = ["store-a", "store-b", "store-c"]
+WORKERS = 2
 CONNECTIONS = 512
 CURL_BYTES_S = 8 << 20
 IPERF_BITS_S = 50_000_000
@@ -50,8 +53,8 @@ class Verdict:
     def show(self):
         """Connections first, then the faults, then the rest."""
         order = {"long-lived TCP connections": 0}
-        self.rows.sort(key=lambda row: order.get(row[0], 1 if row[0].startswith("kill") or
-                                                 row[0].startswith("SIGSTOP") else 2))
+        self.rows.sort(key=lambda row: order.get(row[0], 1 if row[0].split()[0] in (
+            "kill", "SIGSTOP", "lethe") else 2))
         colour = sys.stdout.isatty()
         good, bad, bold, off = (GREEN, RED, BOLD, OFF) if colour else ("", "", "", "")
         print("\n%sVERDICT%s" % (bold, off))
@@ -70,9 +73,10 @@ class Demo:
         self.verdict = Verdict()
         self.summary = {"connections_opened": 0, "connections_broken": 0, "kills": [],
                         "loaded": args.loaded}
-        self.site = Site(lab, args.build, stores=STORES, etcd=True)
+        self.site = KeptSite(lab, args.build, replicas=WORKERS)
         self.watch = Watch(self.site)
         self.lines = self.udp = self.download = self.dns = self.ping = None
+        self.status = ""
         self.view = View("Lethe: a NAT that survives being killed", self.watch, self.started, {
             "long-lived TCP": self.lines_text, "curl": self.curl_text, "dig, ping": self.small_text})
 
@@ -101,17 +105,28 @@ class Demo:
 
     # --- the story ---------------------------------------------------------------------------
 
+    def lethe(self, *words):
+        """What an operator types, shown."""
+        line = self.view.event("$ lethe " + " ".join(words))
+        began = time.monotonic()
+        out = self.site.lethe(*words)
+        self.view.event("done in %.1f s" % (time.monotonic() - began), "good", line)
+        return out
+
     def run(self):
-        self.view.set_phase("starting: etcd, three store replicas, steering, workers w1 and w2")
-        network.build(self.lab, STORES)
+        self.view.set_phase("starting etcd; then one command brings up the rest")
+        network.build(self.lab, [])
         if self.args.loaded:
             for i in range(2):
                 self.lab.spawn("busy-%d" % i, ["sh", "-c", "while :; do :; done"])
         traffic.start_servers(self.lab)
-        self.site.bring_up(["w1", "w2"])
+        self.site.start_etcd()
+        self.lethe("up", "site.yaml")
+        self.site.start_controller("standby")
         self.start_traffic()
         self.break_things()
         self.view.set_phase("nothing more breaks: curl and iperf3 come to their end")
+        self.status = self.site.lethe("status")
         self.finish_traffic()
 
     def start_traffic(self):
@@ -140,28 +155,48 @@ class Demo:
         faults = Faults(self.site, Gaps(self.site, self.udp), self.started, self.view.event)
         self.summary["kills"] = faults.kills
         self.show_for(3)
-        self.view.set_phase("kill -9 of worker w1: all its packets go to w2")
-        faults.kill("w1")
+        self.view.set_phase("kill -9 of worker nf-1: all its packets go to nf-2")
+        faults.kill("nf-1")
+        self.wait_workers(WORKERS)
         self.show_for(5)
-        self.view.set_phase("a third worker is added")
-        self.add_worker("w3")
+        self.view.set_phase("two more workers: a planned change")
+        self.scale(faults, 4)
         self.show_for(5)
-        self.view.set_phase("kill -9 of worker w2: w3 goes on with flows it has never seen")
-        faults.kill("w2")
+        self.view.set_phase("kill -9 of worker nf-2: others go on with flows they have never seen")
+        faults.kill("nf-2")
+        self.wait_workers(4)
         self.show_for(5)
-        self.view.set_phase("worker w1 is started again")
-        self.add_worker("w1")
+        self.view.set_phase("SIGSTOP of worker nf-3 for five seconds")
+        faults.pause("nf-3", 5)
         self.show_for(5)
-        self.view.set_phase("SIGSTOP of worker w3 for five seconds")
-        faults.pause("w3", 5)
+        self.view.set_phase("back to two workers: those that go finish what they hold")
+        self.scale(faults, WORKERS)
         self.show_for(5)
+        self.view.set_phase("kill -9 of the controller: nobody notices, and the other one leads")
+        self.kill_controller(faults)
+        self.show_for(3)
         self.kill_store(faults, "backup")
         self.show_for(5)
         self.kill_store(faults, "primary")
         self.show_for(5)
-        self.kill_store(faults, "primary", "w3")
+        self.kill_store(faults, "primary", "nf-1")
         self.show_for(3)
         self.check_copies()
+
+    def wait_workers(self, number):
+        self.site.wait_ready(number, 40)
+        self.view.event("%d workers are ready" % number, "good")
+
+    def scale(self, faults, replicas):
+        faults.during("lethe scale nf=%d" % replicas, lambda: self.site.lethe(
+            "scale", "nf=%d" % replicas))
+
+    def kill_controller(self, faults):
+        leads = self.site.status()["controller"]["pid"]
+        faults.during("kill -9 of the controller", lambda: self.site.kill_controller(leads))
+        wait_for(lambda: (self.site.status() or {"controller": {"pid": leads}})["controller"]["pid"] != leads,
+                 30, "the other controller to lead; see " + self.lab.logs)
+        self.view.event("the other controller leads", "good")
 
     def kill_store(self, faults, role, worker=None):
         """A replica dies, alone or in the same moment as a worker; a spare takes its place, and it comes back."""
@@ -176,16 +211,8 @@ class Demo:
         wait_for(site.caught_up, 30, "a spare to take the place of %s; see %s" % (name, self.lab.logs))
         self.view.event("every shard has two copies again, after %.1f s" % (time.monotonic() - began),
                         "good")
-        site.start_store(name)
-        if worker:
-            self.add_worker(worker)
-        self.view.event("%s is back, the next spare" % name, "good")
-
-    def add_worker(self, name):
-        self.site.start_worker(name)
-        self.site.wait_worker(name)
-        wait_for(lambda: self.site.forwarded(name) > 0, 15, "%s to forward a packet" % name)
-        self.view.event("worker %s is there and forwards" % name, "good")
+        self.site.wait_ready(WORKERS, 40)
+        self.view.event("every program is back", "good")
 
     def check_copies(self):
         self.view.set_phase("do all replicas hold the same?")
@@ -229,10 +256,10 @@ class Demo:
 
     def check_programs(self):
         for name, status in self.site.ended_early().items():
-            self.verdict.add(name, False, "ended by itself with status %s" % status,
+            self.verdict.add(name, False, "ended by itself: %s" % status,
                              self.site.instances[name].process.log)
         for name, status in self.site.shut_down().items():
-            self.verdict.add(name, False, "SIGTERM: exit status %s instead of 0" % status,
+            self.verdict.add(name, False, "did not end with status 0: %s" % status,
                              self.site.instances[name].process.log)
 
     def judge_kills(self):
@@ -269,6 +296,8 @@ def play(lab, args):
     finally:
         demo.close()
     demo.write_summary(os.path.join(lab.folder, "summary.json"))
+    if demo.status:
+        print("\n$ lethe status                               (after the last kill)\n\n" + demo.status.rstrip())
     demo.verdict.show()
     print("\n  summary: %s   logs: %s" % (os.path.join(lab.folder, "summary.json"), lab.logs))
     return demo.verdict.ok()

@@ -72,11 +72,11 @@ class Faults:
         self.kills = []
         self.shown = None        # the event that the running fault is
 
-    def _note(self, what, victim, flows, packets):
+    def _note(self, what, victim, flows, packets, kind="fault"):
         entry = {"what": what, "victim": victim, "at_s": round(time.monotonic() - self.started, 2),
                  "gap_ms": None, "flows": flows, "packets_before": packets}
         self.kills.append(entry)
-        self.shown = self.on_event(what, "fault")
+        self.shown = self.on_event(what, kind)
         return entry
 
     def kill(self, *names, what=""):
@@ -94,6 +94,13 @@ class Faults:
         entry = self._note("kill -9 " + " and ".join(names) + what, name, flows, packets)
         for victim in names:
             self.site.kill(victim)
+        return self._measured(entry)
+
+    def during(self, what, act):
+        """The gap of whatever act() does, over flows of every worker."""
+        flows = self.gaps.prepare(None)
+        entry = self._note(what, None, flows, None, "info")
+        act()
         return self._measured(entry)
 
     def pause(self, name, seconds):

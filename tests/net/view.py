@@ -200,8 +200,8 @@ class View:
         head = "  %-10s %-11s %10s  %-26s %9s %9s %6s" % (
             "INSTANCE", "STATE", "PER SECOND", "", "MAPPINGS", "IN FLIGHT", "BUSY")
         lines = [BOLD + head[:width]]
-        order = {"steering": 0, "worker": 1, "store": 2, "etcd": 3}
-        for name, i in sorted(self.watch.site.instances.items(),
+        order = {"steering": 0, "worker": 1, "store": 2, "controller": 3, "etcd": 4}
+        for name, i in sorted(list(self.watch.site.instances.items()),
                               key=lambda item: (order[item[1].kind], item[0])):
             row = self.watch.rows.get(name)
             if row is None:
@@ -209,7 +209,7 @@ class View:
             colour, sign = STATE_LOOK[i.state]
             state = "%s%s %-9s%s" % (colour, sign, i.state, OFF)
             graph = row.detail[:26].ljust(26) if i.kind == "store" else bars(row.history, 26)
-            if i.kind == "etcd":
+            if i.kind in ("etcd", "controller"):
                 lines.append("  %-10s %s" % (name, state))
                 continue
             lines.append("  %-10s %s %s  %s%s%s %s %s %s" % (
