@@ -353,7 +353,7 @@ static int check_prefix(const char *key, const char *text, const struct complain
     return 0;
 }
 
-static int check_side(const char *name, const struct site_side *side, const struct complaint *c)
+int site_check_side(const char *name, const struct site_side *side, const struct complaint *c)
 {
     char key[64];
     int bad = check_address(name, "address", side->address, c);
@@ -381,8 +381,10 @@ static int check_steering(struct site *s, const struct complaint *c)
                         s->steering.workers_max);
     if (!places_find(c->places, "steering"))
         return 0; /* a site of the store alone */
-    int bad = check_side("inside", &s->steering.inside, c);
-    return bad ? bad : check_side("outside", &s->steering.outside, c);
+    int bad = site_check_side("inside", &s->steering.inside, c);
+    if (!bad)
+        bad = site_check_side("outside", &s->steering.outside, c);
+    return bad ? bad : site_check_fronts(s, c);
 }
 
 /* --- the rest ------------------------------------------------------------------------ */

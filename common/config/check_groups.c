@@ -86,6 +86,31 @@ static int check_name(const struct site *s, unsigned at, const struct complaint 
         if (is_worker_of(name, s->store.nodes[i].name))
             return complain(c, key, "a store node is called like a worker of it, %s; choose another "
                             "name", s->store.nodes[i].name);
+    for (unsigned i = 0; i < site_fronts(s); i++)
+        if (is_worker_of(name, site_front(s, i).name))
+            return complain(c, key, "a front end is called like a worker of it, %s; choose another "
+                            "name", site_front(s, i).name);
+    return 0;
+}
+
+/* Workers join it, and it has room for so many. */
+static int check_front(struct site *s, unsigned at, const struct complaint *c)
+{
+    struct site_group *g = &s->groups[at];
+    unsigned all = g->replicas;
+    char key[40];
+    snprintf(key, sizeof key, "groups[%u].front", at);
+    if (!text_default(&g->front, "%s", SITE_FRONT_FIRST))
+        return complain(c, "", "out of memory");
+    if (strcmp(g->front, SITE_FRONT_FIRST) && site_front_named(s, g->front) < 0)
+        return complain(c, key, "'%s' is no front end; write %s, or a name of steering.more", g->front,
+                        SITE_FRONT_FIRST);
+    for (unsigned i = 0; i < at; i++)
+        if (!strcmp(s->groups[i].front, g->front))
+            all += s->groups[i].replicas;
+    if (all > s->steering.workers_max)
+        return complain(c, "groups", "%u replicas together are more than steering.workers_max (%u) has "
+                        "room for", all, s->steering.workers_max);
     return 0;
 }
 
@@ -157,12 +182,11 @@ int site_check_groups(struct site *s, const struct complaint *c)
         bad = fill_groups(s, c);
     for (unsigned i = 0; !bad && i < s->groups_count; i++) {
         bad = check_group(s, i, c);
+        if (!bad)
+            bad = check_front(s, i, c);
         all += s->groups[i].replicas;
     }
     if (!bad && !all)
         bad = complain(c, "groups", "no worker at all; write at least one replica");
-    if (!bad && all > s->steering.workers_max)
-        bad = complain(c, "groups", "%u replicas together are more than steering.workers_max (%u) has "
-                       "room for", all, s->steering.workers_max);
     return bad;
 }

@@ -77,11 +77,22 @@ static const cyaml_schema_field_t side_fields[] = {
     TEXT("port", CYAML_FLAG_OPTIONAL, struct site_side, port),
     CYAML_FIELD_END};
 
+static const cyaml_schema_field_t front_fields[] = {
+    TEXT("name", 0, struct site_front, name),
+    SECTION("inside", struct site_front, inside, side_fields),
+    SECTION("outside", struct site_front, outside, side_fields),
+    TEXT("control", CYAML_FLAG_OPTIONAL, struct site_front, control),
+    TEXT("memif_dir", CYAML_FLAG_OPTIONAL, struct site_front, memif_dir),
+    CYAML_FIELD_END};
+static const cyaml_schema_value_t front_entry = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct site_front, front_fields)};
+
 static const cyaml_schema_field_t steering_fields[] = {
     SECTION("inside", struct site_steering, inside, side_fields),
     SECTION("outside", struct site_steering, outside, side_fields),
     TEXT("control", CYAML_FLAG_OPTIONAL, struct site_steering, control),
     TEXT("memif_dir", CYAML_FLAG_OPTIONAL, struct site_steering, memif_dir),
+    LIST("more", struct site_steering, more, &front_entry, SITE_FRONTS_MAX - 1),
     TEXT("probe_key_file", CYAML_FLAG_OPTIONAL, struct site_steering, probe_key_file),
     NUMBER("workers_max", struct site_steering, workers_max),
     NUMBER("maglev_size", struct site_steering, maglev_size),
@@ -129,6 +140,7 @@ static const cyaml_schema_field_t group_fields[] = {
     NUMBER("min", struct site_group, min),
     NUMBER("max", struct site_group, max),
     TEXT("program", CYAML_FLAG_OPTIONAL, struct site_group, program),
+    TEXT("front", CYAML_FLAG_OPTIONAL, struct site_group, front),
     CYAML_FIELD_MAPPING("autoscale", CYAML_FLAG_OPTIONAL, struct site_group, autoscale,
                         autoscale_fields),
     CYAML_FIELD_MAPPING("limits", CYAML_FLAG_OPTIONAL, struct site_group, limits,
@@ -197,6 +209,29 @@ char *site_store_addresses(const struct site *site)
         return list;
     free(list);
     return NULL;
+}
+
+unsigned site_fronts(const struct site *site)
+{
+    return site->steering.inside.address ? 1 + site->steering.more_count : 0;
+}
+
+struct site_front site_front(const struct site *site, unsigned at)
+{
+    static char first[] = SITE_FRONT_FIRST;
+    const struct site_steering *s = &site->steering;
+    if (at)
+        return s->more[at - 1];
+    return (struct site_front){.name = first, .inside = s->inside, .outside = s->outside,
+                               .control = s->control, .memif_dir = s->memif_dir};
+}
+
+int site_front_named(const struct site *site, const char *name)
+{
+    for (unsigned i = 0; i < site_fronts(site); i++)
+        if (!strcmp(site_front(site, i).name, name))
+            return (int)i;
+    return -1;
 }
 
 unsigned site_store_retry_ms(const struct site *site)

@@ -15,7 +15,9 @@
 
 struct cyaml_schema_field;
 
-enum { SITE_NODES_MAX = 16, SITE_GROUPS_MAX = 8 };
+enum { SITE_NODES_MAX = 16, SITE_GROUPS_MAX = 8, SITE_FRONTS_MAX = 4 };
+/* What the first front end, which site.yaml does not name, is called. */
+#define SITE_FRONT_FIRST "steer"
 
 struct site_node {
     char *name;
@@ -66,10 +68,20 @@ struct site_store {
     char *replica_secret_file;  /* what the nodes show each other; NULL: none */
 };
 
-struct site_steering {
+/* A front end: a lethe-steer with workers of its own. Each side of a site may have several. */
+struct site_front {
+    char *name;                 /* of the instance, its sockets and its log */
     struct site_side inside, outside;
     char *control;              /* Unix socket: workers join and leave here */
-    char *memif_dir;            /* where the memif sockets are */
+    char *memif_dir;            /* where the memif sockets are; nobody else's */
+};
+
+struct site_steering {
+    struct site_side inside, outside; /* of the first front end, as are these two: site_front tells */
+    char *control;
+    char *memif_dir;
+    struct site_front *more;    /* the others */
+    unsigned more_count;
     char *probe_key_file;       /* 32 bytes as hex; made by `make run`, mode 0600 */
     unsigned workers_max, maglev_size;
 };
@@ -104,6 +116,7 @@ struct site_group {
     char *name;
     unsigned replicas, min, max;
     char *program;              /* another lethe-nf; NULL: the site's */
+    char *front;                /* the front end that its workers join */
     struct site_group_limits { unsigned memory_mb, nice; } limits; /* of a worker; 0: none */
     struct site_autoscale autoscale;
 };
@@ -134,6 +147,12 @@ int site_parse(const uint8_t *text, uint32_t bytes, const struct cyaml_schema_fi
  * ("nfs.nat44.external[0]") in the file, or of the nearest key that holds it; 0
  * if the file cannot be read any more. */
 uint32_t site_line(const char *path, const char *key);
+/* How many front ends the site has: 0 without `steering:`. */
+unsigned site_fronts(const struct site *site);
+/* One of them, from 0; its texts are the site's. */
+struct site_front site_front(const struct site *site, unsigned at);
+/* Its place; -1: the site has none of that name. */
+int site_front_named(const struct site *site, const char *name);
 /* All store nodes' addresses with commas between, as liblethe takes them, for the workers'
  * transport: by tcp where a node has no other, or is not on this host; malloced, NULL: no memory. And its retry time: half the failure time-out, at most 200 ms. And the silence it allows: half the
  * failure time-out, so that a silent primary is left about when the other replicas have agreed on the next one,

@@ -31,6 +31,9 @@ static const cyaml_schema_field_t nf_fields[] = {
     "  inside: {address: 10.0.0.1, next_hop: 10.0.0.2, port: p}\n"                                 \
     "  outside: {address: 10.9.0.1, next_hop: 10.9.0.2, port: q}\n" /* 3 lines */
 
+#define IN(n) "inside: {address: 10.0.0." n ", next_hop: 10.0.0.2, port: p}"
+#define OUT(n) "outside: {address: 10.9.0." n ", next_hop: 10.9.0.2, port: q}"
+
 static const struct row { const char *text, *error; } rows[] = {
     /* syntax */
     {"", "site.yaml:1: store.nodes: the file is empty; write at least one node"},
@@ -202,6 +205,38 @@ static const struct row { const char *text, *error; } rows[] = {
     {NODE SIDES "  maglev_size: 257\n  workers_max: 64\n",
      "site.yaml:7: steering.maglev_size: 257 is too small for 64 workers; write a prime of 100 "
      "times as many, such as 65537"},
+    /* further front ends */
+    {NODE SIDES "  more: [{name: steer, " IN("3") ", " OUT("3") "}]\n",
+     "site.yaml:7: steering.more[0].name: 'steer' is that of front end steer, too; give each its own"},
+    {NODE SIDES "  more:\n    - {name: b, " IN("3") ", " OUT("3") "}\n    - {name: b, " IN("4") ", " OUT("4") "}\n",
+     "site.yaml:9: steering.more[1].name: 'b' is that of front end b, too; give each its own"},
+    {NODE SIDES "  more: [{name: a, " IN("3") ", " OUT("3") "}]\n",
+     "site.yaml:7: steering.more[0].name: 'a' is the name of a store node, too; choose another"},
+    {NODE SIDES "  more: [{name: controller, " IN("3") ", " OUT("3") "}]\n",
+     "site.yaml:7: steering.more[0].name: 'controller' is the controller's name; choose another"},
+    {NODE SIDES "  more: [{name: b/c, " IN("3") ", " OUT("3") "}]\n",
+     "site.yaml:7: steering.more[0].name: 'b/c' is no name; write up to 31 letters, digits, '_' or '-'"},
+    {NODE SIDES "  more: [{" IN("3") ", " OUT("3") "}]\n",
+     "site.yaml:7: steering.more[0].name: is missing; write it"},
+    {NODE SIDES "  more: [{name: b, " IN("1") ", " OUT("3") "}]\n",
+     "site.yaml:7: steering.more[0].inside.address: '10.0.0.1' is that of front end steer, too; give each "
+     "its own"},
+    {NODE SIDES "  more:\n    - {name: b, " IN("3") ", " OUT("3") "}\n    - {name: c, " IN("4") ", " OUT("3") "}\n",
+     "site.yaml:9: steering.more[1].outside.address: '10.9.0.3' is that of front end b, too; give each "
+     "its own"},
+    {NODE SIDES "  more: [{name: b, " IN("3") ", " OUT("3") ", memif_dir: /run/lethe}]\n",
+     "site.yaml:7: steering.more[0].memif_dir: '/run/lethe' is that of front end steer, too; give each its "
+     "own"},
+    {NODE SIDES "  more: [{name: b, " IN("3") "}]\n",
+     "site.yaml:7: steering.more[0].outside.address: is missing; write an IPv4 address, such as 10.0.0.1"},
+    {NODE SIDES "  more: [{name: b, inside: {address: 10.0.0.3, next_hop: x, port: p}, " OUT("3") "}]\n",
+     "site.yaml:7: steering.more[0].inside.next_hop: 'x' is no IPv4 address; write one, such as 10.0.0.1"},
+    {NODE SIDES "  more: [{name: nf-2, " IN("3") ", " OUT("3") "}]\n",
+     "site.yaml:1: groups[0].name: a front end is called like a worker of it, nf-2; choose another name"},
+    {NODE SIDES "groups: [{name: nf, front: steer-2}]\n",
+     "site.yaml:7: groups[0].front: 'steer-2' is no front end; write steer, or a name of steering.more"},
+    {NODE SIDES "  workers_max: 3\ngroups: [{name: nf, replicas: 2}, {name: x, replicas: 2}]\n",
+     "site.yaml:8: groups: 4 replicas together are more than steering.workers_max (3) has room for"},
     /* secrets */
     {NODE "  tenants: [{name: t, secret_file: f}]\n",
      "site.yaml:4: store.tenants[0].tables: no table, so t could open none; write a list such as "
@@ -387,6 +422,35 @@ static void sample_is_valid_and_names_its_defaults(void **state)
     assert_int_equal(site_line("/nonexistent/site.yaml", "nfs"), 0);
 }
 
+static void front_ends_are_found_by_name(void **state)
+{
+    static const char yaml[] = NODE "run_dir: /r\n" SIDES
+        "  more:\n    - {name: b, " IN("3") ", " OUT("3") "}\n    - {name: c, " IN("4") ", " OUT("4")
+        ", control: /x, memif_dir: /y}\ngroups: [{name: nf}, {name: g, front: c}]\n";
+    struct site *s = NULL;
+    char err[500] = "";
+    CHECK(!site_parse((const uint8_t *)yaml, sizeof yaml - 1, NULL, 0, &s, NULL, err, sizeof err), "%s", err);
+    assert_int_equal(site_fronts(s), 3);
+    struct site_front first = site_front(s, 0), b = site_front(s, 1), c = site_front(s, 2);
+    assert_string_equal(first.name, "steer");
+    assert_string_equal(first.inside.address, "10.0.0.1");
+    assert_string_equal(first.memif_dir, "/r");
+    assert_string_equal(b.control, "/r/b.sock");
+    assert_string_equal(b.memif_dir, "/r/b");
+    assert_string_equal(b.outside.address, "10.9.0.3");
+    assert_string_equal(c.control, "/x");
+    assert_string_equal(c.memif_dir, "/y");
+    assert_int_equal(site_front_named(s, "steer"), 0);
+    assert_int_equal(site_front_named(s, "c"), 2);
+    assert_int_equal(site_front_named(s, "d"), -1);
+    assert_string_equal(s->groups[0].front, "steer");
+    assert_string_equal(s->groups[1].front, "c");
+    site_free(s, NULL, 0, NULL);
+    CHECK(!site_parse((const uint8_t *)NODE, sizeof NODE - 1, NULL, 0, &s, NULL, err, sizeof err), "%s", err);
+    assert_int_equal(site_fronts(s), 0);
+    site_free(s, NULL, 0, NULL);
+}
+
 static void workers_reach_nodes_by_their_transport(void **state)
 {
     static const char *const by[] = {"tcp", "shm", "verbs"};
@@ -452,6 +516,9 @@ static void commented_defaults_are_the_defaults(void **state)
     assert_int_equal(a->groups[0].replicas, b->groups[0].replicas);
     assert_int_equal(a->groups[0].min, b->groups[0].min);
     assert_int_equal(a->groups[0].max, b->groups[0].max);
+    assert_string_equal(a->groups[0].front, b->groups[0].front);
+    assert_int_equal(a->steering.more_count, 0);
+    assert_int_equal(b->steering.more_count, 1);
     assert_memory_equal(&a->groups[0].limits, &b->groups[0].limits, sizeof a->groups[0].limits);
     assert_memory_equal(&a->groups[0].autoscale, &b->groups[0].autoscale, sizeof a->groups[0].autoscale);
     site_free(a, NULL, 0, NULL);
@@ -497,6 +564,7 @@ int main(void)
         cmocka_unit_test(smallest_site_has_all_defaults),
         cmocka_unit_test(network_functions_are_for_the_worker_alone),
         cmocka_unit_test(sample_is_valid_and_names_its_defaults),
+        cmocka_unit_test(front_ends_are_found_by_name),
         cmocka_unit_test(commented_defaults_are_the_defaults),
         cmocka_unit_test(workers_reach_nodes_by_their_transport),
         cmocka_unit_test(files_are_named_in_errors),

@@ -188,6 +188,11 @@ static int start_sides(struct worker *w, char *err)
 {
     const struct site_steering *steering = &w->chain.site->steering;
     w->steered = !w->opt.port[SIDE_INSIDE];
+    if (w->opt.front && site_front_named(w->chain.site, w->opt.front) < 0) {
+        snprintf(err, ERR_BYTES, "%s: there is no front end '%s'; --front takes " SITE_FRONT_FIRST
+                 " or a name of steering.more", w->opt.config, w->opt.front);
+        return -EINVAL;
+    }
     if (w->steered) {
         if (!steering->control || !steering->probe_key_file) {
             snprintf(err, ERR_BYTES,
@@ -207,8 +212,9 @@ static int start_sides(struct worker *w, char *err)
 static int start_control(struct worker *w, char *err)
 {
     char path[300];
-    int rc =
-        joiner_start(&w->joiner, w->opt.name, w->steered ? w->chain.site->steering.control : NULL);
+    int front = w->opt.front ? site_front_named(w->chain.site, w->opt.front) : 0;
+    const char *join = w->steered ? site_front(w->chain.site, (unsigned)front).control : NULL;
+    int rc = joiner_start(&w->joiner, w->opt.name, join);
     if (rc) {
         snprintf(err, ERR_BYTES, "no thread: %s", strerror(-rc));
         return rc;

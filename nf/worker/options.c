@@ -26,6 +26,8 @@ static const char help[] =
     "      --peer SIDE=MAC     with --port: where frames that leave by SIDE go; without it, to\n"
     "                          whoever sent the newest frame on that side. Nobody answers ARP\n"
     "                          on such ports: neighbours need a fixed entry\n"
+    "      --front NAME        the front end to join, one of the site's steering.more; without it,\n"
+    "                          the first, steer\n"
     "      --metrics ADDR      serve /metrics, /healthz, /readyz at HOST:PORT instead of the Unix\n"
     "                          socket <run_dir>/NAME.metrics.sock\n"
     "      --check             stop after reading the configuration; exit 0 or 2\n"
@@ -40,7 +42,7 @@ static const char help[] =
     "  echo status | nc -U -N <run_dir>/NAME.sock     (stats, status, drain; netcat-openbsd)\n"
     "Exit status: 0 drained or checked, 1 cannot serve, 2 wrong option or configuration.\n";
 
-enum { OPT_PORT = 256, OPT_PEER, OPT_METRICS, OPT_CHECK, OPT_EXPLAIN, OPT_VERSION, OPT_HELP };
+enum { OPT_PORT = 256, OPT_PEER, OPT_METRICS, OPT_FRONT, OPT_CHECK, OPT_EXPLAIN, OPT_VERSION, OPT_HELP };
 
 static const struct option longs[] = {
     {"config", required_argument, NULL, 'c'},
@@ -49,6 +51,7 @@ static const struct option longs[] = {
     {"port", required_argument, NULL, OPT_PORT},
     {"peer", required_argument, NULL, OPT_PEER},
     {"metrics", required_argument, NULL, OPT_METRICS},
+    {"front", required_argument, NULL, OPT_FRONT},
     {"check", no_argument, NULL, OPT_CHECK},
     {"explain", no_argument, NULL, OPT_EXPLAIN},
     {"verbose", no_argument, NULL, 'v'},
@@ -117,6 +120,8 @@ static bool together(const struct options *o)
         return wrong("--port for one side only", "", "give it for inside and for outside");
     if ((o->peer_given[0] || o->peer_given[1]) && !o->port[0])
         return wrong("--peer", "", "it goes with --port; steering tells its own addresses");
+    if (o->front && o->port[0])
+        return wrong("--front", o->front, "it goes without --port: such a worker joins nobody");
     if (!o->check && !o->explain && !o->name)
         return wrong("no name", "", "add --worker NAME, for example --worker w1");
     if (o->name && !name_ok(o->name))
@@ -141,6 +146,9 @@ static bool take(struct options *o, int c)
         return parse_peer(o, optarg);
     case OPT_METRICS:
         o->metrics = optarg;
+        return true;
+    case OPT_FRONT:
+        o->front = optarg;
         return true;
     case OPT_CHECK:
         o->check = true;

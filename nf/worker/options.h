@@ -11,6 +11,7 @@ enum { EXIT_TROUBLE = 1, EXIT_USAGE = 2 };
 struct options {
     const char *config;  /* site.yaml */
     const char *name;    /* of this worker */
+    const char *front;   /* the front end that it joins; NULL: the first */
     const char *metrics; /* where they are served; NULL: beside the control socket */
     const char *port[2]; /* by enum packet_side; NULL: through steering */
     uint8_t peer[2][6];  /* Ethernet address that frames leaving by a side go to */

@@ -46,6 +46,7 @@ static void wrong_lines_exit_with_2(void **state)
         {"--worker", "w1", "--port", "aside=net_null0"},
         {"--worker", "w1", "--peer", "inside=02:00:00:00:00:01"},
         {"--worker", "w1", "-o", "xml"},
+        {"-ww1", "--front=steer-2", "--port=inside=net_null0", "--port=outside=net_null1"},
         {"--worker"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -65,6 +66,10 @@ static void right_lines_are_understood(void **state)
     assert_string_equal(o.config, "s.yaml");
     assert_string_equal(o.name, "w-1");
     assert_null(o.port[SIDE_INSIDE]);
+    assert_null(o.front);
+    static const char *const front[] = {"--worker", "w-1", "--front", "steer-2", NULL};
+    assert_true(parse(front, &o, &status));
+    assert_string_equal(o.front, "steer-2");
     static const char *const ports[] = {"--name=w1", "--port=inside=net_null0",
                                         "--port=outside=net_af_packet1,iface=e1",
                                         "--peer=outside=02:00:00:00:00:fe", NULL};

@@ -29,7 +29,7 @@ static const char *const side_text[2] = {"inside", "outside"};
 
 static const struct site_side *side_of(const struct steer *s, int side)
 {
-    return side == SIDE_INSIDE ? &s->site->steering.inside : &s->site->steering.outside;
+    return side == SIDE_INSIDE ? &s->front.inside : &s->front.outside;
 }
 
 /* --- the site's keys ---------------------------------------------------------------- */
@@ -76,7 +76,7 @@ int check_site(struct steer *s, char *err, uint32_t err_len)
         if (rc < 0)
             return rc;
     }
-    if (same_device(cfg->inside.port, cfg->outside.port)) {
+    if (same_device(s->front.inside.port, s->front.outside.port)) {
         snprintf(err, err_len, "steering.outside.port: is the same device as steering.inside.port; "
                  "number them, net_af_packet0 and net_af_packet1");
         return -EINVAL;
@@ -91,9 +91,9 @@ int check_site(struct steer *s, char *err, uint32_t err_len)
                  "and at most %d: leave it out for %d", size, MAGLEV_SIZE_MAX, MAGLEV_SIZE_DEFAULT);
         return -EINVAL;
     }
-    if (strlen(cfg->memif_dir) + TABLE_NAME_BYTES + sizeof(".outside.memif") > PATH_BYTES) {
+    if (strlen(s->front.memif_dir) + TABLE_NAME_BYTES + sizeof(".outside.memif") > PATH_BYTES) {
         snprintf(err, err_len, "steering.memif_dir: '%s' is too long for a socket's path "
-                 "(%d bytes with a worker's name)", cfg->memif_dir, PATH_BYTES);
+                 "(%d bytes with a worker's name)", s->front.memif_dir, PATH_BYTES);
         return -ENAMETOOLONG;
     }
     return probe_key_load(cfg->probe_key_file, s->probe_key, err, err_len);
@@ -193,5 +193,5 @@ int check_edges(struct steer *s, char *err, uint32_t err_len)
     int rc = make_folder("run_dir", s->site->run_dir, err, err_len);
     if (rc < 0)
         return rc;
-    return make_folder("steering.memif_dir", s->site->steering.memif_dir, err, err_len);
+    return make_folder("steering.memif_dir", s->front.memif_dir, err, err_len);
 }

@@ -13,6 +13,7 @@
 #include <rte_mbuf.h>
 
 #include "common/packet/dpdk_port.h"
+#include "steering/echo.h"
 
 enum { ETHER_BYTES = 14, TYPE_ARP = 0x0806,
        PROTO_TCP = 6, PROTO_UDP = 17, TCP_CHECKSUM_AT = 16, UDP_CHECKSUM_AT = 6 };
@@ -21,8 +22,7 @@ enum { ETHER_BYTES = 14, TYPE_ARP = 0x0806,
 
 static int open_edge(struct steer *s, enum packet_side side, char *err, uint32_t err_len)
 {
-    const struct site_side *cfg = side == SIDE_INSIDE ? &s->site->steering.inside
-                                                      : &s->site->steering.outside;
+    const struct site_side *cfg = side == SIDE_INSIDE ? &s->front.inside : &s->front.outside;
     struct edge *e = &s->edge[side];
     struct rte_ether_addr mac;
     char device[64];
@@ -218,6 +218,20 @@ static void discard(struct steer *s, struct rte_mbuf *m, enum drop why)
     rte_pktmbuf_free(m);
 }
 
+/* Routers ask so whether packets may come here: silence while no worker is healthy says no. */
+static void receive_echo(struct steer *s, enum packet_side side, struct rte_mbuf *m, struct packet *p)
+{
+    if (metric_get(s->counts.gauge[GAUGE_HEALTHY]) == 0) {
+        discard(s, m, DROP_NO_WORKER);
+    } else if (!echo_reply(p)) {
+        discard(s, m, DROP_BAD_CHECKSUM);
+    } else {
+        count_add(s, COUNT_ECHO_ANSWERED, 1);
+        m->hash.fdir.hi = 0;
+        put_out(s, side, m);
+    }
+}
+
 static void receive_one(struct steer *s, enum packet_side side, struct rte_mbuf *m)
 {
     uint8_t *frame = rte_pktmbuf_mtod(m, uint8_t *);
@@ -243,6 +257,10 @@ static void receive_one(struct steer *s, enum packet_side side, struct rte_mbuf 
     enum packet_fault fault = packet_parse(&p, frame, len, len, side);
     if (fault != PACKET_OK) {
         discard(s, m, (enum drop)fault_drops[fault]);
+        return;
+    }
+    if (echo_is_request(&p, s->edge[side].arp.address)) {
+        receive_echo(s, side, m, &p);
         return;
     }
     if (has_partial_checksum(&p))

@@ -33,7 +33,8 @@ static const char help[] =
 "  lethe-steer -c site.yaml [--name steer] [--spray] [--check]\n"
 "\n"
 "  -c, --config FILE   the site (needed)\n"
-"  -n, --name NAME     of this instance; its doorbell is <run_dir>/NAME.bell  [steer]\n"
+"  -n, --name NAME     which front end of the site this is: steer, or one of steering.more;\n"
+"                      its doorbell is <run_dir>/NAME.bell  [steer]\n"
 "      --metrics ADDR  serve /metrics, /healthz, /readyz at HOST:PORT instead of the Unix socket\n"
 "                      <run_dir>/NAME.metrics.sock\n"
 "      --spray         every packet to a random worker instead of its flow's\n"
@@ -173,7 +174,7 @@ static void remove_stale_sockets(const char *folder)
     closedir(dir);
 }
 
-static uint32_t buffers_needed(const struct site_steering *cfg)
+static uint32_t buffers_needed(const struct site_front *cfg)
 {
     return MBUFS + (strncmp(cfg->inside.port, "net_af_xdp", 10) == 0 ? MBUFS_XDP : 0) +
            (strncmp(cfg->outside.port, "net_af_xdp", 10) == 0 ? MBUFS_XDP : 0);
@@ -181,7 +182,7 @@ static uint32_t buffers_needed(const struct site_steering *cfg)
 
 static int start_dpdk(struct steer *s, char *err, uint32_t err_len)
 {
-    uint32_t buffers = buffers_needed(&s->site->steering);
+    uint32_t buffers = buffers_needed(&s->front);
     uint32_t buffers_mb = (uint32_t)(((uint64_t)buffers * (s->room + 512)) >> 20);
     uint32_t memory_mb = MEMORY_MB > 2 * buffers_mb ? MEMORY_MB : 2 * buffers_mb;
     int rc = dpdk_start("lethe-steer", NULL, memory_mb, err, err_len);
@@ -227,10 +228,10 @@ static int run(struct steer *s, const char *metrics)
     int status = 1;
     if (allocate(s) < 0)
         return fail("out of memory");
-    if (control_start(&control, s->site->steering.control, s->metrics, verbs_handle, s, err,
+    if (control_start(&control, s->front.control, s->metrics, verbs_handle, s, err,
                       sizeof(err)) < 0) {
         fail(err);
-    } else if (remove_stale_sockets(s->site->steering.memif_dir),
+    } else if (remove_stale_sockets(s->front.memif_dir),
                start_dpdk(s, err, sizeof(err)) < 0) {
         fail(err);
     } else if (serve_metrics(s, metrics, &http, err, sizeof(err)) < 0) {
@@ -266,6 +267,24 @@ static void release(struct steer *s)
     free(s->worker);
 }
 
+/* Which front end of the site this is. */
+static int choose_front(struct steer *s, const struct site *site, const char *name, char *err,
+                        uint32_t err_len)
+{
+    int at = site_front_named(site, name);
+    s->site = site;
+    s->name = name;
+    snprintf(s->bell_path, sizeof(s->bell_path), "%s/%s.bell", site->run_dir, name);
+    if (at < 0) {
+        snprintf(err, err_len, site_fronts(site) == 0 ? "the site has no `steering:`, so there is no "
+                 "front end '%s'" : "the site has no front end '%s'; --name takes " SITE_FRONT_FIRST
+                 " or a name of steering.more", name);
+        return -ENOENT;
+    }
+    s->front = site_front(site, (unsigned)at);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     static struct steer s;
@@ -278,11 +297,8 @@ int main(int argc, char **argv)
     log_init("lethe-steer", o.name, o.verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
     if (site_load(o.config, NULL, 0, &site, NULL, err, sizeof(err)) < 0)
         return fail(err);
-    s.site = site;
-    s.name = o.name;
     s.spray = o.spray;
-    snprintf(s.bell_path, sizeof(s.bell_path), "%s/%s.bell", site->run_dir, o.name);
-    if (prepare(&s, err, sizeof(err)) < 0) {
+    if (choose_front(&s, site, o.name, err, sizeof(err)) < 0 || prepare(&s, err, sizeof(err)) < 0) {
         status = fail(err);
     } else if (o.check) {
         puts("lethe-steer: the site and its edges are fit");

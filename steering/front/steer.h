@@ -103,6 +103,8 @@ enum drop {
     X(COUNT_ARP_CONFLICT, "lethe_steer_arp_conflicts_total",                   \
       "ARP frames of somebody else who uses our address")                      \
     X(COUNT_ARP_MALFORMED, "lethe_steer_arp_malformed_total", "ARP frames refused")\
+    X(COUNT_ECHO_ANSWERED, "lethe_steer_echo_answered_total",                  \
+      "echo requests for an edge's address answered: a worker is healthy")     \
     X(COUNT_SLEEPS, "lethe_steer_sleeps_total", "times the loop slept")        \
     X(COUNT_PAUSES, "lethe_steer_pauses_total",                                \
       "rounds later than 25 ms, of which health counts 25 ms only")            \
@@ -209,6 +211,7 @@ struct order;
 
 struct steer {
     const struct site *site;
+    struct site_front front;   /* the part of it that is this instance */
     const char *name;          /* of this instance */
     char bell_path[PATH_BYTES];
     uint8_t probe_key[PROBE_KEY_BYTES];

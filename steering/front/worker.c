@@ -105,7 +105,7 @@ static void apply(struct steer *s, struct worker *w, enum health_event e)
 void worker_memif(const struct steer *s, const struct worker *w, enum packet_side side,
                   char path[PATH_BYTES], uint8_t mac[6])
 {
-    snprintf(path, PATH_BYTES, "%s/%s.%s.memif", s->site->steering.memif_dir, w->name,
+    snprintf(path, PATH_BYTES, "%s/%s.%s.memif", s->front.memif_dir, w->name,
              side_text[side]);
     /* From the name, not from the number: a worker keeps its port over a
      * restart of steering, which may number workers anew. */

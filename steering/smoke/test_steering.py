@@ -225,7 +225,7 @@ def a_flow_and_its_answers_meet_one_worker(site):
 
 def a_second_steering_is_refused(site):
     done = site.run_steer("-c", site.config, "--name", "other")
-    check(done.returncode == 1 and "steer.sock" in done.stderr, done.stderr)
+    check(done.returncode == 1 and "no front end 'other'" in done.stderr, done.stderr)
     done = site.run_steer("-c", site.config)
     check(done.returncode == 1 and "alive" in done.stderr, done.stderr)
     site.all_answered("after refused ones")
@@ -288,13 +288,23 @@ def a_paused_steering_condemns_nobody(site):
     check(site.stat("lethe_steer_removals_total") == before, "a pause removed a worker")
 
 
+def edge_pings(site):
+    """Does the outside edge answer a ping?"""
+    return site.server.run(["ping", "-n", "-c1", "-W1", "198.51.100.1"], check=False).returncode == 0
+
+
 def the_last_worker_is_never_removed(site):
+    """And routers see by ping that it does not serve."""
+    answered = site.stat("lethe_steer_echo_answered_total")
+    check(edge_pings(site), "an edge with healthy workers does not answer ping")
+    check(site.stat("lethe_steer_echo_answered_total") == answered + 1, "somebody else answered")
     site.workers["w2"].signal(signal.SIGSTOP)
     site.wait_state("w2", "removed")
     site.workers["w1"].signal(signal.SIGSTOP)
     site.wait_state("w1", "removed")
     check(site.worker("w1")["in_table"], "the last one is out")
     check(site.stat("lethe_steer_last_worker_kept_total") >= 1, "not counted")
+    check(not edge_pings(site), "an edge without a healthy worker answers ping")
     for name in ("w1", "w2"):
         site.workers[name].signal(signal.SIGCONT)
         site.wait_state(name, "healthy")
