@@ -48,6 +48,7 @@ static int by_name(const void *a, const void *b)
 struct walker {
     uint32_t at, skip;
     uint16_t number;
+    uint32_t weight, credit;   /* a turn costs the greatest weight */
 };
 
 static uint32_t next_bucket(struct walker *w, uint32_t size)
@@ -59,11 +60,29 @@ static uint32_t next_bucket(struct walker *w, uint32_t size)
     return bucket;
 }
 
+/* Each in turn; who weighs less than the heaviest has to save up for its turns. */
+static void fill(uint16_t *table, uint32_t size, struct walker *walkers, uint32_t n, uint32_t heaviest)
+{
+    for (uint32_t filled = 0, turn = 0; filled < size; turn = turn + 1 == n ? 0 : turn + 1) {
+        struct walker *w = &walkers[turn];
+        w->credit += w->weight;
+        if (w->credit < heaviest)
+            continue;
+        w->credit -= heaviest;
+        uint32_t bucket = next_bucket(w, size);
+        while (table[bucket] != MAGLEV_NONE)
+            bucket = next_bucket(w, size);
+        table[bucket] = w->number;
+        filled++;
+    }
+}
+
 void maglev_build(uint16_t *table, uint32_t size, const struct maglev_backend *backends,
                   uint32_t n)
 {
     struct maglev_backend sorted[MAGLEV_BACKENDS_MAX];
     struct walker walkers[MAGLEV_BACKENDS_MAX];
+    uint32_t heaviest = 0;
     assert(n <= MAGLEV_BACKENDS_MAX);
 
     for (uint32_t i = 0; i < size; i++)
@@ -73,15 +92,10 @@ void maglev_build(uint16_t *table, uint32_t size, const struct maglev_backend *b
     memcpy(sorted, backends, n * sizeof(*backends));
     qsort(sorted, n, sizeof(*sorted), by_name);
     for (uint32_t i = 0; i < n; i++) {
+        assert(sorted[i].weight > 0);
+        walkers[i] = (struct walker){.number = sorted[i].number, .weight = sorted[i].weight};
         maglev_permutation(sorted[i].name, size, &walkers[i].at, &walkers[i].skip);
-        walkers[i].number = sorted[i].number;
+        heaviest = sorted[i].weight > heaviest ? sorted[i].weight : heaviest;
     }
-    /* The backends take turns; each takes its next preferred empty bucket. */
-    for (uint32_t filled = 0, turn = 0; filled < size; filled++) {
-        uint32_t bucket = next_bucket(&walkers[turn], size);
-        while (table[bucket] != MAGLEV_NONE)
-            bucket = next_bucket(&walkers[turn], size);
-        table[bucket] = walkers[turn].number;
-        turn = turn + 1 == n ? 0 : turn + 1;
-    }
+    fill(table, size, walkers, n, heaviest);
 }

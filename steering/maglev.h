@@ -6,8 +6,10 @@
  * nearly the same share, and few buckets change hands when a backend comes or
  * goes.
  *
- * The table depends on the *set of names* only, not on their order or on local
- * numbers: front ends that see the same workers have the same table.
+ * The table depends on the *set of names and weights* only, not on their order
+ * or on local numbers: front ends that see the same workers have the same table.
+ * A weight is "the relative frequency of a backend's turns" (the paper, end of
+ * section 3.4): who weighs half as much as the heaviest takes every other turn.
  * Pure functions; any thread.
  */
 #ifndef LETHE_STEERING_MAGLEV_H
@@ -22,6 +24,7 @@ enum { MAGLEV_BACKENDS_MAX = 64, MAGLEV_SIZE_DEFAULT = 65537, MAGLEV_SIZE_MAX = 
 struct maglev_backend {
     const char *name;           /* unique among the backends of a table */
     uint16_t number;            /* what to write into its buckets */
+    uint16_t weight;            /* at least 1; what counts is the ratio */
 };
 
 /* A size that maglev_build takes: a prime, at most MAGLEV_SIZE_MAX and at

@@ -18,7 +18,7 @@ static uint32_t make(struct maglev_backend *b, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
         snprintf(names[i], sizeof(names[i]), "nf-%u", i);
-        b[i] = (struct maglev_backend){names[i], (uint16_t)i};
+        b[i] = (struct maglev_backend){names[i], (uint16_t)i, 100};
     }
     return n;
 }
@@ -158,6 +158,86 @@ static void a_return_restores_the_table(void **state)
     assert_memory_equal(table, other, sizeof(table));
 }
 
+/* --- weights ------------------------------------------------------------------------ */
+
+static const uint16_t weights[][6] = {
+    {100, 50}, {100, 100, 50}, {100, 1}, {1, 2, 3, 4, 5}, {37, 100, 64, 9}, {50, 50, 100, 100, 25},
+};
+
+static uint32_t make_weighted(struct maglev_backend *b, const uint16_t *w)
+{
+    uint32_t n = 0;
+    while (n < 6 && w[n] > 0)
+        n++;
+    make(b, n);
+    for (uint32_t i = 0; i < n; i++)
+        b[i].weight = w[i];
+    return n;
+}
+
+/* Within a turn of the exact share for each pass over the backends: far below 1 %. */
+static void shares_follow_weights(void **state)
+{
+    for (size_t row = 0; row < sizeof(weights) / sizeof(weights[0]); row++) {
+        struct maglev_backend b[MAGLEV_BACKENDS_MAX];
+        uint32_t n = make_weighted(b, weights[row]), sum = 0, share[6] = {0};
+        maglev_build(table, SIZE, b, n);
+        for (uint32_t i = 0; i < SIZE; i++)
+            share[table[i]]++;
+        for (uint32_t i = 0; i < n; i++)
+            sum += b[i].weight;
+        for (uint32_t i = 0; i < n; i++) {
+            double exact = (double)SIZE * b[i].weight / sum;
+            CHECK(share[i] > exact - n - 1 && share[i] < exact + n + 1, "row %zu: %u has %u of %.1f",
+                  row, i, share[i], exact);
+        }
+    }
+}
+
+static void only_the_ratio_of_weights_counts(void **state)
+{
+    struct maglev_backend b[4];
+    make(b, 4);
+    maglev_build(table, SIZE, b, 4);
+    for (int i = 0; i < 4; i++)
+        b[i].weight = 7;
+    maglev_build(other, SIZE, b, 4);
+    assert_memory_equal(table, other, sizeof(table));
+}
+
+static void order_of_arrival_does_not_matter_with_weights(void **state)
+{
+    struct maglev_backend b[5], turned[5];
+    uint32_t n = make_weighted(b, weights[3]);
+    for (uint32_t i = 0; i < n; i++)
+        turned[n - 1 - i] = b[i];
+    maglev_build(table, SIZE, b, n);
+    maglev_build(other, SIZE, turned, n);
+    assert_memory_equal(table, other, sizeof(table));
+}
+
+/* Buckets that neither leave the one whose weight fell nor have to: a few per cent, as with a loss. */
+static void a_changed_weight_moves_little_else(void **state)
+{
+    for (uint32_t n = 2; n <= 10; n++)
+        for (uint16_t weight = 10; weight < 100; weight += 30) {
+            struct maglev_backend b[MAGLEV_BACKENDS_MAX];
+            uint32_t astray = 0, left = 0, needed;
+            make(b, n);
+            maglev_build(table, SIZE, b, n);
+            b[0].weight = weight;
+            maglev_build(other, SIZE, b, n);
+            for (uint32_t i = 0; i < SIZE; i++) {
+                left += table[i] == 0 && other[i] != 0;
+                astray += table[i] != 0 && table[i] != other[i];
+            }
+            needed = SIZE / n - SIZE * weight / (weight + 100 * (n - 1));
+            CHECK(left >= needed && left < needed + SIZE / 10, "n %u weight %u: %u left, %u needed", n,
+                  weight, left, needed);
+            CHECK(astray < SIZE / 10, "n %u weight %u: %u astray", n, weight, astray);
+        }
+}
+
 static void nobody_gives_an_empty_table(void **state)
 {
     maglev_build(table, SIZE, NULL, 0);
@@ -186,6 +266,10 @@ int main(void)
         cmocka_unit_test(order_of_arrival_does_not_matter),
         cmocka_unit_test(a_loss_moves_little_else),
         cmocka_unit_test(a_return_restores_the_table),
+        cmocka_unit_test(shares_follow_weights),
+        cmocka_unit_test(only_the_ratio_of_weights_counts),
+        cmocka_unit_test(order_of_arrival_does_not_matter_with_weights),
+        cmocka_unit_test(a_changed_weight_moves_little_else),
         cmocka_unit_test(nobody_gives_an_empty_table),
         cmocka_unit_test(size_rows),
     };

@@ -12,9 +12,12 @@
 
 #include "steering/maglev.h"
 
+enum { WEIGHT_DEFAULT = 100 };
+
 struct tables {
     pthread_mutex_t names_lock;
     char names[TABLE_WORKERS_MAX][TABLE_NAME_BYTES];
+    uint16_t weights[TABLE_WORKERS_MAX];
     uint64_t wanted, wanted_version;  /* version: release/acquire, orders `wanted` and names */
     uint64_t built_version, count;    /* builder's */
     struct table *current;            /* datapath's */
@@ -66,6 +69,14 @@ void table_name(struct tables *t, unsigned number, const char *name)
 {
     pthread_mutex_lock(&t->names_lock);
     snprintf(t->names[number], sizeof(t->names[number]), "%s", name);
+    t->weights[number] = WEIGHT_DEFAULT;
+    pthread_mutex_unlock(&t->names_lock);
+}
+
+void table_weigh(struct tables *t, unsigned number, unsigned weight)
+{
+    pthread_mutex_lock(&t->names_lock);
+    t->weights[number] = (uint16_t)weight;
     pthread_mutex_unlock(&t->names_lock);
 }
 
@@ -111,6 +122,7 @@ static uint64_t clock_us(void)
 bool table_serve(struct tables *t)
 {
     char names[TABLE_WORKERS_MAX][TABLE_NAME_BYTES];
+    uint16_t weights[TABLE_WORKERS_MAX];
     struct maglev_backend backends[TABLE_WORKERS_MAX];
     uint32_t n = 0;
     uint64_t version = __atomic_load_n(&t->wanted_version, __ATOMIC_ACQUIRE);
@@ -119,12 +131,13 @@ bool table_serve(struct tables *t)
     uint64_t began_us = clock_us(), members = __atomic_load_n(&t->wanted, __ATOMIC_RELAXED);
     pthread_mutex_lock(&t->names_lock);
     memcpy(names, t->names, sizeof(names));
+    memcpy(weights, t->weights, sizeof(weights));
     pthread_mutex_unlock(&t->names_lock);
 
     struct table *b = take_buffer(t);
     for (uint16_t i = 0; i < TABLE_WORKERS_MAX; i++)
         if (members >> i & 1)
-            backends[n++] = (struct maglev_backend){names[i], i};
+            backends[n++] = (struct maglev_backend){names[i], i, weights[i]};
     maglev_build(b->bucket, b->size, backends, n);
     memset(b->share, 0, sizeof(b->share));
     for (uint32_t i = 0; n > 0 && i < b->size; i++)

@@ -28,8 +28,11 @@ struct tables;
 int tables_create(uint32_t size, struct tables **out);
 void tables_destroy(struct tables *t);
 
-/* Datapath, control time: the name of worker `number`, before it is wanted. */
+/* Datapath, control time: the name of worker `number`, before it is wanted; its
+ * weight is 100 then. */
 void table_name(struct tables *t, unsigned number, const char *name);
+/* Another weight, 1 to 100: counts from the next table_want on. */
+void table_weigh(struct tables *t, unsigned number, unsigned weight);
 /* Datapath: from now on these. The caller wakes the building thread. */
 void table_want(struct tables *t, uint64_t members);
 /* Datapath: valid until its next call. */

@@ -33,6 +33,27 @@ static void starts_empty_and_follows_what_is_wanted(void **state)
     tables_destroy(t);
 }
 
+static void a_weight_counts_from_the_next_want_on(void **state)
+{
+    struct tables *t;
+    assert_int_equal(tables_create(SIZE, &t), 0);
+    table_name(t, 0, "a");
+    table_name(t, 1, "b");
+    table_want(t, 3);
+    assert_true(table_serve(t));
+    assert_in_range(table_current(t)->share[1], SIZE / 2, SIZE / 2 + 1);
+    table_weigh(t, 1, 50);
+    assert_false(table_serve(t));
+    table_want(t, 3);
+    assert_true(table_serve(t));
+    assert_in_range(table_current(t)->share[1], SIZE / 3 - 1, SIZE / 3 + 1);
+    table_name(t, 1, "c"); /* somebody else under this number */
+    table_want(t, 3);
+    assert_true(table_serve(t));
+    assert_in_range(table_current(t)->share[1], SIZE / 2, SIZE / 2 + 1);
+    tables_destroy(t);
+}
+
 /* The builder may finish several tables while the datapath holds one. */
 static void an_overtaken_table_is_never_seen_and_the_held_one_stays(void **state)
 {
@@ -100,6 +121,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(starts_empty_and_follows_what_is_wanted),
+        cmocka_unit_test(a_weight_counts_from_the_next_want_on),
         cmocka_unit_test(an_overtaken_table_is_never_seen_and_the_held_one_stays),
         cmocka_unit_test(the_held_table_does_not_change),
     };

@@ -43,6 +43,9 @@ static const struct number {
     {"store.client_lease_ms", offsetof(struct site, store.client_lease_ms), 0, 86400000, 0},
     {"steering.workers_max", offsetof(struct site, steering.workers_max), 1, 64, 16},
     {"steering.maglev_size", offsetof(struct site, steering.maglev_size), 251, 1048573, 65537},
+    {"steering.tunnel.vni", offsetof(struct site, steering.tunnel.vni), 1, 0xfffffe, 4097},
+    {"steering.tunnel.udp_port", offsetof(struct site, steering.tunnel.udp_port), 1, 65535, 4789},
+    {"steering.tunnel.mtu", offsetof(struct site, steering.tunnel.mtu), 576, 65535, 0},
     {"worker.window_bursts", offsetof(struct site, worker.window_bursts), 1, 256, 64},
     {"worker.max_hold_ms", offsetof(struct site, worker.max_hold_ms), 10, 60000, 1000},
     {"worker.packets_in_flight", offsetof(struct site, worker.packets_in_flight), 64, 16384, 1024},
@@ -380,10 +383,12 @@ static int check_steering(struct site *s, const struct complaint *c)
                         "of 100 times as many, such as 65537", s->steering.maglev_size,
                         s->steering.workers_max);
     if (!places_find(c->places, "steering"))
-        return 0; /* a site of the store alone */
+        return site_check_tunnels(s, c); /* a site of the store alone, or a worker's file elsewhere */
     int bad = site_check_side("inside", &s->steering.inside, c);
     if (!bad)
         bad = site_check_side("outside", &s->steering.outside, c);
+    if (!bad)
+        bad = site_check_tunnels(s, c);
     return bad ? bad : site_check_fronts(s, c);
 }
 

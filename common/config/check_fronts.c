@@ -1,9 +1,53 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Defaults and limits of `steering.more` (check.c): front ends beside the first. */
+/* Defaults and limits of `steering.more` (check.c), front ends beside the first, and of tunnels. */
 #include "common/config/schema.h"
 
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <string.h>
+
+/* Who may be met at a tunnel's other end: one host's address. */
+static int check_tunnel_end(const char *key, const char *value, const struct complaint *c)
+{
+    struct in_addr a;
+    uint32_t first;
+    if (inet_pton(AF_INET, value, &a) != 1)
+        return complain(c, key, "'%s' is no IPv4 address; write one, such as 10.9.0.1", value);
+    first = ntohl(a.s_addr) >> 24;
+    return first != 0 && first < 224 ? 0 : complain(c, key, "'%s' is no host's address", value);
+}
+
+/* `section`: "steering.tunnel", or a further front end's. */
+static int check_tunnel(const char *section, const struct site_tunnel *t, const struct complaint *c)
+{
+    char key[64];
+    if (!places_find(c->places, section))
+        return 0;
+    snprintf(key, sizeof key, "%s.%s", section, t->address ? "port" : "address");
+    if (!t->address || !t->port)
+        return complain(c, key, "is missing; address (the kernel's, on the underlay interface) and port "
+                        "(a DPDK device on it, such as net_af_packet2,iface=eth2) go together");
+    snprintf(key, sizeof key, "%s.address", section);
+    return check_tunnel_end(key, t->address, c);
+}
+
+int site_check_tunnels(const struct site *s, const struct complaint *c)
+{
+    const struct site_worker_tunnel *w = &s->worker.tunnel;
+    char key[64];
+    int bad = check_tunnel("steering.tunnel", &s->steering.tunnel, c);
+    for (unsigned i = 0; !bad && i < w->steering_count; i++) {
+        snprintf(key, sizeof key, "worker.tunnel.steering[%u]", i);
+        bad = check_tunnel_end(key, w->steering[i], c);
+        for (unsigned j = 0; !bad && j < i; j++)
+            if (!strcmp(w->steering[i], w->steering[j]))
+                bad = complain(c, key, "'%s' is there twice; remove one", w->steering[i]);
+    }
+    if (!bad && places_find(c->places, "worker.tunnel") && !w->steering_count)
+        bad = complain(c, "worker.tunnel.steering", "no address; write those of steering's ends, such "
+                       "as [\"10.9.0.1\"]");
+    return bad;
+}
 
 /* Its sockets must be nobody else's. */
 static int check_name(const struct site *s, const char *name, const char *key,
@@ -29,11 +73,12 @@ static int check_apart(const struct site *s, unsigned at, unsigned other, const 
         {"outside.address", f.outside.address, g.outside.address},
         {"control", f.control, g.control},
         {"memif_dir", f.memif_dir, g.memif_dir},
+        {"tunnel.address", f.tunnel.address, g.tunnel.address},
     };
     for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) {
         char key[64];
         snprintf(key, sizeof key, "steering.more[%u].%s", at - 1, own[i].key);
-        if (!strcmp(own[i].a, own[i].b))
+        if (own[i].a && own[i].b && !strcmp(own[i].a, own[i].b))
             return complain(c, key, "'%s' is that of front end %s, too; give each its own", own[i].a,
                             g.name);
     }
@@ -56,6 +101,12 @@ static int check_front(struct site *s, unsigned at, const struct complaint *c)
     snprintf(key, sizeof key, "more[%u].outside", at - 1);
     if (!bad)
         bad = site_check_side(key, &f->outside, c);
+    snprintf(key, sizeof key, "steering.more[%u].tunnel", at - 1);
+    if (!bad)
+        bad = check_tunnel(key, &f->tunnel, c);
+    f->tunnel.vni = s->steering.tunnel.vni;
+    f->tunnel.udp_port = s->steering.tunnel.udp_port;
+    f->tunnel.mtu = s->steering.tunnel.mtu;
     for (unsigned other = 0; !bad && other < at; other++)
         bad = check_apart(s, at, other, c);
     return bad;

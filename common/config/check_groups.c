@@ -24,6 +24,7 @@ static const struct number {
     {"replicas", AT(replicas), 0, WORKERS_MOST, 1},
     {"min", AT(min), 0, WORKERS_MOST, 1},
     {"max", AT(max), 1, WORKERS_MOST, 0}, /* steering.workers_max */
+    {"weight", AT(weight), 1, 100, 100},
     {"limits.memory_mb", AT(limits.memory_mb), 0, 1 << 20, 0},
     {"limits.nice", AT(limits.nice), 0, 19, 0},
     {"autoscale.busy_high_permille", AT(autoscale.busy_high_permille), 1, 1000, 700},

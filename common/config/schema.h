@@ -32,6 +32,8 @@ int site_check(struct loaded *l, const struct complaint *c);
 int site_check_groups(struct site *s, const struct complaint *c);
 /* The same of `steering.more`; and one side of a front end, "inside" or "more[0].outside". */
 int site_check_fronts(struct site *s, const struct complaint *c);
+/* The same of `steering.tunnel` and `worker.tunnel`. */
+int site_check_tunnels(const struct site *s, const struct complaint *c);
 int site_check_side(const char *name, const struct site_side *side, const struct complaint *c);
 /* Letters, digits, '_' and '-', at most 31: names become file and socket names. */
 bool is_instance_name(const char *name);

@@ -77,12 +77,26 @@ static const cyaml_schema_field_t side_fields[] = {
     TEXT("port", CYAML_FLAG_OPTIONAL, struct site_side, port),
     CYAML_FIELD_END};
 
+static const cyaml_schema_field_t tunnel_fields[] = {
+    TEXT("address", CYAML_FLAG_OPTIONAL, struct site_tunnel, address),
+    TEXT("port", CYAML_FLAG_OPTIONAL, struct site_tunnel, port),
+    NUMBER("vni", struct site_tunnel, vni),
+    NUMBER("udp_port", struct site_tunnel, udp_port),
+    NUMBER("mtu", struct site_tunnel, mtu),
+    CYAML_FIELD_END};
+
+static const cyaml_schema_field_t front_tunnel_fields[] = {
+    TEXT("address", CYAML_FLAG_OPTIONAL, struct site_tunnel, address),
+    TEXT("port", CYAML_FLAG_OPTIONAL, struct site_tunnel, port),
+    CYAML_FIELD_END};
+
 static const cyaml_schema_field_t front_fields[] = {
     TEXT("name", 0, struct site_front, name),
     SECTION("inside", struct site_front, inside, side_fields),
     SECTION("outside", struct site_front, outside, side_fields),
     TEXT("control", CYAML_FLAG_OPTIONAL, struct site_front, control),
     TEXT("memif_dir", CYAML_FLAG_OPTIONAL, struct site_front, memif_dir),
+    SECTION("tunnel", struct site_front, tunnel, front_tunnel_fields),
     CYAML_FIELD_END};
 static const cyaml_schema_value_t front_entry = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct site_front, front_fields)};
@@ -96,6 +110,11 @@ static const cyaml_schema_field_t steering_fields[] = {
     TEXT("probe_key_file", CYAML_FLAG_OPTIONAL, struct site_steering, probe_key_file),
     NUMBER("workers_max", struct site_steering, workers_max),
     NUMBER("maglev_size", struct site_steering, maglev_size),
+    SECTION("tunnel", struct site_steering, tunnel, tunnel_fields),
+    CYAML_FIELD_END};
+
+static const cyaml_schema_field_t worker_tunnel_fields[] = {
+    LIST("steering", struct site_worker_tunnel, steering, &text_entry, SITE_FRONTS_MAX),
     CYAML_FIELD_END};
 
 static const cyaml_schema_field_t worker_fields[] = {
@@ -110,6 +129,7 @@ static const cyaml_schema_field_t worker_fields[] = {
     TEXT("secret_file", CYAML_FLAG_OPTIONAL, struct site_worker, secret_file),
     LIST("one_sided", struct site_worker, one_sided, &text_entry, 32),
     NUMBER("remember", struct site_worker, remember),
+    SECTION("tunnel", struct site_worker, tunnel, worker_tunnel_fields),
     CYAML_FIELD_END};
 
 static const cyaml_schema_field_t controller_fields[] = {
@@ -139,6 +159,7 @@ static const cyaml_schema_field_t group_fields[] = {
     NUMBER("replicas", struct site_group, replicas),
     NUMBER("min", struct site_group, min),
     NUMBER("max", struct site_group, max),
+    NUMBER("weight", struct site_group, weight),
     TEXT("program", CYAML_FLAG_OPTIONAL, struct site_group, program),
     TEXT("front", CYAML_FLAG_OPTIONAL, struct site_group, front),
     CYAML_FIELD_MAPPING("autoscale", CYAML_FLAG_OPTIONAL, struct site_group, autoscale,
@@ -223,7 +244,7 @@ struct site_front site_front(const struct site *site, unsigned at)
     if (at)
         return s->more[at - 1];
     return (struct site_front){.name = first, .inside = s->inside, .outside = s->outside,
-                               .control = s->control, .memif_dir = s->memif_dir};
+                               .control = s->control, .memif_dir = s->memif_dir, .tunnel = s->tunnel};
 }
 
 int site_front_named(const struct site *site, const char *name)

@@ -68,12 +68,21 @@ struct site_store {
     char *replica_secret_file;  /* what the nodes show each other; NULL: none */
 };
 
+/* Steering's end of the tunnel to workers behind routers (VXLAN). address NULL: there is none. */
+struct site_tunnel {
+    char *address;              /* the kernel's, on the underlay interface */
+    char *port;                 /* DPDK device on that interface: "net_af_packet2,iface=..." */
+    unsigned vni, udp_port;     /* inside; outside is vni + 1 */
+    unsigned mtu;               /* of the path to the workers; 0: the interfaces' */
+};
+
 /* A front end: a lethe-steer with workers of its own. Each side of a site may have several. */
 struct site_front {
     char *name;                 /* of the instance, its sockets and its log */
     struct site_side inside, outside;
     char *control;              /* Unix socket: workers join and leave here */
     char *memif_dir;            /* where the memif sockets are; nobody else's */
+    struct site_tunnel tunnel;
 };
 
 struct site_steering {
@@ -84,6 +93,7 @@ struct site_steering {
     unsigned more_count;
     char *probe_key_file;       /* 32 bytes as hex; made by `make run`, mode 0600 */
     unsigned workers_max, maglev_size;
+    struct site_tunnel tunnel;  /* of the first front end; the others' have its numbers */
 };
 
 struct site_worker {
@@ -95,6 +105,10 @@ struct site_worker {
     char **one_sided;           /* tables ("nat.session", "nat.*") read one-sidedly, by verbs */
     unsigned one_sided_count;
     unsigned remember;          /* entries whose place each worker remembers for that */
+    struct site_worker_tunnel {
+        char **steering;        /* addresses that a worker joins, and takes packets from, by tunnel */
+        unsigned steering_count;
+    } tunnel;
 };
 
 /* lethe-controller: where it is asked, and by whom. */
@@ -115,6 +129,7 @@ struct site_autoscale {
 struct site_group {
     char *name;
     unsigned replicas, min, max;
+    unsigned weight;            /* of each worker in steering's table, 1 to 100 */
     char *program;              /* another lethe-nf; NULL: the site's */
     char *front;                /* the front end that its workers join */
     struct site_group_limits { unsigned memory_mb, nice; } limits; /* of a worker; 0: none */

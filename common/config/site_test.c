@@ -65,7 +65,7 @@ static const struct row { const char *text, *error; } rows[] = {
     {NODE "worker:\n  mbufs: 2000\n  mbuf: 1\n",
      "site.yaml:6: worker.mbuf: is no key here; known are: window_bursts, max_hold_ms, "
      "packets_in_flight, mbufs, ipv6, transport, redis, "
-     "tenant, secret_file, one_sided, remember"},
+     "tenant, secret_file, one_sided, remember, tunnel"},
     {"store:\n  nodes:\n    - name: a\n      listen: \"1:1\"\n    - name: b\n      port: 3\n",
      "site.yaml:6: store.nodes[1].port: is no key here; known are: name, listen, shm, "
      "verbs"},
@@ -237,6 +237,35 @@ static const struct row { const char *text, *error; } rows[] = {
      "site.yaml:7: groups[0].front: 'steer-2' is no front end; write steer, or a name of steering.more"},
     {NODE SIDES "  workers_max: 3\ngroups: [{name: nf, replicas: 2}, {name: x, replicas: 2}]\n",
      "site.yaml:8: groups: 4 replicas together are more than steering.workers_max (3) has room for"},
+    /* tunnel */
+    {NODE SIDES "  tunnel: {address: 10.9.0.1}\n",
+     "site.yaml:7: steering.tunnel.port: is missing; address (the kernel's, on the underlay interface) "
+     "and port (a DPDK device on it, such as net_af_packet2,iface=eth2) go together"},
+    {NODE SIDES "  tunnel: {vni: 5}\n",
+     "site.yaml:7: steering.tunnel.address: is missing; address (the kernel's, on the underlay "
+     "interface) and port (a DPDK device on it, such as net_af_packet2,iface=eth2) go together"},
+    {NODE SIDES "  tunnel: {address: 239.0.0.1, port: p}\n",
+     "site.yaml:7: steering.tunnel.address: '239.0.0.1' is no host's address"},
+    {NODE SIDES "  tunnel: {address: 10.9.0.1, port: p, vni: 16777215}\n",
+     "site.yaml:7: steering.tunnel.vni: 16777215 is too many; write a number from 1 to 16777214"},
+    {NODE SIDES "  tunnel: {address: 10.9.0.1, port: p, mtu: 500}\n",
+     "site.yaml:7: steering.tunnel.mtu: 500 is too few; write a number from 576 to 65535"},
+    {NODE SIDES "  tunnel: {address: 10.9.0.1, port: p}\n  more: [{name: b, " IN("3") ", " OUT("3")
+          ", tunnel: {address: 10.9.0.1, port: p}}]\n",
+     "site.yaml:8: steering.more[0].tunnel.address: '10.9.0.1' is that of front end steer, too; give each "
+     "its own"},
+    {NODE SIDES "  more: [{name: b, " IN("3") ", " OUT("3") ", tunnel: {port: p}}]\n",
+     "site.yaml:7: steering.more[0].tunnel.address: is missing; address (the kernel's, on the underlay "
+     "interface) and port (a DPDK device on it, such as net_af_packet2,iface=eth2) go together"},
+    {NODE "worker: {tunnel: {steering: []}}\n",
+     "site.yaml:4: worker.tunnel.steering: no address; write those of steering's ends, such as "
+     "[\"10.9.0.1\"]"},
+    {NODE "worker: {tunnel: {steering: [10.9.0.1, steer]}}\n",
+     "site.yaml:4: worker.tunnel.steering[1]: 'steer' is no IPv4 address; write one, such as 10.9.0.1"},
+    {NODE "worker:\n  tunnel: {steering: [10.9.0.1, 10.9.0.1]}\n",
+     "site.yaml:5: worker.tunnel.steering[1]: '10.9.0.1' is there twice; remove one"},
+    {NODE "groups: [{name: nf, weight: 101}]\n",
+     "site.yaml:4: groups[0].weight: 101 is too many; write a number from 1 to 100"},
     /* secrets */
     {NODE "  tenants: [{name: t, secret_file: f}]\n",
      "site.yaml:4: store.tenants[0].tables: no table, so t could open none; write a list such as "
@@ -364,6 +393,12 @@ static void smallest_site_has_all_defaults(void **state)
     assert_int_equal(s->steering.workers_max, 16);
     assert_int_equal(s->steering.maglev_size, 65537);
     assert_null(s->steering.inside.address);
+    assert_null(s->steering.tunnel.address);
+    assert_int_equal(s->steering.tunnel.vni, 4097);
+    assert_int_equal(s->steering.tunnel.udp_port, 4789);
+    assert_int_equal(s->steering.tunnel.mtu, 0);
+    assert_int_equal(s->worker.tunnel.steering_count, 0);
+    assert_int_equal(s->groups[0].weight, 100);
     assert_int_equal(s->worker.window_bursts, 64);
     assert_int_equal(s->worker.max_hold_ms, 1000);
     assert_int_equal(s->worker.packets_in_flight, 1024);
@@ -451,6 +486,22 @@ static void front_ends_are_found_by_name(void **state)
     site_free(s, NULL, 0, NULL);
 }
 
+static void a_tunnel_is_read(void **state)
+{
+    struct site *s = NULL;
+    struct nfs *nfs;
+    char err[500] = "";
+    CHECK(parse(NODE SIDES "  tunnel: {address: 10.9.0.1, port: \"net_af_packet2,iface=t\", vni: 7}\n"
+                "worker: {tunnel: {steering: [10.9.0.1, 10.9.0.2]}}\n", false, &s, &nfs, err) == 0,
+          "%s", err);
+    assert_string_equal(s->steering.tunnel.address, "10.9.0.1");
+    assert_string_equal(s->steering.tunnel.port, "net_af_packet2,iface=t");
+    assert_int_equal(s->steering.tunnel.vni, 7);
+    assert_int_equal(s->worker.tunnel.steering_count, 2);
+    assert_string_equal(s->worker.tunnel.steering[1], "10.9.0.2");
+    site_free(s, NULL, 0, NULL);
+}
+
 static void workers_reach_nodes_by_their_transport(void **state)
 {
     static const char *const by[] = {"tcp", "shm", "verbs"};
@@ -519,6 +570,7 @@ static void commented_defaults_are_the_defaults(void **state)
     assert_string_equal(a->groups[0].front, b->groups[0].front);
     assert_int_equal(a->steering.more_count, 0);
     assert_int_equal(b->steering.more_count, 1);
+    assert_int_equal(a->groups[0].weight, b->groups[0].weight);
     assert_memory_equal(&a->groups[0].limits, &b->groups[0].limits, sizeof a->groups[0].limits);
     assert_memory_equal(&a->groups[0].autoscale, &b->groups[0].autoscale, sizeof a->groups[0].autoscale);
     site_free(a, NULL, 0, NULL);
@@ -566,6 +618,7 @@ int main(void)
         cmocka_unit_test(sample_is_valid_and_names_its_defaults),
         cmocka_unit_test(front_ends_are_found_by_name),
         cmocka_unit_test(commented_defaults_are_the_defaults),
+        cmocka_unit_test(a_tunnel_is_read),
         cmocka_unit_test(workers_reach_nodes_by_their_transport),
         cmocka_unit_test(files_are_named_in_errors),
         cmocka_unit_test(short_timeout_is_taken_with_a_warning),
