@@ -9,7 +9,6 @@
 
 #include <string.h>
 
-#include <rte_ethdev.h>
 #include <rte_mbuf.h>
 
 #include "steering/maglev.h"
@@ -68,7 +67,7 @@ static uint16_t put(struct steer *s, struct worker *w, enum packet_side side, st
     }
     if (s->tracing)
         traced_to_worker(s, w, m, n);
-    uint16_t sent = rte_eth_tx_burst((uint16_t)w->port[side], 0, m, n);
+    uint16_t sent = worker_tx(s, w, side, m, n);
     for (uint16_t i = 0; i < sent; i++)
         sum += bytes[i];
     metric_add(w->count[W_TO_INSIDE + side], sent);

@@ -288,6 +288,12 @@ int worker_join(struct steer *s, const char *name, unsigned *number, char *err, 
 int worker_leave(struct steer *s, const char *name, unsigned *number, bool *last, char *err,
                  uint32_t err_len);
 uint32_t worker_receive(struct steer *s, struct worker *w);
+/* Whatever goes to a worker, packets, probes, markers, goes through here, BURST at most, by the
+ * way that it joined by; how many were taken. Their Ethernet headers are written. */
+uint16_t worker_tx(struct steer *s, struct worker *w, enum packet_side side, struct rte_mbuf **m,
+                   uint16_t n);
+/* And whatever comes from one: takes the frame. */
+void worker_rx(struct steer *s, struct worker *w, enum packet_side side, struct rte_mbuf *m);
 void worker_tick(struct steer *s, struct worker *w);
 /* Asks the driver now; true: the link is there. */
 bool worker_look_at_link(struct steer *s, struct worker *w);

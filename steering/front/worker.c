@@ -18,6 +18,7 @@
 #include <rte_mbuf.h>
 
 #include "common/packet/dpdk_port.h"
+#include "common/packet/tunnel.h"
 
 enum { ETHER_BYTES = 14 };
 
@@ -155,15 +156,6 @@ static struct worker *find(struct steer *s, const char *name)
     return NULL;
 }
 
-static bool name_is_good(const char *name)
-{
-    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
-    size_t n = strlen(name);
-    return n > 0 && n < TABLE_NAME_BYTES && strchr(letters, name[0]) != NULL &&
-           strspn(name + 1, "._-abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") ==
-               n - 1;
-}
-
 static struct worker *free_place(struct steer *s)
 {
     for (unsigned i = 0; i < s->workers_max; i++)
@@ -194,7 +186,7 @@ static int make_worker(struct steer *s, struct worker *w, const char *name, char
 
 int worker_join(struct steer *s, const char *name, unsigned *number, char *err, uint32_t err_len)
 {
-    if (!name_is_good(name)) {
+    if (!worker_name_is_good(name)) {
         snprintf(err, err_len, "'%s' is no worker's name: 1 to %d characters of a-z A-Z 0-9 . _ -, "
                  "the first a letter or digit", name, TABLE_NAME_BYTES - 1);
         return -EINVAL;
@@ -235,6 +227,15 @@ int worker_leave(struct steer *s, const char *name, unsigned *number, bool *last
         remove_ports(s, w);
     }
     return 0;
+}
+
+/* --- the way to a worker and back ----------------------------------------------------- */
+
+uint16_t worker_tx(struct steer *s, struct worker *w, enum packet_side side, struct rte_mbuf **m,
+                   uint16_t n)
+{
+    (void)s;
+    return rte_eth_tx_burst((uint16_t)w->port[side], 0, m, n);
 }
 
 /* --- links, probes -------------------------------------------------------------------- */
@@ -280,7 +281,7 @@ static void send_probe(struct steer *s, struct worker *w)
     frame[12] = PROBE_ETHERTYPE >> 8;
     frame[13] = PROBE_ETHERTYPE & 0xff;
     memcpy(frame + ETHER_BYTES, &p, sizeof(p));
-    if (rte_eth_tx_burst((uint16_t)w->port[SIDE_INSIDE], 0, &m, 1) == 1) {
+    if (worker_tx(s, w, SIDE_INSIDE, &m, 1) == 1) {
         count_add(s, COUNT_PROBES, 1);
         w->ring = true;
     } else {
@@ -336,29 +337,30 @@ void worker_tick(struct steer *s, struct worker *w)
 
 /* --- what it sends ----------------------------------------------------------------------- */
 
+void worker_rx(struct steer *s, struct worker *w, enum packet_side side, struct rte_mbuf *m)
+{
+    const uint8_t *frame = rte_pktmbuf_mtod(m, uint8_t *);
+    if (m->data_len < ETHER_BYTES) {
+        drop_count(s, DROP_TRUNCATED, 1);
+        rte_pktmbuf_free(m);
+    } else if ((frame[12] << 8 | frame[13]) == PROBE_ETHERTYPE) {
+        receive_probe(s, w, frame, m->data_len);
+        rte_pktmbuf_free(m);
+    } else {
+        metric_add(w->count[W_FROM_INSIDE + side], 1);
+        metric_add(w->count[W_BYTES_FROM_INSIDE + side], m->pkt_len);
+        if (s->tracing)
+            traced_from_worker(s, w, side, m);
+        edge_send(s, side, m);
+    }
+}
+
 static uint32_t receive_side(struct steer *s, struct worker *w, enum packet_side side)
 {
     struct rte_mbuf *m[BURST];
-    uint64_t bytes = 0, packets = 0;
     uint16_t n = rte_eth_rx_burst((uint16_t)w->port[side], 0, m, BURST);
-    for (uint16_t i = 0; i < n; i++) {
-        const uint8_t *frame = rte_pktmbuf_mtod(m[i], uint8_t *);
-        if (m[i]->data_len < ETHER_BYTES) {
-            drop_count(s, DROP_TRUNCATED, 1);
-            rte_pktmbuf_free(m[i]);
-        } else if ((frame[12] << 8 | frame[13]) == PROBE_ETHERTYPE) {
-            receive_probe(s, w, frame, m[i]->data_len);
-            rte_pktmbuf_free(m[i]);
-        } else {
-            packets++;
-            bytes += m[i]->pkt_len;
-            if (s->tracing)
-                traced_from_worker(s, w, side, m[i]);
-            edge_send(s, side, m[i]);
-        }
-    }
-    metric_add(w->count[W_FROM_INSIDE + side], packets);
-    metric_add(w->count[W_BYTES_FROM_INSIDE + side], bytes);
+    for (uint16_t i = 0; i < n; i++)
+        worker_rx(s, w, side, m[i]);
     return n;
 }
 
