@@ -9,7 +9,7 @@
 #include "common/wire/address.h"
 
 enum {
-    WORKERS_MOST = 64,         /* steering's most */
+    WORKERS_MOST = 64,         /* steering's most, and the site's */
     GROUP_NAME_MAX = 24,       /* a worker's name is its group's, '-' and a number */
     HOLD_MAX_MS = 24 * 3600 * 1000,
     LOAD_MAX = 1000 * 1000 * 1000,
@@ -189,5 +189,8 @@ int site_check_groups(struct site *s, const struct complaint *c)
     }
     if (!bad && !all)
         bad = complain(c, "groups", "no worker at all; write at least one replica");
+    if (!bad && all > WORKERS_MOST)
+        bad = complain(c, "groups", "%u replicas together are more than the %d that a site may have", all,
+                       WORKERS_MOST);
     return bad;
 }

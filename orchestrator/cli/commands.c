@@ -35,7 +35,7 @@ const struct cli_command cli_commands[] = {
     {"restart", "NAME [--force]", "ends a program in good order, and starts it with the present configuration",
      WAITS, cmd_restart},
     {"kill", "NAME [--force]", "SIGKILL; the controller starts it again",
-     "Refused for the last copy of a shard, the last ready worker and the only steering, unless --force "
+     "Refused for the last copy of a shard, the last ready worker and the only front end, unless --force "
      "says that it is meant.", cmd_kill},
     {"hand-over", "SHARD", "another member becomes a shard's primary", "Nothing dies, nothing is lost.",
      cmd_hand_over},

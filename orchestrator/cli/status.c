@@ -102,16 +102,27 @@ static void show_groups(struct cli *cli, const json_t *status, double stale, FIL
     cli_table_print(cli, t, to);
 }
 
+/* What there is to share at the front end that a worker joined. */
+static double buckets_of(const json_t *status, const char *front)
+{
+    const json_t *s;
+    size_t i;
+    json_array_foreach(json_object_get(status, "steering"), i, s)
+        if (!strcmp(cli_text(s, "name"), front))
+            return cli_number(json_object_get(s, "figures"), "buckets", 0);
+    return 0;
+}
+
 static void show_workers(struct cli *cli, const json_t *status, double stale, FILE *to)
 {
     static const char *const heads[] = {"WORKER", "STATE", ">UP", ">RESTARTS", ">BUSY", ">PACKETS/S",
                                         ">DROPS/S", ">HELD", ">STORE RTT", ">SHARE", ">AGE", ""};
-    double buckets = 0;
-    const json_t *w, *s;
+    static const char *const with_front[] = {"WORKER", "STATE", ">UP", ">RESTARTS", ">BUSY", ">PACKETS/S",
+                                             ">DROPS/S", ">HELD", ">STORE RTT", ">SHARE", "OF", ">AGE", ""};
+    bool several = json_array_size(json_object_get(status, "steering")) > 1;
+    const json_t *w;
     size_t i;
-    json_array_foreach(json_object_get(status, "steering"), i, s)
-        buckets = cli_number(json_object_get(s, "figures"), "buckets", 0);
-    struct cli_table *t = cli_table(heads, 12);
+    struct cli_table *t = several ? cli_table(with_front, 13) : cli_table(heads, 12);
     json_array_foreach(json_object_get(status, "workers"), i, w) {
         const json_t *f = json_object_get(w, "figures"), *row = json_object_get(w, "steering");
         process(t, w);
@@ -120,10 +131,14 @@ static void show_workers(struct cli *cli, const json_t *status, double stale, FI
         figure(t, f, stale, "drops_per_s", "");
         figure(t, f, stale, "in_flight", "");
         figure(t, f, stale, "store_rtt_us", " µs");
+        const char *front = cli_text(row, "front");
+        double buckets = buckets_of(status, front);
         if (cli_fresh(row, stale) && buckets > 0)
             cli_cell(t, CLI_PLAIN, "%.0f %%", 100 * cli_number(row, "buckets", 0) / buckets);
         else
             cli_cell(t, CLI_CARE, "unknown");
+        if (several)
+            cli_cell(t, CLI_PLAIN, "%s", cli_fresh(row, stale) ? front : "unknown");
         age(t, f, stale);
         note(t, w);
     }

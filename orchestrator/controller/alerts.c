@@ -55,14 +55,45 @@ static void of_shards(struct engine *e)
     }
 }
 
+static uint32_t ready_workers(const struct engine *e, uint32_t front)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < e->n; i++) {
+        const struct orch_instance *s = &e->at[i].seen;
+        n += s->kind == ORCH_WORKER && s->alive && s->ready && s->front == front;
+    }
+    return n;
+}
+
+/* Without any it is the site that does not serve; without one of several, the others do. */
+static void of_fronts(struct engine *e, uint32_t workers)
+{
+    const struct site *s = e->desired->site;
+    uint32_t fronts = site_fronts(s), running = 0;
+    bool runs[ORCH_FRONTS] = {0};
+    for (uint32_t i = 0; i < fronts; i++) {
+        const struct tracked *t = engine_find(e, site_front(s, i).name);
+        runs[i] = t && t->seen.alive && t->seen.ready;
+        running += runs[i];
+    }
+    if (fronts && !running)
+        alert(e, ALERT_NO_STEERING, "site", "no steering is known to run");
+    for (uint32_t i = 0; i < fronts && running; i++) {
+        const char *name = site_front(s, i).name;
+        if (!runs[i])
+            alert(e, ALERT_FRONT_END, name, "front end %s is not known to run; routers are to spare it", name);
+        else if (workers && !ready_workers(e, i))
+            alert(e, ALERT_FRONT_END, name, "front end %s has no worker that serves; routers are to spare it", name);
+    }
+}
+
 static void of_programs(struct engine *e)
 {
-    uint32_t workers = 0, steerings = 0;
+    uint32_t workers = 0;
     for (uint32_t i = 0; i < e->n; i++) {
         const struct tracked *t = &e->at[i];
         const char *state = status_state(e, t);
         workers += t->seen.kind == ORCH_WORKER && t->seen.alive && t->seen.ready;
-        steerings += t->seen.kind == ORCH_STEERING && t->seen.alive && t->seen.ready;
         if (!strcmp(state, "silent"))
             alert(e, ALERT_SILENT, t->seen.name, "its process lives and does not answer");
         if (t->seen.failures > 1 && status_shown(e, t) && !t->seen.ready)
@@ -72,8 +103,7 @@ static void of_programs(struct engine *e)
     }
     if (!workers)
         alert(e, ALERT_NO_WORKER, "site", "no worker is known to serve");
-    if (e->desired->site->steering.inside.address && !steerings)
-        alert(e, ALERT_NO_STEERING, "site", "no steering is known to run");
+    of_fronts(e, workers);
 }
 
 void alerts_update(struct engine *e)

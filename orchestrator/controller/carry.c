@@ -83,9 +83,13 @@ void carry_start(struct engine *e, const struct orch_action *a)
     struct driver_process p;
     if (!t)
         return;
-    const char *argv[] = {program, "-c", e->site_path, a->kind == ORCH_STORE ? "--node" : "--worker", a->name, NULL};
-    if (a->kind == ORCH_STEERING)
-        argv[3] = NULL;
+    static const char *const named[] = {
+        [ORCH_STORE] = "--node", [ORCH_STEERING] = "--name", [ORCH_WORKER] = "--worker"};
+    const char *argv[] = {program, "-c", e->site_path, named[a->kind], a->name, NULL, NULL, NULL};
+    if (g && g->front) { /* else the first: a group's own program may be older than this option */
+        argv[5] = "--front";
+        argv[6] = site_front(e->desired->site, g->front).name;
+    }
     program_path(e->programs, a->kind, g ? g->program : "", program, sizeof program);
     struct driver_spec s = {.name = a->name, .kind = a->kind, .argv = argv,
                             .config = desired_config(e->desired, a->kind, g),

@@ -59,8 +59,9 @@ void engine_socket(const struct engine *e, const char *name, enum orch_kind kind
                    uint32_t room)
 {
     const struct site *s = e->desired->site;
-    if (kind == ORCH_STEERING)
-        snprintf(to, room, "%s", s->steering.control);
+    int front = kind == ORCH_STEERING ? site_front_named(s, name) : -1;
+    if (front >= 0)
+        snprintf(to, room, "%s", site_front(s, (unsigned)front).control);
     else
         snprintf(to, room, "%s/%s.sock", s->run_dir, name);
 }

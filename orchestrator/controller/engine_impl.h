@@ -75,6 +75,7 @@ struct shard_seen {
     X(ONE_COPY, "one_copy", false)                                                                 \
     X(NO_WORKER, "no_worker", true)                                                                \
     X(NO_STEERING, "no_steering", true)                                                            \
+    X(FRONT_END, "front_end_down", false)                                                          \
     X(ETCD_AWAY, "etcd_away", false)                                                               \
     X(RESTARTING, "restarting", false)                                                             \
     X(SILENT, "silent", false)                                                                     \
@@ -143,8 +144,10 @@ void gather_view(struct engine *e, const struct keep_view *view);
 /* NULL: no answer that is young enough. */
 const json_t *gather_stats(struct engine *e, const char *name);
 const json_t *gather_more(struct engine *e, const char *name);
-/* The row of `name` in steering's table, and when it was asked. */
-const json_t *gather_row(struct engine *e, const char *name, uint64_t *asked_ms);
+/* The newest answer of a front end (as site_front counts), however old; NULL: none, or it is dead. */
+const struct reading *gather_table(struct engine *e, uint32_t front);
+/* The row of a worker in it. */
+const json_t *gather_row(const struct reading *table, const char *name);
 /* A store's row of a shard. */
 const json_t *gather_shard(const json_t *stats, uint32_t shard);
 int64_t gather_number(const json_t *o, const char *key); /* absent: 0 */

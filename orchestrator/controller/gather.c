@@ -39,15 +39,20 @@ const json_t *gather_more(struct engine *e, const char *name)
     return p ? fresh(e, &p->more) : NULL;
 }
 
-const json_t *gather_row(struct engine *e, const char *name, uint64_t *asked_ms)
+const struct reading *gather_table(struct engine *e, uint32_t front)
 {
-    const struct observed_program *p = observer_get(e->observer, ORCH_STEERING_NAME);
-    const json_t *rows = p ? json_object_get(fresh(e, &p->more), "workers") : NULL;
+    const char *name = front < site_fronts(e->desired->site) ? site_front(e->desired->site, front).name : "";
+    const struct tracked *t = engine_find(e, name);
+    const struct observed_program *p = t && t->seen.alive ? observer_get(e->observer, name) : NULL;
+    return p && p->more.now ? &p->more : NULL;
+}
+
+const json_t *gather_row(const struct reading *table, const char *name)
+{
+    const json_t *rows = table ? json_object_get(table->now, "workers") : NULL;
     for (size_t i = 0; i < json_array_size(rows); i++)
-        if (!strcmp(gather_text(json_array_get(rows, i), "name"), name)) {
-            *asked_ms = p->more.now_ms;
+        if (!strcmp(gather_text(json_array_get(rows, i), "name"), name))
             return json_array_get(rows, i);
-        }
     return NULL;
 }
 
@@ -82,10 +87,25 @@ int64_t gather_drops(const json_t *stats, json_t *by_reason)
 
 /* --- workers ----------------------------------------------------------------------------------------- */
 
+/* Its front end is the one whose table has it; while none has, that of its group. */
+static const json_t *find_row(struct engine *e, struct tracked *t)
+{
+    const struct orch_group *g = desired_group_of(e->desired, t->seen.name);
+    t->seen.front = g ? (uint8_t)g->front : ORCH_FRONT_NONE;
+    for (uint32_t i = 0; i < site_fronts(e->desired->site); i++) {
+        const struct reading *table = e->observed.tables_known >> i & 1 ? gather_table(e, i) : NULL;
+        const json_t *row = gather_row(table, t->seen.name);
+        if (row) {
+            t->seen.front = (uint8_t)i;
+            return row;
+        }
+    }
+    return NULL;
+}
+
 static void see_worker(struct engine *e, struct tracked *t)
 {
-    uint64_t asked_ms;
-    const json_t *row = gather_row(e, t->seen.name, &asked_ms);
+    const json_t *row = find_row(e, t);
     const char *says = gather_text(gather_more(e, t->seen.name), "state");
     t->seen.ready = row && json_is_true(json_object_get(row, "in_table")) &&
                     json_is_true(json_object_get(row, "link")) && !strcmp(gather_text(row, "state"), "healthy");
@@ -317,7 +337,11 @@ static void tell_ready(struct engine *e, struct tracked *t)
 
 void gather(struct engine *e)
 {
-    e->observed.table_known = gather_more(e, ORCH_STEERING_NAME) != NULL;
+    e->observed.tables_known = 0;
+    for (uint32_t i = 0; i < site_fronts(e->desired->site); i++) {
+        const struct reading *table = gather_table(e, i);
+        e->observed.tables_known |= (uint8_t)((table && fresh(e, table)) << i);
+    }
     for (uint32_t i = 0; i < e->n; i++) {
         struct tracked *t = &e->at[i];
         if (!t->seen.alive)

@@ -267,8 +267,8 @@ static void on_drain(struct engine *e, struct order *o)
     else if (t->seen.kind == ORCH_STORE)
         take_store(e, o, true);
     else
-        refuse(e, o, 403, "%s is the only steering; no packet passes without it. `restart` with force starts it "
-               "anew", t->seen.name);
+        refuse(e, o, 403, "%s is a front end: take it out of the routes that lead to it; `restart` starts it anew",
+               t->seen.name);
 }
 
 static void on_start(struct engine *e, struct order *o)

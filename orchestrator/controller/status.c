@@ -197,28 +197,17 @@ static void put_row(json_t *o, const json_t *row)
     COPY(o, row, row_fields);
 }
 
-/* Steering's newest answer, however old. */
-static const struct reading *table_of(struct engine *e)
-{
-    const struct tracked *t = engine_find(e, ORCH_STEERING_NAME);
-    const struct observed_program *p = t ? known(e, t) : NULL;
-    return p && p->more.now ? &p->more : NULL;
-}
-
 static json_t *steering_row(struct engine *e, const struct tracked *t)
 {
-    const struct reading *r = t->seen.alive ? table_of(e) : NULL;
-    const json_t *rows = r ? json_object_get(r->now, "workers") : NULL;
-    for (size_t i = 0; i < json_array_size(rows); i++) {
-        const json_t *row = json_array_get(rows, i);
-        if (strcmp(gather_text(row, "name"), t->seen.name))
-            continue;
-        json_t *o = json_object();
-        put(o, "age_ms", age_of(e, r->now_ms));
-        put_row(o, row);
-        return o;
-    }
-    return NULL;
+    const struct reading *table = t->seen.alive ? gather_table(e, t->seen.front) : NULL;
+    const json_t *row = gather_row(table, t->seen.name);
+    if (!row)
+        return NULL;
+    json_t *o = json_object();
+    put(o, "age_ms", age_of(e, table->now_ms));
+    put(o, "front", json_string(site_front(e->desired->site, t->seen.front).name));
+    put_row(o, row);
+    return o;
 }
 
 /* --- steering --------------------------------------------------------------------------------------------- */
@@ -408,10 +397,11 @@ json_t *status_group(struct engine *e, const struct orch_group *g)
         ready += t->seen.ready && !t->seen.leaving;
         outdated += status_outdated(e, t);
     }
-    const struct reading *table = e->observed.table_known ? table_of(e) : NULL;
+    const struct reading *table = e->observed.tables_known >> g->front & 1 ? gather_table(e, g->front) : NULL;
     json_t *o = json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:s, s:i, s:i, s:o}", "name", g->name, "replicas", g->replicas,
                           "running", running, "outdated", outdated, "min", g->min, "max", g->max, "program", g->program,
                           "memory_mb", g->memory_mb, "nice", g->nice, "autoscale", policy_to_json(&g->autoscale));
+    put(o, "front", site_fronts(e->desired->site) ? json_string(site_front(e->desired->site, g->front).name) : NULL);
     put(o, "ready", table ? json_integer(ready) : NULL);
     put(o, "age_ms", table ? age_of(e, table->now_ms) : NULL);
     return o;

@@ -17,8 +17,9 @@ struct plan {
     uint64_t now_ms, next_ms;
     uint32_t n;
     struct orch_action *actions;
-    uint32_t ready;           /* workers that serve and stay */
-    uint32_t workers;         /* processes */
+    uint32_t fronts;          /* the site's front ends */
+    uint32_t ready[ORCH_FRONTS], ready_all; /* workers that serve and stay */
+    uint32_t workers[ORCH_FRONTS]; /* processes */
 };
 
 /* --- small things ----------------------------------------------------------------------------- */
@@ -170,18 +171,44 @@ static void stores(struct plan *p)
 
 /* --- steering ----------------------------------------------------------------------------------------- */
 
+/* Another front end serves, and stays. */
+static bool another_front(const struct plan *p, const struct orch_instance *but)
+{
+    for (uint32_t k = 0; k < p->o->n; k++) {
+        const struct orch_instance *i = &p->o->at[k];
+        if (i != but && i->kind == ORCH_STEERING && i->alive && i->ready && !i->told_ms &&
+            site_front_named(p->d->site, i->name) >= 0)
+            return true;
+    }
+    return false;
+}
+
 static void steering(struct plan *p)
 {
-    bool wanted = p->d->site->steering.inside.address != NULL;
-    const struct orch_instance *i = orch_find(p->o, ORCH_STEERING_NAME);
-    bool alive = i && i->alive;
-    if (wanted && !alive)
-        start(p, ORCH_STEERING, ORCH_STEERING_NAME, 0, i && i->ended_ms ? "it ended" : "the site has it");
-    else if (alive && i->told_ms)
-        insist(p, i, ORCH_TERMINATE);
-    else if (alive && (!wanted || i->replace))
-        act(p, ORCH_TERMINATE, ORCH_STEERING, i->name,
-            wanted ? "an operator wants it started anew" : "the site has it no more");
+    bool one = false; /* is on its way out */
+    for (uint32_t at = 0; at < p->fronts; at++) {
+        const char *name = site_front(p->d->site, at).name;
+        const struct orch_instance *i = orch_find(p->o, name);
+        if (!i || !i->alive)
+            start(p, ORCH_STEERING, name, 0, i && i->ended_ms ? "it ended" : "the site has it");
+        one |= i && i->alive && i->told_ms;
+    }
+    for (uint32_t k = 0; k < p->o->n; k++) {
+        const struct orch_instance *i = &p->o->at[k];
+        bool wanted = site_front_named(p->d->site, i->name) >= 0;
+        if (i->kind != ORCH_STEERING || !i->alive)
+            continue;
+        if (i->told_ms) {
+            insist(p, i, ORCH_TERMINATE);
+        } else if (!wanted) {
+            act(p, ORCH_TERMINATE, ORCH_STEERING, i->name, "the site has it no more");
+        } else if (i->replace && (p->fronts == 1 || (!one && another_front(p, i)))) {
+            one = true;
+            act(p, ORCH_TERMINATE, ORCH_STEERING, i->name, "an operator wants it started anew");
+        } else if (i->replace) {
+            wait_until(p, p->now_ms + ORCH_AGAIN_MS);
+        }
+    }
 }
 
 /* --- workers -------------------------------------------------------------------------------------------- */
@@ -206,10 +233,27 @@ static unsigned number_of(const char *name)
     return dash && sscanf(dash + 1, "%9u", &n) == 1 ? n : 0;
 }
 
+/* Does any worker of the site join that front end? */
+static bool is_served(const struct plan *p, uint32_t front)
+{
+    for (uint32_t at = 0; at < p->d->ngroups; at++)
+        if (p->d->groups[at].front == front && p->d->groups[at].replicas)
+            return true;
+    return false;
+}
+
+/* Who serves beside it and stays; 0 also while that is not known. */
+static uint32_t others_of(const struct plan *p, const struct orch_instance *i)
+{
+    uint32_t self = i->ready && stays(i);
+    if (i->front >= p->fronts || !is_served(p, i->front))
+        return p->o->tables_known ? p->ready_all - self : 0;
+    return p->o->tables_known >> i->front & 1 ? p->ready[i->front] - self : 0;
+}
+
 static bool drain(struct plan *p, const struct orch_instance *i, const char *why)
 {
-    uint32_t others = p->ready - (i->ready && stays(i));
-    if (!p->o->table_known || !others) {
+    if (!others_of(p, i)) {
         wait_until(p, p->now_ms + ORCH_AGAIN_MS); /* the last one stays until another is ready */
         return false;
     }
@@ -218,7 +262,11 @@ static bool drain(struct plan *p, const struct orch_instance *i, const char *why
         return false;
     }
     act(p, ORCH_DRAIN, ORCH_WORKER, i->name, "%s", why);
-    p->ready = others;
+    if (i->ready && stays(i)) {
+        p->ready_all--;
+        if (i->front < p->fronts)
+            p->ready[i->front]--;
+    }
     return true;
 }
 
@@ -260,11 +308,11 @@ static void start_workers(struct plan *p, uint32_t group, uint32_t n, const char
         const struct orch_instance *i = orch_find(p->o, name);
         if (i && i->alive)
             continue;
-        if (p->workers >= p->d->site->steering.workers_max) {
+        if (p->workers[g->front] >= p->d->site->steering.workers_max) {
             wait_until(p, p->now_ms + ORCH_AGAIN_MS); /* somebody is still leaving */
             return;
         }
-        p->workers++;
+        p->workers[g->front]++;
         n--;
         start(p, ORCH_WORKER, name, group, why);
     }
@@ -297,7 +345,7 @@ static void group(struct plan *p, uint32_t at)
              g->replicas == 1 ? "" : "s", have);
     if (have < g->replicas)
         start_workers(p, at, g->replicas - have, why);
-    bool room = p->workers < p->d->site->steering.workers_max;
+    bool room = p->workers[g->front] < p->d->site->steering.workers_max;
     if (c.old && have == g->replicas && room) { /* one more, so that an old one can go */
         start_workers(p, at, 1, "an older one is to be replaced");
         return;
@@ -327,12 +375,15 @@ static void workers(struct plan *p)
         const struct orch_instance *i = &p->o->at[k];
         if (i->kind != ORCH_WORKER || !i->alive)
             continue;
-        p->workers++;
-        p->ready += stays(i) && i->ready;
+        p->ready_all += stays(i) && i->ready;
+        if (i->front < p->fronts) {
+            p->workers[i->front]++;
+            p->ready[i->front] += stays(i) && i->ready;
+        }
         if (i->told_ms)
             insist(p, i, ORCH_DRAIN);
     }
-    for (uint32_t at = 0; at < p->d->ngroups && p->d->site->steering.inside.address; at++)
+    for (uint32_t at = 0; at < p->d->ngroups && p->fronts; at++)
         group(p, at); /* without steering there is nobody to serve */
     for (uint32_t k = 0; k < p->o->n; k++) {
         const struct orch_instance *i = &p->o->at[k];
@@ -347,7 +398,8 @@ uint32_t orch_reconcile(const struct orch_desired *d, const struct orch_observed
                         uint64_t now_ms, struct orch_action actions[ORCH_ACTIONS],
                         uint64_t *next_ms)
 {
-    struct plan p = {.d = d, .o = o, .now_ms = now_ms, .next_ms = UINT64_MAX, .actions = actions};
+    struct plan p = {.d = d, .o = o, .now_ms = now_ms, .next_ms = UINT64_MAX, .actions = actions,
+                     .fronts = site_fronts(d->site)};
     if (!d->down) {
         stores(&p);
         steering(&p);
@@ -364,21 +416,26 @@ uint32_t orch_reconcile(const struct orch_desired *d, const struct orch_observed
 int orch_kill_allowed(const struct orch_observed *o, const char *name, char *why, uint32_t why_len)
 {
     const struct orch_instance *i = orch_find(o, name);
-    uint32_t ready = 0;
+    uint32_t ready = 0, fronts = 0;
     if (!i || !i->alive)
         return 0;
-    for (uint32_t k = 0; k < o->n; k++)
-        ready += stays(&o->at[k]) && o->at[k].ready && strcmp(o->at[k].name, name);
-    if (i->kind == ORCH_WORKER && (!o->table_known || !ready)) {
-        snprintf(why, why_len, o->table_known
-                                   ? "%s is the last worker that serves; start another one first, or use force"
+    for (uint32_t k = 0; k < o->n; k++) {
+        const struct orch_instance *x = &o->at[k];
+        ready += x != i && stays(x) && x->ready && x->front == i->front;
+        fronts += x != i && x->kind == ORCH_STEERING && x->alive && x->ready && !x->told_ms;
+    }
+    bool known = i->front < ORCH_FRONTS && o->tables_known >> i->front & 1;
+    if (i->kind == ORCH_WORKER && (!known || !ready)) {
+        snprintf(why, why_len, known
+                                   ? "%s is the last worker that serves at its front end; start another one "
+                                     "first, or use force"
                                    : "what steering's table holds is not known, so %s may be the last worker "
                                      "that serves; try again, or use force", name);
         return -EPERM;
     }
-    if (i->kind == ORCH_STEERING) {
-        snprintf(why, why_len, "%s is the only steering: no packet would pass until it is back; use force "
-                 "if that is meant", name);
+    if (i->kind == ORCH_STEERING && !fronts) {
+        snprintf(why, why_len, "%s is the only steering that serves: no packet would pass until it is back; use "
+                 "force if that is meant", name);
         return -EPERM;
     }
     if (i->kind == ORCH_STORE && (i->only_copy || !o->copies_known)) {

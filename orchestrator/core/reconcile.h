@@ -7,12 +7,14 @@
  *   desired + observed, now → at most ORCH_ACTIONS actions, each with its reason
  *
  * Promises, whatever is observed:
- *   - a worker is drained only while another one is ready in steering's table and stays
- *     (`down` excepted), and only while steering's table is known;
+ *   - a worker is drained only while another one is ready in the table of its front end and stays
+ *     (`down` excepted), and only while that table is known; if the site has no worker for that
+ *     front end any more, while another one is ready in any table;
  *   - nothing is started under the name of a process that lives;
  *   - what is desired is started in any case, also while nothing is known of steering;
  *   - a store node is stopped only when it leads no shard and holds no shard's only copy;
  *   - one node of the store at a time, and only while every shard has all its other copies;
+ *   - a front end is started anew only while another one, if the site has another, is ready;
  *   - what keeps ending is restarted ever later: 200 ms, doubled, 30 s at most; after 60 s of life
  *     from the beginning again.
  */
@@ -28,6 +30,7 @@ enum {
     ORCH_SOUND_MS = 60 * 1000, /* who lived so long has not failed to start */
     ORCH_AGAIN_MS = 1000,      /* an order that shows no effect is given again after it */
     ORCH_PATIENCE_MS = 15 * 1000, /* who is to end and lives after it gets SIGKILL */
+    ORCH_FRONT_NONE = 0xff,
 };
 
 /* One program, as far as it is known. */
@@ -35,7 +38,8 @@ struct orch_instance {
     char name[ORCH_NAME];
     enum orch_kind kind;
     bool alive;               /* its process is there: proof of the driver */
-    bool ready;               /* worker: healthy and in steering's table; others: it answers and serves */
+    uint8_t front;            /* worker: the front end that it joins, as site_front counts; or none known */
+    bool ready;               /* worker: healthy and in that one's table; others: it answers and serves */
     bool leaving;             /* was told to end, or says that it does */
     bool replace;             /* an operator wants it started anew */
     uint64_t config;          /* desired_config it was started with; 0: not known */
@@ -48,7 +52,7 @@ struct orch_instance {
 };
 
 struct orch_observed {
-    bool table_known;         /* steering's table was read lately */
+    uint8_t tables_known;     /* bit per front end: its table was read lately */
     bool copies_known;        /* every shard's primary told its copies lately */
     bool copies_whole;        /* ... and each has as many as it is to have */
     uint32_t n;
@@ -79,13 +83,11 @@ uint32_t orch_reconcile(const struct orch_desired *d, const struct orch_observed
                         uint64_t *next_ms);
 
 /* May this instance be killed, or restarted? 0; -EPERM and why not without force: it is the last
- * ready worker, the last copy of a shard (or that is not known), the only steering. */
+ * ready worker of its front end, the last copy of a shard (or that is not known), the only front
+ * end that lives. */
 int orch_kill_allowed(const struct orch_observed *o, const char *name, char *why,
                       uint32_t why_len);
 const struct orch_instance *orch_find(const struct orch_observed *o, const char *name);
 /* How long to wait after so many ends in a row that nobody asked for. */
 uint64_t orch_backoff_ms(uint32_t failures);
-/* The site's front end, if the site has one. */
-#define ORCH_STEERING_NAME "steer"
-
 #endif

@@ -12,22 +12,29 @@
 
 #include "orchestrator/core/reconcile.h"
 
-static const char text[] =
-    "store:\n"
-    "  etcd: [\"127.0.0.1:2379\"]\n"
-    "  copies: 2\n"
-    "  nodes:\n"
-    "    - {name: store-a, listen: \"127.0.0.1:7400\"}\n"
-    "    - {name: store-b, listen: \"127.0.0.1:7410\"}\n"
-    "    - {name: store-c, listen: \"127.0.0.1:7420\"}\n"
-    "steering:\n"
-    "  workers_max: 10\n"
-    "  inside: {address: 10.0.0.1, next_hop: 10.0.0.2, port: p}\n"
-    "  outside: {address: 10.9.0.1, next_hop: 10.9.0.2, port: q}\n"
-    "nfs: {a: 1}\n"
-    "groups:\n"
-    "  - {name: nf, replicas: 2, max: 8}\n"
-    "  - {name: canary, replicas: 0, min: 0, max: 2}\n";
+#define SITE(more, front)                                                                          \
+    "store:\n"                                                                                     \
+    "  etcd: [\"127.0.0.1:2379\"]\n"                                                              \
+    "  copies: 2\n"                                                                                \
+    "  nodes:\n"                                                                                   \
+    "    - {name: store-a, listen: \"127.0.0.1:7400\"}\n"                                         \
+    "    - {name: store-b, listen: \"127.0.0.1:7410\"}\n"                                         \
+    "    - {name: store-c, listen: \"127.0.0.1:7420\"}\n"                                         \
+    "steering:\n"                                                                                  \
+    "  workers_max: 10\n"                                                                          \
+    "  inside: {address: 10.0.0.1, next_hop: 10.0.0.2, port: p}\n"                                 \
+    "  outside: {address: 10.9.0.1, next_hop: 10.9.0.2, port: q}\n" more                           \
+    "nfs: {a: 1}\n"                                                                                \
+    "groups:\n"                                                                                    \
+    "  - {name: nf, replicas: 2, max: 8}\n"                                                        \
+    "  - {name: canary, replicas: 0, min: 0, max: 2" front "}\n"
+#define MORE                                                                                       \
+    "  more:\n"                                                                                    \
+    "    - name: steer-2\n"                                                                        \
+    "      inside: {address: 10.0.0.3, next_hop: 10.0.0.2, port: p}\n"                             \
+    "      outside: {address: 10.9.0.3, next_hop: 10.9.0.2, port: q}\n"
+/* One front end; two of them, each with a group; two, and both groups at the first. */
+static const char text[] = SITE("", ""), two[] = SITE(MORE, ", front: steer-2"), idle[] = SITE(MORE, "");
 
 /* --- the world --------------------------------------------------------------------------------- */
 
@@ -42,7 +49,7 @@ struct world {
     struct program at[ORCH_INSTANCES];
     uint32_t n;
     uint64_t now_ms;
-    bool blind;               /* steering's table is not known */
+    bool blind[2];            /* a front end's table is not known */
     bool crashing;            /* things break */
     uint64_t seed;
     uint32_t starts, drains, hand_overs, terminations, kills, waits;
@@ -63,13 +70,18 @@ static struct program *find(struct world *w, const char *name)
     return NULL;
 }
 
-static void begin(struct world *w, uint64_t seed)
+static void begin_with(struct world *w, uint64_t seed, const char *site)
 {
     char err[300];
     memset(w, 0, sizeof *w);
     w->seed = seed * 77 + 5;
     w->now_ms = 1000000;
-    CHECK(!desired_from_text(&w->d, "f", text, err, sizeof err), "%s", err);
+    CHECK(!desired_from_text(&w->d, "f", site, err, sizeof err), "%s", err);
+}
+
+static void begin(struct world *w, uint64_t seed)
+{
+    begin_with(w, seed, text);
 }
 
 static void end_program(struct world *w, struct program *p)
@@ -121,7 +133,7 @@ static void look(struct world *w, struct orch_observed *o)
 {
     uint32_t stores = ready_stores(w);
     memset(o, 0, sizeof *o);
-    o->table_known = !w->blind;
+    o->tables_known = (uint8_t)((w->blind[0] ? 0 : 1) | (w->blind[1] ? 0 : 2));
     o->copies_known = stores > 0;
     o->copies_whole = stores >= 2;
     o->n = w->n;
@@ -133,19 +145,28 @@ static void look(struct world *w, struct orch_observed *o)
                 s->leads |= (uint16_t)(1 << k);
         s->only_copy = s->leads && stores == 1 ? s->leads : 0;
         o->at[i] = *s;
+        if (s->kind == ORCH_WORKER && s->front >= site_fronts(w->d->site)) { /* no table has it */
+            const struct orch_group *g = desired_group_of(w->d, s->name);
+            o->at[i].front = g ? (uint8_t)g->front : ORCH_FRONT_NONE;
+            o->at[i].ready = false;
+        }
     }
 }
 
 /* --- the oracle ------------------------------------------------------------------------------------- */
 
-static uint32_t serving_but(const struct orch_observed *o, const struct orch_action *a, uint32_t n,
-                            const char *name)
+/* Who serves beside it: where it does, or anywhere if nobody is to be there. */
+static uint32_t serving_but(struct world *w, const struct orch_observed *o, const struct orch_action *a,
+                            uint32_t n, const char *name)
 {
-    uint32_t serving = 0;
+    uint32_t serving = 0, front = orch_find(o, name)->front, wanted = 0;
+    for (uint32_t g = 0; g < w->d->ngroups; g++)
+        wanted += w->d->groups[g].front == front ? w->d->groups[g].replicas : 0;
+    CHECK(!wanted || o->tables_known >> front & 1, "%s drained in the dark", name);
     for (uint32_t i = 0; i < o->n; i++) {
         const struct orch_instance *s = &o->at[i];
         bool stays = s->kind == ORCH_WORKER && s->alive && s->ready && !s->leaving && !s->told_ms &&
-                     strcmp(s->name, name);
+                     strcmp(s->name, name) && (!wanted || s->front == front);
         for (uint32_t k = 0; k < n; k++)
             if (a[k].verb != ORCH_START && !strcmp(a[k].name, s->name))
                 stays = false;
@@ -169,8 +190,18 @@ static void check_action(struct world *w, const struct orch_observed *o, const s
     if (w->d->down)
         return;
     if (x->verb == ORCH_DRAIN && !p->seen.told_ms) {
-        CHECK(o->table_known, "%s drained in the dark", x->name);
-        CHECK(serving_but(o, a, n, x->name) >= 1, "%s is the last one", x->name);
+        CHECK(o->tables_known, "%s drained in the dark", x->name);
+        CHECK(serving_but(w, o, a, n, x->name) >= 1, "%s is the last one", x->name);
+    }
+    if (x->kind == ORCH_STEERING && x->verb == ORCH_TERMINATE && !p->seen.told_ms &&
+        site_front_named(w->d->site, x->name) >= 0 && site_fronts(w->d->site) > 1) {
+        uint32_t others = 0;
+        for (uint32_t i = 0; i < o->n; i++)
+            others += o->at[i].kind == ORCH_STEERING && o->at[i].alive && o->at[i].ready && !o->at[i].told_ms &&
+                      strcmp(o->at[i].name, x->name);
+        for (uint32_t k = 0; k < n; k++)
+            others -= a[k].kind == ORCH_STEERING && a[k].verb != ORCH_START;
+        CHECK(others == 1, "%s while the other front end is away", x->name);
     }
     if (x->kind == ORCH_STORE && x->verb == ORCH_TERMINATE && !p->seen.told_ms) {
         CHECK(!p->seen.leads && !p->seen.only_copy, "%s leads %x", x->name, p->seen.leads);
@@ -198,6 +229,7 @@ static void carry_out(struct world *w, const struct orch_action *x)
         p->seen.kind = x->kind;
         p->seen.alive = true;
         p->seen.config = desired_config(w->d, x->kind, x->kind == ORCH_WORKER ? &w->d->groups[x->group] : NULL);
+        p->seen.front = x->kind == ORCH_WORKER ? (uint8_t)w->d->groups[x->group].front : 0;
         p->seen.started_ms = w->now_ms;
         p->ready_at_ms = w->now_ms + rnd(w, 3000);
         p->hung = w->crashing && !rnd(w, 10);
@@ -247,9 +279,10 @@ static void step(struct world *w)
 
 static void change_mind(struct world *w)
 {
-    char err[400], other[sizeof text + 8];
+    char err[400], other[sizeof two + 8];
     static const char *const nodes[] = {"store-a", "store-b", "store-c"};
-    const char *at = strstr(text, "nfs: {a: 1}");
+    const char *site = site_fronts(w->d->site) == 1 && rnd(w, 3) ? text : rnd(w, 2) ? two : rnd(w, 3) ? idle : text;
+    const char *at = strstr(site, "nfs: {a: 1}");
     switch (rnd(w, 7)) {
     case 0:
     case 1:
@@ -259,7 +292,7 @@ static void change_mind(struct world *w)
         desired_stop(w->d, nodes[rnd(w, 3)], rnd(w, 2), err, sizeof err);
         break;
     case 3: /* another configuration of the NFs: workers have to be replaced */
-        snprintf(other, sizeof other, "%.*snfs: {a: %u}%s", (int)(at - text), text, rnd(w, 3),
+        snprintf(other, sizeof other, "%.*snfs: {a: %u}%s", (int)(at - site), site, rnd(w, 3),
                  at + strlen("nfs: {a: 1}"));
         desired_text(w->d, "f", other, err, sizeof err);
         break;
@@ -267,7 +300,7 @@ static void change_mind(struct world *w)
         desired_down(w->d, !rnd(w, 3), err, sizeof err);
         break;
     case 5:
-        w->blind = !rnd(w, 3);
+        w->blind[rnd(w, 2)] = !rnd(w, 3);
         break;
     default:
         if (w->n)
@@ -307,24 +340,30 @@ static const char *wrong(struct world *w)
         if ((p && p->seen.alive) == desired_is_stopped(w->d, name))
             return why;
     }
-    struct program *p = find(w, ORCH_STEERING_NAME);
-    return p && p->seen.alive && !p->seen.replace ? NULL : "no steering";
+    for (uint32_t f = 0; f < site_fronts(w->d->site); f++) {
+        struct program *p = find(w, site_front(w->d->site, f).name);
+        if (!p || !p->seen.alive || p->seen.replace)
+            return "no steering";
+    }
+    struct program *second = find(w, "steer-2");
+    return second && second->seen.alive && site_fronts(w->d->site) == 1 ? "a front end too many" : NULL;
 }
 
 static void from_anywhere_it_becomes_what_is_desired(void **state)
 {
     static struct world w;
-    uint32_t drains = 0, hand_overs = 0, kills = 0, terminations = 0;
+    uint32_t drains = 0, hand_overs = 0, kills = 0, terminations = 0, ended_with_two = 0;
     for (uint64_t seed = 1; seed <= 400; seed++) {
         char err[200];
-        begin(&w, seed);
+        begin_with(&w, seed, seed % 2 ? two : text);
         w.crashing = true;
         for (int i = 0; i < 300; i++) {
             if (!rnd(&w, 12))
                 change_mind(&w);
             step(&w);
         }
-        w.crashing = w.blind = false;
+        w.crashing = w.blind[0] = w.blind[1] = false;
+        ended_with_two += site_fronts(w.d->site) == 2;
         desired_down(w.d, false, err, sizeof err);
         if (w.d->nstopped == 2) /* the last copy would not be restarted, rightly */
             desired_stop(w.d, w.d->stopped[0], false, err, sizeof err);
@@ -342,9 +381,9 @@ static void from_anywhere_it_becomes_what_is_desired(void **state)
         terminations += w.terminations;
         desired_free(w.d);
     }
-    print_message("drains %u, hand-overs %u, terminations %u, kills %u\n", drains, hand_overs, terminations,
-                  kills);
-    assert_true(drains && hand_overs && kills && terminations);
+    print_message("drains %u, hand-overs %u, terminations %u, kills %u; %u of 400 with two front ends\n", drains,
+                  hand_overs, terminations, kills, ended_with_two);
+    assert_true(drains && hand_overs && kills && terminations && ended_with_two > 50 && ended_with_two < 350);
 }
 
 /* --- stories ------------------------------------------------------------------------------------------------ */
@@ -449,6 +488,70 @@ static void last_ones_are_not_killed_without_force(void **state)
     desired_free(w.d);
 }
 
+static void set_ready(const struct orch_observed *o, const char *name, bool ready)
+{
+    ((struct orch_instance *)(uintptr_t)orch_find(o, name))->ready = ready;
+}
+
+static void one_of_two_front_ends_may_go(void **state)
+{
+    static struct world w;
+    static struct orch_observed o;
+    char why[400];
+    begin_with(&w, 5, two);
+    assert_int_equal(desired_scale(w.d, "canary", 1, why, sizeof why), 0);
+    run_until_right(&w);
+    look(&w, &o);
+    assert_int_equal(orch_kill_allowed(&o, "steer", why, sizeof why), 0);
+    assert_int_equal(orch_kill_allowed(&o, "steer-2", why, sizeof why), 0);
+    /* the last one of its front end, though others serve elsewhere */
+    assert_int_equal(orch_kill_allowed(&o, "nf-1", why, sizeof why), 0);
+    assert_int_equal(orch_kill_allowed(&o, "canary-1", why, sizeof why), -EPERM);
+    assert_non_null(strstr(why, "at its front end"));
+    o.tables_known = 2;
+    assert_int_equal(orch_kill_allowed(&o, "nf-1", why, sizeof why), -EPERM);
+    set_ready(&o, "steer", false);
+    assert_int_equal(orch_kill_allowed(&o, "steer-2", why, sizeof why), -EPERM);
+    assert_non_null(strstr(why, "only steering"));
+    assert_int_equal(orch_kill_allowed(&o, "steer", why, sizeof why), 0);
+    desired_free(w.d);
+}
+
+/* Both wanted anew: one after the other, never both away. */
+static void front_ends_are_started_anew_in_turn(void **state)
+{
+    static struct world w;
+    begin_with(&w, 6, two);
+    run_until_right(&w);
+    find(&w, "steer")->seen.replace = find(&w, "steer-2")->seen.replace = true;
+    uint32_t starts = w.starts;
+    for (int i = 0; i < 100 && wrong(&w); i++) {
+        step(&w);
+        CHECK(find(&w, "steer")->seen.alive || find(&w, "steer-2")->seen.alive, "both are away");
+    }
+    assert_null(wrong(&w));
+    assert_int_equal(w.starts, starts + 2);
+    desired_free(w.d);
+}
+
+/* With its front end's last group a site needs no worker there: also the last one goes. */
+static void a_front_end_is_emptied_when_its_group_moves(void **state)
+{
+    static struct world w;
+    char err[300];
+    begin_with(&w, 7, two);
+    assert_int_equal(desired_scale(w.d, "canary", 2, err, sizeof err), 0);
+    run_until_right(&w);
+    assert_int_equal(find(&w, "canary-1")->seen.front, 1);
+    CHECK(!desired_text(w.d, "f", idle, err, sizeof err), "%s", err);
+    for (int i = 0; i < 200 && wrong(&w); i++)
+        step(&w);
+    assert_null(wrong(&w));
+    for (uint32_t i = 0; i < w.n; i++)
+        assert_false(w.at[i].seen.alive && w.at[i].seen.kind == ORCH_WORKER && w.at[i].seen.front == 1);
+    desired_free(w.d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -457,6 +560,9 @@ int main(void)
         cmocka_unit_test(a_single_worker_is_replaced_after_its_successor_serves),
         cmocka_unit_test(a_group_is_replaced_without_a_gap),
         cmocka_unit_test(last_ones_are_not_killed_without_force),
+        cmocka_unit_test(one_of_two_front_ends_may_go),
+        cmocka_unit_test(front_ends_are_started_anew_in_turn),
+        cmocka_unit_test(a_front_end_is_emptied_when_its_group_moves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -68,18 +68,23 @@ uint64_t desired_config(const struct orch_desired *d, enum orch_kind kind,
         mix(&hash, g->program, strlen(g->program));
         mix(&hash, &g->memory_mb, sizeof g->memory_mb);
         mix(&hash, &g->nice, sizeof g->nice);
+        const char *front = site_front(d->site, g->front).name; /* its place may change */
+        if (g->front)
+            mix(&hash, front, strlen(front));
     }
     return hash >> 1 ? hash >> 1 : 1;
 }
 
 /* --- from a text ----------------------------------------------------------------------------- */
 
-static void group_of(const struct site_group *from, struct orch_group *to)
+static void group_of(const struct site *site, const struct site_group *from, struct orch_group *to)
 {
+    int front = site_front_named(site, from->front);
     const struct site_autoscale *a = &from->autoscale;
     *to = (struct orch_group){
         .replicas = from->replicas, .min = from->min, .max = from->max,
         .memory_mb = from->limits.memory_mb, .nice = (int32_t)from->limits.nice,
+        .front = front > 0 ? (uint32_t)front : 0,
         .autoscale = {.enabled = a->enabled, .busy_high_permille = a->busy_high_permille,
                       .busy_low_permille = a->busy_low_permille, .queue_high = a->queue_high,
                       .drops_high_pps = a->drops_high_pps, .up_hold_ms = a->up_hold_ms,
@@ -120,7 +125,7 @@ int desired_from_text(struct orch_desired **out, const char *file, const char *t
         d->parts[kind] = hash_part(text, (enum orch_kind)kind);
     d->ngroups = d->site->groups_count;
     for (uint32_t i = 0; i < d->ngroups; i++)
-        group_of(&d->site->groups[i], &d->groups[i]);
+        group_of(d->site, &d->site->groups[i], &d->groups[i]);
     *out = d;
     return 0;
 }
@@ -216,16 +221,23 @@ int desired_scale(struct orch_desired *d, const char *group, int64_t replicas, c
                  "and max in site.yaml)", replicas, g->name, g->min, g->max);
         return -EINVAL;
     }
-    int64_t others = 0;
-    for (uint32_t i = 0; i < d->ngroups; i++)
+    int64_t others = 0, beside = 0; /* of the site; of the same front end */
+    for (uint32_t i = 0; i < d->ngroups; i++) {
         others += &d->groups[i] == g ? 0 : d->groups[i].replicas;
+        beside += &d->groups[i] == g || d->groups[i].front != g->front ? 0 : d->groups[i].replicas;
+    }
     if (others + replicas < 1) {
         snprintf(err, err_len, "the site's last worker is not taken away; `lethe down` stops a site");
         return -EINVAL;
     }
-    if (others + replicas > d->site->steering.workers_max) {
+    if (others + replicas > ORCH_WORKERS) {
+        snprintf(err, err_len, "%ld replicas of %s and %ld of other groups are more than the %d that a site "
+                 "may have", replicas, g->name, others, ORCH_WORKERS);
+        return -EINVAL;
+    }
+    if (beside + replicas > d->site->steering.workers_max) {
         snprintf(err, err_len, "%ld replicas of %s and %ld of other groups are more than "
-                 "steering.workers_max (%u) has room for", replicas, g->name, others,
+                 "steering.workers_max (%u) has room for", replicas, g->name, beside,
                  d->site->steering.workers_max);
         return -EINVAL;
     }
@@ -341,7 +353,7 @@ static void keep_numbers(const struct orch_desired *old, struct orch_desired *d)
         const struct orch_group *now = desired_group(old, g->name);
         if (!now)
             continue;
-        group_of(&old->site->groups[now - old->groups], &was);
+        group_of(old->site, &old->site->groups[now - old->groups], &was);
         if (was.replicas == g->replicas && now->replicas >= g->min && now->replicas <= g->max)
             g->replicas = now->replicas;
         if (!memcmp(&was.autoscale, &g->autoscale, sizeof was.autoscale))
@@ -351,10 +363,14 @@ static void keep_numbers(const struct orch_desired *old, struct orch_desired *d)
 
 static bool fits(const struct orch_desired *d)
 {
-    uint32_t all = 0;
-    for (uint32_t i = 0; i < d->ngroups; i++)
+    uint32_t all = 0, of[ORCH_FRONTS] = {0};
+    bool room = true;
+    for (uint32_t i = 0; i < d->ngroups; i++) {
         all += d->groups[i].replicas;
-    return all && all <= d->site->steering.workers_max;
+        of[d->groups[i].front] += d->groups[i].replicas;
+        room &= of[d->groups[i].front] <= d->site->steering.workers_max;
+    }
+    return all && all <= ORCH_WORKERS && room;
 }
 
 int desired_text(struct orch_desired *d, const char *file, const char *text, char *err,

@@ -27,8 +27,9 @@ enum {
     ORCH_NAME = 32,           /* an instance's name with its NUL: site.yaml's limit */
     ORCH_GROUPS = SITE_GROUPS_MAX,
     ORCH_STORES = SITE_NODES_MAX,
-    ORCH_STEERINGS = 2,
-    ORCH_WORKERS = 64,        /* steering's workers_max, too */
+    ORCH_FRONTS = SITE_FRONTS_MAX,
+    ORCH_STEERINGS = 2 * ORCH_FRONTS, /* those that another text no longer has beside */
+    ORCH_WORKERS = 64,        /* of a site; steering's workers_max, too */
     ORCH_INSTANCES = 2 * ORCH_WORKERS + ORCH_STORES + ORCH_STEERINGS, /* replaced ones beside */
     ORCH_SHARDS = 16,
     ORCH_SITE_BYTES = 256 * 1024, /* of the text */
@@ -60,6 +61,7 @@ struct orch_group {
     char name[ORCH_NAME];     /* workers are <name>-1, <name>-2, ... */
     uint32_t replicas, min, max;
     char program[256];        /* of its workers; "": the site's lethe-nf */
+    uint32_t front;           /* the front end that they join, as site_front counts */
     uint32_t memory_mb;       /* of a worker's data; 0: no limit */
     int32_t nice;
     struct orch_policy autoscale;
