@@ -287,16 +287,23 @@ int socket_take_over(const char *path, char *err, uint32_t err_len)
     return -EADDRINUSE;
 }
 
-/* libuv says EACCES also when the folder is missing; people deserve to know. */
-static int bind_error(const char *path, int error)
+int socket_listen(const char *path, int backlog)
 {
-    char folder[sizeof ((struct sockaddr_un *)0)->sun_path];
-    strcpy(folder, path);
-    char *slash = strrchr(folder, '/');
-    if (error != UV_EACCES || !slash || slash == folder)
-        return error;
-    *slash = 0;
-    return access(folder, F_OK) == 0 ? error : -ENOENT;
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof un.sun_path)
+        return -ENAMETOOLONG;
+    strcpy(un.sun_path, path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -errno;
+    int bad = fchmod(fd, 0600) || bind(fd, (struct sockaddr *)&un, sizeof un) ? errno : 0;
+    if (!bad && listen(fd, backlog)) {
+        bad = errno;
+        unlink(path);
+    }
+    if (bad)
+        close(fd);
+    return bad ? -bad : fd;
 }
 
 static int listen_at(struct control *c, char *err, uint32_t err_len)
@@ -304,14 +311,15 @@ static int listen_at(struct control *c, char *err, uint32_t err_len)
     int bad = socket_take_over(c->path, err, err_len);
     if (bad)
         return bad;
-    bad = bind_error(c->path, uv_pipe_bind(&c->listener, c->path));
-    if (!bad && chmod(c->path, 0600) != 0)
-        bad = -errno;
+    int fd = socket_listen(c->path, CLIENTS_MAX);
+    bad = fd < 0 ? fd : uv_pipe_open(&c->listener, fd);
     if (!bad)
         bad = uv_listen((uv_stream_t *)&c->listener, CLIENTS_MAX, client_came);
     if (bad)
         snprintf(err, err_len, "cannot listen at %s: %s; does its folder exist, and may we write "
                  "there?", c->path, uv_strerror(bad));
+    if (bad && fd >= 0)
+        unlink(c->path);
     return bad;
 }
 

@@ -202,6 +202,7 @@ int main(void)
     if (!mkdtemp(folder))
         return 1;
     snprintf(path, sizeof path, "%s/w.sock", folder);
+    umask(0); /* a socket's mode is not the umask's doing */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(stats_are_one_json_object, start, stop),
         cmocka_unit_test_setup_teardown(full_registry_says_so, start, stop),

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -107,22 +106,15 @@ static int cannot(const struct metrics_http *h, int error, char *err, uint32_t e
 
 static int listen_unix(struct metrics_http *h, char *err, uint32_t err_len)
 {
-    struct sockaddr_un un = {.sun_family = AF_UNIX};
-    if (strlen(h->config.address) >= sizeof un.sun_path)
+    if (strlen(h->config.address) >= sizeof h->path)
         return cannot(h, ENAMETOOLONG, err, err_len);
-    strcpy(un.sun_path, h->config.address);
-    int rc = socket_take_over(un.sun_path, err, err_len);
+    int rc = socket_take_over(h->config.address, err, err_len);
     if (rc)
         return rc;
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&un, sizeof un) || chmod(un.sun_path, 0600) ||
-        listen(fd, HTTP_CONNECTIONS)) {
-        rc = cannot(h, errno, err, err_len);
-        if (fd >= 0)
-            close(fd);
-        return rc;
-    }
-    strcpy(h->path, un.sun_path);
+    int fd = socket_listen(h->config.address, HTTP_CONNECTIONS);
+    if (fd < 0)
+        return cannot(h, -fd, err, err_len);
+    strcpy(h->path, h->config.address);
     return fd;
 }
 

@@ -17,5 +17,8 @@ json_t *metrics_json(struct metrics *m);
 /* Removes the socket that a dead program left at the path; refuses anything else. 0, or
  * -errno and a sentence. */
 int socket_take_over(const char *path, char *err, uint32_t err_len);
+/* A listening Unix socket at `path`, which at no moment is anybody's but its owner's: the file
+ * gets the mode that the descriptor had at bind. The descriptor, or -errno and nothing is left. */
+int socket_listen(const char *path, int backlog);
 
 #endif
