@@ -10,7 +10,8 @@
 #include "orchestrator/cli/commands.h"
 #include "orchestrator/cli/wait.h"
 
-enum { WAIT_MS = 20000, AGAIN_MS = 500 };
+/* The server waits for an event so long; below the client's own time-out, 10 s. */
+enum { WAIT_MS = 8000, AGAIN_MS = 500 };
 
 /* --- events --------------------------------------------------------------------------- */
 
@@ -77,8 +78,7 @@ int cmd_events(struct cli *cli, int argc, char **argv)
         snprintf(path, sizeof path, "/v1/events?after=%.0f&wait_ms=%d", after,
                  follow && after > 0 ? WAIT_MS : 0);
         bool first = !*epoch;
-        status = first || !follow ? cli_ask(cli, "GET", path, NULL, NULL, 2 * WAIT_MS, &page)
-                                  : cli_get_quietly(cli, path, &page);
+        status = first || !follow ? cli_get(cli, path, &page) : cli_get_quietly(cli, path, &page);
         if (!status) {
             bool more = json_array_size(json_object_get(page, "events")) > 0;
             show_page(cli, page, epoch, &after);
@@ -151,6 +151,8 @@ int cmd_top(struct cli *cli, int argc, char **argv)
         double n = i + 1 < argc ? strtod(argv[i + 1], &stop) : 0;
         if (!stop || *stop || stop == argv[i + 1] || !(n > 0) || n > 3600)
             return cli_say(CLI_USAGE, "top takes --every SECONDS and --times N");
+        if (!strcmp(argv[i], "--times") && n != (uint32_t)n)
+            return cli_say(CLI_USAGE, "top --times %s: how often is a whole number", argv[i + 1]);
         if (!strcmp(argv[i], "--every"))
             every_ms = (uint32_t)(n * 1000);
         else if (!strcmp(argv[i], "--times"))

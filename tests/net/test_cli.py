@@ -149,7 +149,8 @@ def check_wrong(site, checks):
              (USAGE, ("status", "--wel"), "--well"), (USAGE, ("down",), "--force"),
              (USAGE, ("up", "/nowhere.yaml"), "No such file"), (USAGE, ("scale", "nf=2", "--timeout", "x"), "seconds"),
              (USAGE, ("hand-over", "one"), "SHARD"), (REFUSED, ("hand-over", "99"), "no such shard"),
-             (USAGE, ("autoscale", "nf", "--busy-high", "much"), "number"), (USAGE, ("top", "--every", "0"), "SECONDS")]
+             (USAGE, ("autoscale", "nf", "--busy-high", "much"), "number"), (USAGE, ("top", "--every", "0"), "SECONDS"),
+             (USAGE, ("top", "--times", "0.5"), "whole number")]
     before, bad = site.status()["site"]["revision"], []
     for want, words, says in wrong:
         code, out, err = site.lethe(*words)
