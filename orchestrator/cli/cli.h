@@ -67,6 +67,18 @@ int cli_post(struct cli *cli, const char *path, const json_t *body, json_t **ans
 /* `text` as a part of a path; lent until the next call but three. */
 const char *cli_escape(const char *text);
 
+/* --- programs ---------------------------------------------------------------------- */
+
+struct site;
+/* lethe-controller: beside this program, or where a build has it, or of the PATH. */
+void cli_controller_program(char *to, size_t room);
+/* The folder of lethe-nf and the others: the site's `controller.programs`, else the controller's.
+ * `site` may be NULL. */
+void cli_programs(const struct site *site, char *to, size_t room);
+/* The site's file: -c, else site.yaml if it is there, else the one that the controller keeps and its
+ * programs read. False, and why: there is none. */
+bool cli_site_file(struct cli *cli, char *to, size_t room, char *why, size_t why_room);
+
 /* --- showing --------------------------------------------------------------------- */
 
 enum cli_colour { CLI_PLAIN, CLI_GOOD, CLI_BAD, CLI_CARE, CLI_FAINT, CLI_HEAD };

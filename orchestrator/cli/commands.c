@@ -40,6 +40,13 @@ const struct cli_command cli_commands[] = {
     {"hand-over", "SHARD", "another member becomes a shard's primary", "Nothing dies, nothing is lost.",
      cmd_hand_over},
     {"events", "[-f]", "what happened, and why", "-f goes on with what happens.", cmd_events},
+    {"explain", "[GROUP]", "what the chain keeps in the store, and what each packet asks of it",
+     "Tables, reads, writes and round trips of a new flow's packets and of an established one's. Asks the site's "
+     "lethe-nf (or GROUP's own) with the site's file (-c), or with the file that the controller keeps; no program "
+     "has to run.", cmd_explain},
+    {"doctor", "[CHECK]", "looks for what ails this host and the site, and says how to mend each",
+     "Works without a controller, too, and without root as far as that goes: what could not be looked at is "
+     "unknown, never ok. Exit status 1 if something is wrong; warnings alone are 0. CHECK: only that one.", cmd_doctor},
     {"completion", "bash|zsh|fish", "completion of commands, for your shell",
      "For example: lethe completion bash > /etc/bash_completion.d/lethe", cmd_completion},
     {"help", "[COMMAND|--man]", "this, one command, or the manual page", "", cmd_help},

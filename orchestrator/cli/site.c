@@ -36,33 +36,11 @@ static char *read_text(const char *path)
 
 /* --- the controller ------------------------------------------------------------------- */
 
-/* Beside this program, or where a build has it, or of the PATH. */
-static void controller_program(char *to, size_t room)
-{
-    char self[512];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    self[n > 0 ? n : 0] = '\0';
-    char *slash = strrchr(self, '/');
-    if (slash)
-        *slash = '\0';
-    static const char *const places[] = {"%s/lethe-controller", "%s/../lethe-controller",
-                                         "%s/../sbin/lethe-controller"};
-    for (uint32_t i = 0; i < 3; i++) {
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
-        snprintf(to, room, places[i], self);
-#pragma GCC diagnostic pop
-        if (access(to, X_OK) == 0)
-            return;
-    }
-    snprintf(to, room, "lethe-controller");
-}
-
 /* In a session of its own, its log beside its socket. Its pid, or -1, said. */
 static pid_t start_controller(const char *file, const char *log)
 {
     char program[1024];
-    controller_program(program, sizeof program);
+    cli_controller_program(program, sizeof program);
     pid_t pid = fork();
     if (pid < 0) {
         cli_say(CLI_REFUSED, "cannot start a process: %s", strerror(errno));
