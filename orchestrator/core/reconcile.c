@@ -81,14 +81,15 @@ static bool start(struct plan *p, enum orch_kind kind, const char *name, uint32_
     return true;
 }
 
-/* Who is to end and does not gets the order again, and is killed in the end. */
+/* Who is to end and does not gets the order again, and is killed in the end. A store is told once: at a second signal
+ * it would end at once, and not answer what it holds. */
 static void insist(struct plan *p, const struct orch_instance *i, enum orch_verb verb)
 {
     uint64_t kill_ms = i->told_ms + ORCH_PATIENCE_MS, again_ms = i->again_ms + ORCH_AGAIN_MS;
     if (i->told_ms && p->now_ms >= kill_ms && p->now_ms >= again_ms)
         act(p, ORCH_KILL, i->kind, i->name, "it was to end and lives since %lu s",
             (p->now_ms - i->told_ms) / 1000);
-    else if (p->now_ms >= again_ms)
+    else if (p->now_ms >= again_ms && (!i->told_ms || i->kind != ORCH_STORE))
         act(p, verb, i->kind, i->name, "it is to end and lives");
     wait_until(p, p->now_ms >= again_ms ? p->now_ms + ORCH_AGAIN_MS : again_ms);
 }

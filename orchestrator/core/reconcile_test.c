@@ -187,6 +187,7 @@ static void check_action(struct world *w, const struct orch_observed *o, const s
         return;
     }
     CHECK(alive, "%s is dead and gets an order", x->name);
+    CHECK(x->kind != ORCH_STORE || x->verb != ORCH_TERMINATE || !p->seen.told_ms, "%s is told twice", x->name);
     if (w->d->down)
         return;
     if (x->verb == ORCH_DRAIN && !p->seen.told_ms) {

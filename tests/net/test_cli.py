@@ -13,12 +13,6 @@ OK, REFUSED, USAGE, UNREACHABLE, NOT_YET = range(5)
 
 
 class Typed(ControlledSite):
-    def lethe(self, *words, timeout_s=90):
-        """(exit status, stdout, stderr)"""
-        done = self.lab.namespaces["steer"].run(
-            [self.programs + "/orchestrator/cli/lethe", "-c", self.config, *words], check=False, timeout=timeout_s)
-        return done.returncode, done.stdout, done.stderr
-
     def shut_down(self):
         """`lethe up` started the controller, so it is nobody's instance here."""
         pid = self.status()["controller"]["pid"]
