@@ -2,7 +2,7 @@
 # The two commands: `make run` shows Lethe at work, `make check` tests it. The
 # rest is behind them. All building is CMake's (CMakePresets.json).
 
-.PHONY: rdma-shell help run check check-long bench sim sim-planted format build install uninstall setup clean
+.PHONY: rdma-shell help run check check-long bench sim sim-planted chaos format build install uninstall setup clean
 SEEDS ?= 200
 SEED ?=
 MINUTES ?= 30
@@ -15,6 +15,7 @@ help:
 	@echo 'make bench       measure; tables here, JSON in build/bench/'
 	@echo 'make sim         the simulator alone: SEEDS=1000, or SEED=17 to replay one'
 	@echo 'make sim-planted  every planted bug and the seeds it takes to find it (MINUTES=30)'
+	@echo 'make chaos       break a whole site on purpose: SEED=7 MINUTES=30 (root)'
 	@echo 'make rdma-shell  a shell on a machine with soft-RoCE'
 	@echo 'make format      clang-format over the lines you changed and did not commit'
 	@echo 'make install     PREFIX=/usr/local DESTDIR=; make uninstall takes it back'
@@ -44,6 +45,9 @@ sim-planted: build
 	@build/dev/tests/sim/sim --all-bugs --part 1/2 --minutes $(MINUTES) & \
 	 build/dev/tests/sim/sim --all-bugs --part 2/2 --minutes $(MINUTES); \
 	 second=$$?; wait $$! && exit $$second
+
+chaos: build
+	@tests/run.sh chaos $(if $(SEED),--seed $(SEED)) --minutes $(MINUTES) --least $$(($(MINUTES) / 3))
 
 bench: setup
 	@cmake --preset release >/dev/null && cmake --build --preset release

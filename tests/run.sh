@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # What `make run`, `make check` and `make check-long` do once the dev build is there.
 #   run.sh demo        the demo: exit status is its verdict
+#   run.sh chaos       everything of a site broken on purpose (tests/chaos)
 #   run.sh check       sanitizer builds of the unit and simulator tests, the fuzzers,
 #                      then every test of the dev build; ends with ctest's summary
 #   run.sh check-long  the same, with the tests labelled `long`
@@ -32,6 +33,10 @@ demo)
   shift
   exec "${as_root[@]}" python3 tests/net/demo.py --build build/dev "$@"
   ;;
+chaos)
+  shift
+  exec "${as_root[@]}" python3 tests/chaos/chaos.py --build build/dev "$@"
+  ;;
 check | check-long)
   leave_out='fuzz|long'
   [ "$1" = check-long ] && leave_out=fuzz
@@ -47,7 +52,7 @@ check | check-long)
   exit $status
   ;;
 *)
-  echo "usage: tests/run.sh demo|check|check-long" >&2
+  echo "usage: tests/run.sh demo|chaos|check|check-long" >&2
   exit 2
   ;;
 esac

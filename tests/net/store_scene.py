@@ -48,8 +48,8 @@ class Cut:
 class Clients:
     """store_history in namespaces of its own."""
 
-    def __init__(self, lab, site, count=3, **options):
-        self.lab, self.site, self.names = lab, site, ["c%d" % i for i in range(1, count + 1)]
+    def __init__(self, lab, site, count=3, prefix="c", **options):
+        self.lab, self.site, self.names = lab, site, ["%s%d" % (prefix, i) for i in range(1, count + 1)]
         for number, name in enumerate(self.names):
             network.attach_to_management(lab, name, network.store_client_address(number))
         self.log = os.path.join(lab.logs, "history.log")

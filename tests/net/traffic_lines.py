@@ -151,9 +151,11 @@ class Lines:
         late = sum(1 for c in self.by_fd.values()
                    if c.asked_at is not None and time.monotonic() - c.asked_at > 1)
         done = sum(1 for c in self.all if c.state == "done")
+        asked = min((c.asked_at for c in self.by_fd.values() if c.asked_at is not None), default=None)
         print(json.dumps({"wanted": self.args.count, "opened": self.opened, "live": live,
                           "kept": done if last else live, "broken": self.broken, "late": late,
-                          "answers": self.answers, "slowest_ms": round(self.slowest_s * 1000),
+                          "answers": self.answers, "waiting_ms": round(1000 * (time.monotonic() - asked)) if asked else 0,
+                          "slowest_ms": round(self.slowest_s * 1000),
                           "reasons": self.reasons, "last": last}), flush=True)
 
     def run(self):

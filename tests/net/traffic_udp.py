@@ -16,11 +16,13 @@ Standard input, one JSON object a line; each is answered by one JSON line:
     {"do": "mark"}                forget the holes so far
     {"do": "count"}               count answers from now on, keep the holes
     {"do": "holes"}               per paced flow: hole in ms, answers since the mark or count
-    {"do": "status"}              counts
+    {"do": "since", "at": t}      the longest hole that ended after t (CLOCK_MONOTONIC), or goes on, in ms; and when
+    {"do": "status"}              counts; silent: paced flows without an answer for 100 ms
     {"do": "finish"}              counts, then the end (also at the end of the input)
 One thread, one epoll, all client hosts.
 """
 import argparse
+import collections
 import json
 import os
 import select
@@ -34,6 +36,7 @@ from traffic_server import ECHO_PORT
 
 PACE_S = 0.010
 KEEP_ALIVE_S = 1.0
+HOLE_S = 0.030                # shorter ones are not remembered one by one
 STEPS = 5                     # paced flows are spread over the 10 ms in this many bursts
 HEAD = struct.Struct("!8sII")  # a name no other flow of this run has, flow, number
 SEEN = struct.Struct("!4sH")
@@ -57,6 +60,7 @@ class Flows:
         self.flows = [self.open_flow(i) for i in range(args.count)]
         self.by_fd = {f.sock.fileno(): f for f in self.flows}
         self.steps = [[] for _ in range(STEPS)]
+        self.long_holes = collections.deque(maxlen=20000)  # (end, seconds)
 
     def open_socket(self, number):
         fd, addresses = self.sources[number % len(self.sources)]
@@ -110,6 +114,8 @@ class Flows:
             f.outer = outer
         if f.last is not None and f.paced:
             f.hole = max(f.hole, now - f.last)
+            if f.paced_answers and now - f.last > HOLE_S:
+                self.long_holes.append((now, now - f.last))
         f.last = now
         f.answers += 1
         f.paced_answers += 1
@@ -141,12 +147,18 @@ class Flows:
         if do == "holes":
             return {"holes": {f.id: [round(1000 * max(f.hole, now - (f.last or now))), f.answers]
                               for f in self.flows if f.paced}}
+        if do == "since":
+            open_holes = ((now, now - f.last) for f in self.flows if f.paced and f.paced_answers)
+            end, hole = max([h for h in self.long_holes if h[0] >= c["at"]] + list(open_holes),
+                            key=lambda h: h[1], default=(now, 0))
+            return {"hole_ms": round(1000 * hole), "ended": end}
         if do == "finish":
             self.over = True
         return {"sent": self.sent, "received": self.received, "remapped": self.remapped,
                 "wrong": self.wrong, "refused": self.refused,
                 "mapped": sum(1 for f in self.flows if f.outer),
-                "paced": sum(len(s) for s in self.steps)}
+                "paced": sum(len(s) for s in self.steps),
+                "silent": sum(1 for f in self.flows if f.paced and now - (f.last or 0) > 0.1)}
 
     def read_commands(self, now):
         data = sys.stdin.buffer.raw.read(65536)

@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""How each fault is done, when it had an effect, how it is healed, when all is well again.
+
+A fault is a generator: it yields while it waits, so that lanes go on beside each other in one thread, the one that
+may start processes. `record` tells what became of it. *Effective* is measured, never assumed: see `EFFECTS`.
+"""
+import json
+import os
+import select
+import signal
+import subprocess
+import time
+
+from chaos_site import CONTROLLERS, EDGES, STORES  # finds tests/net, too
+import network
+from netns import NetError
+from observe import alive, process_state
+
+EFFECTS = {
+    "kill -9": "the victim had worked since its start, and the kernel says that it is dead",
+    "stop, short": "it stood in state T all the time, and used no processor",
+    "stop, long": "it stood in state T all the time, and used no processor",
+    "restart": "another process of that name serves; the earlier one ended as ordered",
+    "drain": "it ended as ordered, and what it did was taken over",
+    "cut off": "the firewall's counter says that packets were dropped",
+    "one way": "the firewall's counter says that packets were dropped",
+    "replicas cut": "the firewall's counter says that packets were dropped",
+    "replicas one way": "the firewall's counter says that packets were dropped",
+    "loss": "the firewall's counter says that packets were dropped",
+    "delay": "frames were carried late, and some overtook others",
+    "disk full": "a write failed with ENOSPC, or etcd raised its alarm",
+    "clock step": "the program read a stepped clock",
+}
+RECOVER_S = 40
+
+
+class Stuck(Exception):
+    """Something that was promised did not happen in time."""
+
+
+def pause(seconds):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        yield
+
+
+def until(condition, timeout_s, what):
+    """Waits; returns the condition's value."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise Stuck("waited %g s in vain for %s" % (timeout_s, what() if callable(what) else what))
+        yield
+
+
+class Firewall:
+    """A table of a namespace's packet filter, with counters."""
+    number = 0
+
+    def __init__(self, ns, rules):
+        """rules: (hook, match and verdict)."""
+        Firewall.number += 1
+        self.ns, self.table = ns, "chaos%d" % Firewall.number
+        lines = ["add table ip %s" % self.table]
+        for hook in sorted({h for h, _ in rules}):
+            lines.append("add chain ip %s %s { type filter hook %s priority 0; }" % (self.table, hook, hook))
+        for hook, rule in rules:
+            lines.append("add rule ip %s %s %s" % (self.table, hook, rule))
+        ns.run(["nft", "\n".join(lines)])
+
+    def dropped(self):
+        out = json.loads(self.ns.run(["nft", "-j", "list", "table", "ip", self.table]).stdout)
+        return sum(e["counter"]["packets"] for r in out["nftables"] if "rule" in r
+                   for e in r["rule"]["expr"] if "counter" in e)
+
+    def heal(self):
+        dropped = self.dropped()
+        self.ns.run(["nft", "delete", "table", "ip", self.table])
+        return dropped
+
+
+class Faults:
+    def __init__(self, run):
+        self.run, self.lab, self.site, self.seen = run, run.lab, run.site, run.observer
+
+    # --- who -----------------------------------------------------------------------------------
+
+    def choose(self, fault):
+        """(name, for people), once there is somebody to choose; generator."""
+        victim, lot = fault.pair.victim, fault.which
+        if victim in ("store primary", "store backup"):
+            shard, role = int(lot * self.site.shard_count), victim.split()[1]
+            names = yield from until(lambda: self.seen.caught_up() and self.seen.of_shard(shard, role), RECOVER_S,
+                                     lambda: "shard %d to have a %s" % (shard, role))
+            return names[0], "%s of shard %d" % (role, shard)
+        if victim == "worker":
+            def ready():
+                at_work = [w for w in sorted(self.seen.table()) if self.seen.forwarded(w) > 0]
+                return at_work if len(at_work) >= 2 else None
+            names = yield from until(ready, RECOVER_S, "two workers that forward packets")
+            return names[int(lot * len(names))], "worker"
+        if victim == "steering":
+            yield from until(lambda: self.seen.forwarded("steer") > 0, RECOVER_S, "steering to forward packets")
+            return "steer", "steering"
+        if victim == "controller":
+            def active():
+                pid = self.seen.leads()
+                return next((n for n in CONTROLLERS if self.site.instances[n].running()
+                             and self.site.instances[n].process.pid == pid), None)
+            name = yield from until(active, RECOVER_S, "a controller that leads")
+            return name, "active controller"
+        if victim == "etcd":
+            yield from until(lambda: self.seen.said("etcd"), RECOVER_S, "etcd to answer")
+        return victim, victim
+
+    def pid(self, name):
+        i = self.site.instances.get(name)
+        return i.process.pid if i else self.seen.processes().get(name)
+
+    def signal(self, name, number):
+        os.kill(self.pid(name), number)
+
+    # --- what ------------------------------------------------------------------------------------
+
+    def hit(self, fault, record):
+        """The fault from its beginning to where it is healed; generator."""
+        name, kind = record["name"], fault.pair.kind
+        how = {"kill -9": self.kill, "stop, short": self.stop, "stop, long": self.stop, "restart": self.restart,
+               "drain": self.drain, "cut off": self.cut, "one way": self.cut, "replicas cut": self.cut,
+               "replicas one way": self.cut, "loss": self.loss, "delay": self.delay}[kind]
+        yield from how(name, fault, record)
+
+    def own(self, name):
+        """We started it ourselves, as an init system would."""
+        return name == "etcd" or name in CONTROLLERS
+
+    def start_again(self, name):
+        if name == "etcd":
+            self.site.start_etcd()
+            self.site.instances["etcd"].state = "running"
+        else:
+            self.site.start_controller(name)
+
+    def kill(self, name, fault, record):
+        pid = self.pid(name)
+        worked = self.own(name) or name in STORES or self.seen.forwarded(name) > 0
+        self.run.expect_death(pid, "killed")
+        fd = os.pidfd_open(pid)
+        try:
+            if self.own(name):
+                self.site.instances[name].state = "killed"
+            signal.pidfd_send_signal(fd, signal.SIGKILL)
+            yield from until(lambda: select.select([fd], [], [], 0)[0], 10, "%s to die of SIGKILL" % name)
+        finally:
+            os.close(fd)
+        record["effective"], record["died"] = worked, time.monotonic()
+        if self.own(name):
+            self.site.instances[name].process.popen.wait()
+            yield from pause(fault.hold_s)
+            self.start_again(name)
+
+    def stop(self, name, fault, record):
+        pid, stood = self.pid(name), True
+        self.run.paused.add(name)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield from until(lambda: process_state(pid)[0] in ("T", None), 5, "%s to stand still" % name)
+            begun = process_state(pid)[1]
+            until_s = time.monotonic() + fault.hold_s
+            while time.monotonic() < until_s:
+                yield
+                stood &= process_state(pid)[0] == "T"
+            record["effective"] = stood and process_state(pid)[1] == begun
+        finally:
+            if alive(pid):
+                os.kill(pid, signal.SIGCONT)
+            self.run.paused.discard(name)
+
+    def order(self, *words, wait_s=60):
+        """One of the command-line tool's orders, until it ends; generator: status and what it said."""
+        p = self.site.lethe(*words)
+        status = yield from until(lambda: (p.popen.poll(),) if p.popen.poll() is not None else None, wait_s,
+                                  "`lethe %s`; see %s" % (" ".join(words), p.log))
+        return status[0]
+
+    def restart(self, name, fault, record):
+        pid = self.pid(name)
+        self.run.expect_death(pid, "ordered")
+        if self.own(name):
+            i = self.site.instances[name]
+            i.state = "stopped"
+            i.process.signal(signal.SIGTERM)
+            status = yield from until(lambda: (i.process.popen.poll(),) if not i.process.alive() else None, 20,
+                                      "%s to end by SIGTERM" % name)
+            record["effective"] = status[0] == 0 or name == "etcd"
+            yield from pause(fault.hold_s)
+            self.start_again(name)
+            return
+        words = ["restart", name] + (["--force"] if name == "steer" else [])
+        status = yield from self.order(*words)
+        record["status"] = status
+        yield from until(lambda: not alive(pid), RECOVER_S, "the earlier process of %s to end" % name)
+        record["effective"] = status == 0
+
+    def drain(self, name, fault, record):
+        pid = self.pid(name)
+        self.run.expect_death(pid, "ordered")
+        status = yield from self.order("drain", name)
+        yield from until(lambda: not alive(pid), RECOVER_S, "%s to be drained" % name)
+        record["effective"] = status == 0
+        yield from pause(fault.hold_s)
+        again = ["start", name] if name in STORES else ["scale", "nf=%d" % self.site.replicas_wanted]
+        status = yield from self.order(*again)
+        record["effective"] &= status == 0
+
+    # --- networks ------------------------------------------------------------------------------------
+
+    def _filter(self, name, fault, verdict, both):
+        """Rules at a victim's own end of its network, or at the router of an edge. One way: deaf or mute."""
+        deaf = fault.strength < 0.5
+        if name in EDGES:
+            sides = ["oifname edge", "iifname edge"]
+            rules = [("forward", "%s %s" % (s, verdict)) for s in (sides if both else [sides[deaf]])]
+            return Firewall(self.lab.namespaces[EDGES[name][0]], rules)
+        sides = [("input", "iif != lo"), ("output", "oif != lo")]
+        if fault.pair.kind.startswith("replicas"):
+            peers = "{ %s }" % ", ".join(network.STORES[n] for n in STORES if n != name)
+            sides = [("input", "ip saddr " + peers), ("output", "ip daddr " + peers)]
+        chosen = sides if both else [sides[0 if deaf else 1]]
+        return Firewall(self.lab.namespaces[name], [(hook, "%s %s" % (s, verdict)) for hook, s in chosen])
+
+    def _filtered(self, wall, fault, record, least):
+        try:
+            yield from pause(fault.hold_s)
+        finally:
+            record["dropped"] = wall.heal()
+            record["effective"] = record["dropped"] >= least
+
+    def cut(self, name, fault, record):
+        one_way = fault.pair.kind.endswith("one way")
+        if one_way:
+            record["detail"] = "deaf" if fault.strength < 0.5 else "mute"
+        wall = self._filter(name, fault, "counter drop", not one_way)
+        yield from self._filtered(wall, fault, record, 1)
+
+    def loss(self, name, fault, record):
+        permille = int(50 + 250 * fault.strength)
+        record["detail"] = "%d %%" % (permille // 10)
+        wall = self._filter(name, fault, "numgen random mod 1000 < %d counter drop" % permille, True)
+        yield from self._filtered(wall, fault, record, 1)
+
+    def delay(self, name, fault, record):
+        ns, cable, bridge = self.site.cable(name)
+        delay_ms, jitter_ms = int(5 + 20 * fault.strength), int(5 + 30 * fault.which)
+        record["detail"] = "%d to %d ms" % (delay_ms, delay_ms + jitter_ms)
+        ns.ip("link set %s nomaster" % cable)  # first, so that no frame goes both ways
+        relay = self.lab.spawn("relay-" + cable, [
+            self.site.build + "/tests/chaos/chaos_relay", ns.path(), cable, "x-" + cable, str(delay_ms), str(jitter_ms),
+            str(int(fault.which * 1e6))], stdout=subprocess.PIPE, nice=-5)
+        try:
+            yield from pause(fault.hold_s)
+        finally:
+            relay.signal(signal.SIGTERM)
+            out = relay.popen.communicate(timeout=10)[0]
+            ns.ip("link set %s master %s" % (cable, bridge))
+        told = json.loads(out) if out else {"frames": 0, "reordered": 0}
+        record["relayed"] = told
+        record["effective"] = told["frames"] >= 10 and told["reordered"] >= 1
+
+    # --- well again ------------------------------------------------------------------------------------
+
+    def recovered(self, fault, since):
+        """A condition: everything that this lane breaks is whole, by what was asked after `since`."""
+        lane = fault.pair.lane
+        if lane == "store":
+            return self.seen.caught_up(since) and self.run.history.served()
+        if lane == "packets":
+            said = self.seen.said("steer", since)
+            return said and len(self.seen.table(since)) == self.site.replicas_wanted and self.run.udp_well()
+        if fault.pair.victim == "etcd":
+            return self.seen.said("etcd", since) and self.seen.leads(since)
+        return self.seen.leads(since) and all(self.site.instances[n].running() for n in CONTROLLERS)
+
+    def what_lacks(self, fault):
+        return "all to be well after %s of %s:\n%s" % (fault.pair.kind, fault.pair.victim, self.run.told())
+
+
+def one(run, fault):
+    """A fault from its choice to the moment when all is well; generator. Its record is in run.records."""
+    pair = fault.pair
+    faults = run.faults
+    name, what = yield from faults.choose(fault)
+    record = {"lane": fault.lane, "number": fault.number, "kind": pair.kind, "victim": pair.victim, "name": name,
+              "what": what, "hold_s": fault.hold_s, "effective": False, "began": time.monotonic(), "healed": None,
+              "recovered": None, "gap_ms": None}
+    flows = yield from run.prepare_gap(record)
+    record["flows"], record["began"] = flows, time.monotonic()
+    run.begin(fault, record)
+    try:
+        yield from faults.hit(fault, record)
+        record["healed"] = time.monotonic()
+        yield from until(lambda: faults.recovered(fault, record["healed"]), RECOVER_S, lambda: faults.what_lacks(fault))
+        record["recovered"] = time.monotonic()
+    except (Stuck, NetError, OSError, ValueError) as e:
+        run.violation("%s of %s (%s)" % (pair.kind, pair.victim, name), str(e))
+    finally:
+        run.end(fault, record)
+    return record
