@@ -11,6 +11,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "common/packet/packet_text.h"
+
 struct entry {
     uint32_t id, nevents, bytes, tcp_seq;
     uint16_t ip_id;
@@ -61,15 +63,21 @@ bool trace_active(const struct trace *t, uint64_t now_us)
     return now_us < atomic_load_explicit(&((struct trace *)t)->until_us, memory_order_relaxed);
 }
 
-static bool same_flow(const struct packet_tuple *a, const struct packet_tuple *b)
+/* A wanted port 0: any. */
+static bool same_end(const struct packet_addr *wanted, uint16_t port, const struct packet_addr *a,
+                     uint16_t a_port)
 {
-    if (a->proto != b->proto)
+    return !memcmp(wanted, a, sizeof *a) && (!port || port == a_port);
+}
+
+static bool same_flow(const struct packet_tuple *wanted, const struct packet_tuple *p)
+{
+    if (wanted->proto != p->proto)
         return false;
-    bool forth = !memcmp(&a->src, &b->src, sizeof a->src) && a->src_port == b->src_port &&
-                 !memcmp(&a->dst, &b->dst, sizeof a->dst) && a->dst_port == b->dst_port;
-    bool back = !memcmp(&a->src, &b->dst, sizeof a->src) && a->src_port == b->dst_port &&
-                !memcmp(&a->dst, &b->src, sizeof a->dst) && a->dst_port == b->src_port;
-    return forth || back;
+    return (same_end(&wanted->src, wanted->src_port, &p->src, p->src_port) &&
+            same_end(&wanted->dst, wanted->dst_port, &p->dst, p->dst_port)) ||
+           (same_end(&wanted->src, wanted->src_port, &p->dst, p->dst_port) &&
+            same_end(&wanted->dst, wanted->dst_port, &p->src, p->src_port));
 }
 
 static bool is_wanted(const struct trace *t, const struct packet *p, uint64_t now_us)
@@ -146,30 +154,11 @@ void trace_left_as(struct trace *t, uint32_t id, const struct packet *p)
 
 /* --- telling: the control thread ------------------------------------------------------------ */
 
-static const char *proto_text(uint8_t proto)
-{
-    return proto == 6 ? "tcp" : proto == 17 ? "udp" : proto == 1 ? "icmp" : "other";
-}
-
-static void end_text(const struct packet_addr *a, uint16_t port, char *to, size_t room)
-{
-    static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-    char text[INET6_ADDRSTRLEN];
-    if (!memcmp(a->b, mapped, sizeof mapped)) {
-        inet_ntop(AF_INET, a->b + 12, text, sizeof text);
-        snprintf(to, room, "%s:%u", text, ntohs(port));
-    } else {
-        inet_ntop(AF_INET6, a->b, text, sizeof text);
-        snprintf(to, room, "[%s]:%u", text, ntohs(port));
-    }
-}
-
 static json_t *flow_json(const struct packet_tuple *f)
 {
-    char src[64], dst[64];
-    end_text(&f->src, f->src_port, src, sizeof src);
-    end_text(&f->dst, f->dst_port, dst, sizeof dst);
-    return json_sprintf("%s %s > %s", proto_text(f->proto), src, dst);
+    char text[PACKET_FLOW_TEXT];
+    packet_flow_text(f, text);
+    return json_string(text);
 }
 
 static json_t *event_json(const struct trace_event *e)
@@ -220,29 +209,14 @@ static json_t *read_entries(struct trace *t, uint32_t after)
 
 /* --- orders -------------------------------------------------------------------------------------- */
 
-static bool read_end(const char *address, const char *port, struct packet_addr *a, uint16_t *p)
-{
-    char *end;
-    uint32_t v4;
-    unsigned long n = strtoul(port, &end, 10);
-    if (end == port || *end || n > 65535)
-        return false;
-    *p = htons((uint16_t)n);
-    if (inet_pton(AF_INET, address, &v4) == 1) {
-        *a = packet_ipv4(v4);
-        return true;
-    }
-    return inet_pton(AF_INET6, address, a->b) == 1;
-}
-
 static bool read_flow(char **argv, struct packet_tuple *f)
 {
     *f = (struct packet_tuple){.proto = !strcmp(argv[0], "tcp")    ? 6
                                         : !strcmp(argv[0], "udp")  ? 17
                                         : !strcmp(argv[0], "icmp") ? 1
                                                                    : 0};
-    return f->proto && read_end(argv[1], argv[2], &f->src, &f->src_port) &&
-           read_end(argv[3], argv[4], &f->dst, &f->dst_port);
+    return f->proto && packet_addr_read(argv[1], &f->src) && packet_port_read(argv[2], &f->src_port) &&
+           packet_addr_read(argv[3], &f->dst) && packet_port_read(argv[4], &f->dst_port);
 }
 
 static json_t *order(struct trace *t, const struct packet_tuple *flow, unsigned long seconds)
@@ -252,7 +226,7 @@ static json_t *order(struct trace *t, const struct packet_tuple *flow, unsigned 
     struct order *to = &t->orders[t->norders % TRACE_FLOWS];
     bool again = false;
     for (int i = 0; i < TRACE_FLOWS && !again; i++)
-        if (now_us < t->orders[i].until_us && same_flow(&t->orders[i].flow, flow)) {
+        if (now_us < t->orders[i].until_us && !memcmp(&t->orders[i].flow, flow, sizeof *flow)) {
             to = &t->orders[i];
             again = true;
         }
@@ -294,6 +268,6 @@ void trace_verb(struct trace *t, int argc, char **argv, char *reply, uint32_t ro
         reply[n] = 0;
     else
         snprintf(reply, room, "{\"error\": \"say 'trace on SECONDS tcp|udp|icmp ADDRESS PORT "
-                              "ADDRESS PORT' (1 to 600; icmp: the identifier, twice), 'trace read "
+                              "ADDRESS PORT' (1 to 600; port 0: any; icmp: the identifier, twice), 'trace read "
                               "[AFTER]' or 'trace off'\"}");
 }

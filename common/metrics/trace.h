@@ -18,7 +18,8 @@
  *                        `now_us`, so that of another host the asker knows the offset to half of
  *                        what its asking took.
  *
- *   trace on SECONDS tcp|udp|icmp ADDRESS PORT ADDRESS PORT     (icmp: the identifier, twice)
+ *   trace on SECONDS tcp|udp|icmp ADDRESS PORT ADDRESS PORT     (icmp: the identifier, twice;
+ *                                                               port 0: any)
  *     {"ok": true, "now_us": 1, "until_us": 2}     up to TRACE_FLOWS at a time, the oldest goes
  *   trace off
  *   trace read [AFTER]          entries with an id above AFTER, TRACE_TOLD at most

@@ -63,6 +63,15 @@ static uint32_t book(uint8_t proto, uint32_t src, uint16_t sport, uint32_t dst, 
     return trace_packet(t, &p);
 }
 
+static void a_port_0_is_any(void **state)
+{
+    order("trace on 60 udp 10.1.0.5 0 192.0.2.80 53");
+    assert_int_equal(book(17, HOST, 40000, SERVER, 53), 1);
+    assert_int_equal(book(17, SERVER, 53, HOST, 40001), 2);
+    assert_int_equal(book(17, HOST, 40000, SERVER, 54), 0);
+    assert_int_equal(book(17, HOST + 1, 40000, SERVER, 53), 0);
+}
+
 static void off_until_ordered(void **state)
 {
     assert_false(trace_active(t, trace_now_us()));
@@ -174,7 +183,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start, stop)
-        TEST(off_until_ordered), TEST(tells_what_was_booked), TEST(keeps_the_newest_and_reads_on),
+        TEST(off_until_ordered), TEST(a_port_0_is_any), TEST(tells_what_was_booked),
+        TEST(keeps_the_newest_and_reads_on),
         TEST(several_flows_the_oldest_goes), TEST(wrong_orders_change_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

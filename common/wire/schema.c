@@ -188,3 +188,16 @@ int schema_compare(const struct table_schema *have, const struct table_schema *w
              TABLE_NAME_MAX, have->name, have->version, want->version);
     return -1;
 }
+
+const char *schema_kind_text(uint8_t kind)
+{
+    static const char *const texts[] = {[TABLE_HASH] = "hash", [TABLE_POOL] = "pool",
+                                        [TABLE_COUNTERS] = "counters", [TABLE_SKETCH] = "sketch"};
+    return kind && kind < sizeof texts / sizeof texts[0] ? texts[kind] : "unknown";
+}
+
+const char *schema_durability_text(uint8_t durability)
+{
+    static const char *const texts[] = {"sync", "async", "none"};
+    return durability < sizeof texts / sizeof texts[0] ? texts[durability] : "unknown";
+}

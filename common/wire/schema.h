@@ -84,5 +84,8 @@ const char *schema_validate(const struct table_schema *s);
  * field that differs into err. */
 int schema_compare(const struct table_schema *have, const struct table_schema *want, char *err,
                    uint32_t err_len);
+/* "hash", "pool", "counters", "sketch"; "sync", "async", "none". */
+const char *schema_kind_text(uint8_t kind);
+const char *schema_durability_text(uint8_t durability);
 
 #endif

@@ -343,17 +343,14 @@ static int sources(const char *path, uint32_t to[SOURCES_MAX + 4])
 
 static json_t *tables_of(const struct chain *c)
 {
-    static const char *const kinds[] = {[TABLE_HASH] = "hash", [TABLE_POOL] = "pool",
-                                        [TABLE_COUNTERS] = "counters", [TABLE_SKETCH] = "sketch"};
-    static const char *const durabilities[] = {"sync", "async", "none"};
     json_t *all = json_array();
     for (int i = 0; i < c->n; i++)
         for (int t = 0; t < c->nf[i]->ntables; t++) {
             const struct table_schema *s = &c->nf[i]->tables[t];
             json_array_append_new(
                 all, json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:I, s:I, s:b}", "nf",
-                               c->nf[i]->ops->name, "table", s->name, "kind", kinds[s->kind],
-                               "durability", durabilities[s->durability], "key_bytes",
+                               c->nf[i]->ops->name, "table", s->name, "kind", schema_kind_text(s->kind),
+                               "durability", schema_durability_text(s->durability), "key_bytes",
                                (int)s->key_size, "value_bytes", (int)s->value_size, "timeout_ms",
                                (json_int_t)s->timeout_ms, "max_entries", (json_int_t)s->max_entries,
                                "events", (s->flags & TABLE_EVENTS) != 0));

@@ -47,6 +47,11 @@ const struct cli_command cli_commands[] = {
     {"doctor", "[CHECK]", "looks for what ails this host and the site, and says how to mend each",
      "Works without a controller, too, and without root as far as that goes: what could not be looked at is "
      "unknown, never ok. Exit status 1 if something is wrong; warnings alone are 0. CHECK: only that one.", cmd_doctor},
+    {"trace", "tcp|udp|icmp ADDR[:PORT] ADDR[:PORT] [--seconds N] [--packets N]",
+     "where the time of one flow's packets went",
+     "Follows packets of the flow, and of their answers, through steering, worker and store, for --seconds (10) or until "
+     "--packets (3) are complete. The flow is named as it comes in, either end first; a NAT's other side is followed by "
+     "itself. Without a port: any; for icmp it is the identifier. Exit status 4: no packet came.", cmd_trace},
     {"completion", "bash|zsh|fish", "completion of commands, for your shell",
      "For example: lethe completion bash > /etc/bash_completion.d/lethe", cmd_completion},
     {"help", "[COMMAND|--man]", "this, one command, or the manual page", "", cmd_help},

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/un.h>
 
-enum { REQUEST_BYTES = 128, REPLY_FIRST = 16 * 1024, REPLY_MOST = 256 * 1024 };
+enum { REQUEST_BYTES = 512, REPLY_FIRST = 16 * 1024, REPLY_MOST = 256 * 1024 };
 
 struct ask {
     uv_pipe_t pipe;

@@ -289,6 +289,7 @@ json_t *engine_do(struct engine *e, struct request *r, int *status)
 
 void engine_close_orders(struct engine *e)
 {
+    collect_close(e);
     pthread_mutex_lock(&e->lock);
     e->closed = true;
     for (struct order *o = e->first, *next; o; o = next) {

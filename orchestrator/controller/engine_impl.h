@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Inside the engine: engine.c its life and turns, gather.c what is seen, carry.c what is done,
- * orders.c what the API wants, status.c what it is told, alerts.c what ails. */
+ * orders.c what the API wants, status.c what it is told, alerts.c what ails; collect.c, tracing.c,
+ * tables.c what many programs are asked for. */
 #ifndef LETHE_ORCHESTRATOR_CONTROLLER_ENGINE_IMPL_H
 #define LETHE_ORCHESTRATOR_CONTROLLER_ENGINE_IMPL_H
 
@@ -120,6 +121,7 @@ struct engine {
     struct change *change;
     struct alert alerts[ALERTS_MAX];
     uint32_t nalerts;
+    struct collect *collects; /* collect.h */
 
     pthread_mutex_t lock;     /* of the queue, and of every order */
     pthread_cond_t answered;
@@ -168,10 +170,18 @@ void carry_hand_over(struct engine *e, const char *node, uint32_t shard, const c
 
 /* orders.c */
 void orders_take(struct engine *e);
+void orders_answer(struct engine *e, struct order *o, int status, json_t *json); /* takes json; o is gone */
 void orders_changed(struct engine *e); /* what keep says of the change under way */
 /* Begins to have `to` kept (taken); false: another change is under way. */
 bool orders_begin(struct engine *e, struct orch_desired *to, struct order *order, enum event_kind kind,
                   const char *subject, const char *cause, json_t *detail);
+
+/* collect.c: whoever still waits is answered: this controller ends. */
+void collect_close(struct engine *e);
+/* tracing.c, tables.c */
+void tracing_order(struct engine *e, struct order *o);
+void tracing_read(struct engine *e, struct order *o);
+void tables_read(struct engine *e, struct order *o);
 
 /* alerts.c */
 void alerts_update(struct engine *e);

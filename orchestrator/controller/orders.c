@@ -17,7 +17,7 @@ enum { SENTENCE = 700 };
 
 /* --- answering ------------------------------------------------------------------------------------- */
 
-static void answer(struct engine *e, struct order *o, int status, json_t *json)
+void orders_answer(struct engine *e, struct order *o, int status, json_t *json)
 {
     pthread_mutex_lock(&e->lock);
     o->done = true;
@@ -31,6 +31,11 @@ static void answer(struct engine *e, struct order *o, int status, json_t *json)
     request_free(&o->request);
     json_decref(o->answer);
     free(o);
+}
+
+static void answer(struct engine *e, struct order *o, int status, json_t *json)
+{
+    orders_answer(e, o, status, json);
 }
 
 static void refuse(struct engine *e, struct order *o, int status, const char *format, ...)
@@ -396,7 +401,8 @@ static void (*handler_of(enum request_kind kind, bool *changes))(struct engine *
         {REQUEST_KILL, false, on_kill},      {REQUEST_RESTART, false, on_restart},
         {REQUEST_HAND_OVER, false, on_hand_over}, {REQUEST_GROUP, false, on_group},
         {REQUEST_PLAN, false, on_group},     {REQUEST_PLAN_WITH, false, on_group},
-        {REQUEST_INSTANCE, false, on_instance},
+        {REQUEST_INSTANCE, false, on_instance}, {REQUEST_TRACE_ON, false, tracing_order},
+        {REQUEST_TRACE, false, tracing_read},   {REQUEST_TABLES, false, tables_read},
     };
     for (size_t i = 0; i < sizeof handlers / sizeof handlers[0]; i++)
         if (handlers[i].kind == kind) {

@@ -8,7 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum takes { NO_BODY, EMPTY, REPLICAS, FORCE, POLICY, TEXT };
+#include "common/metrics/trace.h"
+#include "common/packet/packet_text.h"
+
+enum takes { NO_BODY, EMPTY, REPLICAS, FORCE, POLICY, TEXT, FLOW };
 
 /* `*` is one name. */
 static const struct route {
@@ -35,6 +38,9 @@ static const struct route {
     {"GET", "/v1/site", REQUEST_SITE, NO_BODY},
     {"PUT", "/v1/site", REQUEST_SITE_PUT, TEXT},
     {"POST", "/v1/down", REQUEST_DOWN, FORCE},
+    {"GET", "/v1/trace", REQUEST_TRACE, NO_BODY},
+    {"POST", "/v1/trace", REQUEST_TRACE_ON, FLOW},
+    {"GET", "/v1/tables", REQUEST_TABLES, NO_BODY},
     {"GET", "/v1/openapi.json", REQUEST_OPENAPI, NO_BODY},
     {"GET", "/healthz", REQUEST_HEALTH, NO_BODY},
     {"GET", "/readyz", REQUEST_READY, NO_BODY},
@@ -133,20 +139,23 @@ static int read_query(const struct route *route, const struct request_arg *args,
         {"after", r->kind == REQUEST_EVENTS, INT64_MAX, &after},
         {"wait_ms", r->kind == REQUEST_EVENTS, 60000, &wait_ms},
         {"limit", r->kind == REQUEST_EVENTS, 1000, &limit},
+        {"limit", r->kind == REQUEST_TRACE, TRACE_PACKETS, &limit},
         {"revision", changes(route), INT64_MAX, &revision},
     };
+    enum { KNOWN = sizeof known / sizeof known[0] };
     for (uint32_t i = 0; i < nargs; i++) {
         size_t k = 0;
-        while (k < 4 && (!known[k].here || strcmp(known[k].key, args[i].key)))
+        while (k < KNOWN && (!known[k].here || strcmp(known[k].key, args[i].key)))
             k++;
-        if (k == 4)
+        if (k == KNOWN)
             return refuse(err, err_len, 400, "this path takes no such parameter");
         if (!number_of(args[i].value, known[k].most, known[k].to))
             return refuse(err, err_len, 400, "%s: write a whole number from 0 to %lu", known[k].key,
                           known[k].most);
     }
     if (!limit)
-        return refuse(err, err_len, 400, "limit: write a whole number from 1 to 1000");
+        return refuse(err, err_len, 400, "limit: write a whole number from 1 to %d",
+                      r->kind == REQUEST_TRACE ? (int)TRACE_PACKETS : 1000);
     r->after = after;
     r->wait_ms = (uint32_t)wait_ms;
     r->limit = (uint32_t)limit;
@@ -199,6 +208,24 @@ static int read_fields(enum takes body, const json_t *o, struct request *r, char
     return 0;
 }
 
+/* {"flow": "udp A:P > B:P", "seconds": 10} */
+static int read_trace(const json_t *o, struct request *r, char *err, uint32_t err_len)
+{
+    const json_t *flow = json_object_get(o, "flow"), *seconds = json_object_get(o, "seconds");
+    json_int_t n = json_integer_value(seconds);
+    if (json_object_size(o) != (size_t)(flow != NULL) + (seconds != NULL))
+        return refuse(err, err_len, 400, "the body has a field that is not known here; it may have \"flow\" and "
+                      "\"seconds\"");
+    if (!json_is_string(flow) || !packet_flow_read(json_string_value(flow), &r->flow) ||
+        (r->flow.proto != 6 && r->flow.proto != 17 && r->flow.proto != 1))
+        return refuse(err, err_len, 400, "flow: write tcp, udp or icmp and two end points, such as "
+                      "\"udp 10.1.0.5:5353 > 192.0.2.10:53\"; icmp: the identifier as both ports");
+    if (!json_is_integer(seconds) || n < 1 || n > TRACE_SECONDS_MAX)
+        return refuse(err, err_len, 400, "seconds: write a whole number from 1 to %d", TRACE_SECONDS_MAX);
+    r->seconds = (uint32_t)n;
+    return 0;
+}
+
 static int read_body(enum takes takes, const char *body, size_t bytes, struct request *r, char *err,
                      uint32_t err_len)
 {
@@ -218,6 +245,8 @@ static int read_body(enum takes takes, const char *body, size_t bytes, struct re
         bad = refuse(err, err_len, 400, "the body has to be a JSON object");
     else if (takes == POLICY)
         r->policy = json_incref(o);
+    else if (takes == FLOW)
+        bad = read_trace(o, r, err, err_len);
     else
         bad = read_fields(takes, o, r, err, err_len);
     json_decref(o);

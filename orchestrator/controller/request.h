@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/packet/packet.h"
 #include "orchestrator/model/desired.h"
 
 enum { REQUEST_BODY_MAX = ORCH_SITE_BYTES, REQUEST_JSON_MAX = 4096, REQUEST_ARGS = 8 };
@@ -19,6 +20,7 @@ enum request_kind {
     REQUEST_PLAN_WITH, REQUEST_INSTANCES, REQUEST_INSTANCE, REQUEST_DRAIN, REQUEST_KILL,
     REQUEST_RESTART, REQUEST_START, REQUEST_SHARDS, REQUEST_HAND_OVER, REQUEST_EVENTS, REQUEST_SITE,
     REQUEST_SITE_PUT, REQUEST_DOWN, REQUEST_OPENAPI, REQUEST_HEALTH, REQUEST_READY,
+    REQUEST_TRACE_ON, REQUEST_TRACE, REQUEST_TABLES,
 };
 
 struct request_arg { const char *key, *value; }; /* of the query, decoded; value may be NULL */
@@ -34,6 +36,8 @@ struct request {
     uint32_t wait_ms, limit;
     json_t *policy;           /* an object, not looked into */
     char *text;               /* site.yaml */
+    struct packet_tuple flow; /* to be traced, for so long */
+    uint32_t seconds;
 };
 
 /* 0, or the HTTP status and a sentence; *r is empty then. Free with request_free. */

@@ -121,7 +121,7 @@ static void get_table(const struct shard *s, const struct table *t, struct shard
 {
     *out = (struct shard_table){.entries = t->entries, .max_entries = t->schema.max_entries,
                                 .bytes = t->bytes, .events_pending = t->pending,
-                                .kind = t->schema.kind};
+                                .kind = t->schema.kind, .schema = t->schema};
     memcpy(out->name, t->schema.name, sizeof out->name - 1);
     for (uint32_t i = 0; t->schema.kind == TABLE_POOL && i < LETHE_SLOTS; i++) {
         const struct pool_part *p = t->part[i].pool;

@@ -222,6 +222,7 @@ struct shard_table {
     char name[TABLE_NAME_MAX];
     uint64_t entries, max_entries, bytes, events_pending, pool_free, pool_resting;
     uint32_t kind, zero;         /* enum table_kind */
+    struct table_schema schema;
 };
 uint32_t shard_tables_get(const struct shard *s, struct shard_table *out, uint32_t room);
 /* Serves: *position of its log, *commit. Cheap, for after each step. */

@@ -192,7 +192,7 @@ static void answer_order(struct store *s, int argc, char **argv, json_t **o)
         *o = answer;
     } else {
         json_object_set_new(*o, "error",
-                            json_string("unknown request; try: stats, digest, map, trace, move, lend, "
+                            json_string("unknown request; try: stats, digest, map, tables, trace, move, lend, "
                                         "hand-over, rebalance, accept-loss"));
     }
 }
@@ -210,6 +210,9 @@ void verbs_handle(void *ctx, int argc, char **argv, char *reply, uint32_t room)
     else if (!strcmp(argv[0], "trace")) {
         json_decref(o);
         o = traced_verb(v->store, argc, argv);
+    } else if (argc == 1 && !strcmp(argv[0], "tables")) {
+        json_decref(o);
+        o = verbs_tables(v->store);
     } else
         answer_order(v->store, argc, argv, &o);
     write_reply(o, reply, room);

@@ -8,6 +8,7 @@
  *             that all replicas mark (shard_mark_get)
  *   map       {"slots": [ {first, last, shard}, ... ]}: runs of hash slots, as the
  *             shards here know
+ *   tables    what the shards led here keep (verbs_tables.c)
  *   trace     when txns took which step: traced.h
  *   and orders, for shards whose primary is here (verbs_orders.c):
  *   move FIRST-LAST TO           hash slots to another shard

@@ -9,5 +9,6 @@
 
 /* The answer, or NULL: no such verb. May cut up the words of argv. */
 json_t *verbs_order(struct store *s, int argc, char **argv);
+json_t *verbs_tables(const struct store *s); /* verbs_tables.c */
 
 #endif

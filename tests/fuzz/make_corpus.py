@@ -29,14 +29,15 @@ def requests():
         paths = json.load(f)["paths"]
     bodies = {"scale": '{"replicas": 3}', "kill": '{"force": true}', "restart": '{"force": false}',
               "down": '{"force": true}', "autoscale": '{"enabled": true, "busy_high_permille": 800}',
-              "plan": '{"queue_high": 10, "cooldown_ms": 0}', "site": KEPT_SITE}
-    queries = {"events": "after=3&wait_ms=10&limit=5"}
+              "plan": '{"queue_high": 10, "cooldown_ms": 0}', "site": KEPT_SITE,
+              "trace": '{"flow": "udp 10.1.0.5:5353 > 192.0.2.10:53", "seconds": 10}'}
+    queries = {"events": "after=3&wait_ms=10&limit=5", "trace": "limit=5"}
     for path, methods in paths.items():
         for method in methods:
             real = path.replace("{group}", "nf").replace("{instance}", "nf-1").replace("{shard}", "1")
             last = real.rsplit("/", 1)[1]
             body = bodies.get(last, "{}" if method == "post" else "") if method != "get" else ""
-            query = queries.get(last, "revision=7" if method != "get" else "")
+            query = queries.get(last, "") if method == "get" else "revision=7"
             yield method + real.replace("/", "_"), "%s\n%s\n%s\n%s" % (method.upper(), real, query, body)
     yield "traversal", "GET\n/v1/instances/../../etc/passwd\n\n"
     yield "method", "DELETE\n/v1/status\n\n"

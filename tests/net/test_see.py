@@ -1,0 +1,214 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""What an operator sees of single packets and entries: lethe trace, lethe state, held against what was done.
+
+A UDP flow goes on all the while; the server tells each packet's source as it saw it. A planted delay, the
+backup stopped for a moment, has to show at the step that waits for it.
+"""
+import json
+import os
+import signal
+import subprocess
+import time
+
+import scene
+import schema
+from controlled_site import ControlledSite
+from lethe_site import wait_for
+from netns import enter
+from network import SERVERS
+from test_cli import NOT_YET, OK, REFUSED, UNREACHABLE, USAGE, Typed
+from traffic_server import ECHO_PORT
+
+CLIENT, SERVER, PORT = "10.1.1.10", SERVERS["s1"], 40404
+PAUSE_S = 0.4
+
+# Sends every 40 ms; prints the source that the server saw, once. With a port of 0 each packet is a flow of its own.
+FLOW = """
+import socket, struct, time
+def one(port):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.bind((%r, port))
+    s.connect((%r, %d))
+    s.settimeout(0.04)
+    return s
+s, told = one(PORT), False
+while True:
+    begun = time.monotonic()
+    try:
+        s.send(b"where did the time go")
+        seen = s.recv(100)[21:]
+        if not told:
+            print("%%s:%%d" %% (socket.inet_ntoa(seen[:4]), struct.unpack("!H", seen[4:6])[0]), flush=True)
+            told = True
+    except OSError:
+        pass
+    if not PORT:
+        s.close()
+        s = one(0)
+    time.sleep(max(0, begun + 0.04 - time.monotonic()))
+""" % (CLIENT, SERVER, ECHO_PORT)
+
+EVERY = {"received", "spread", "ring_in", "turn", "batch", "to_store", "execute", "commit", "reply", "answer",
+         "process", "ring_out", "edge"}
+
+
+class Seen(Typed):
+    def write_config(self, path, groups=None, **other):
+        super().write_config(path, groups, **other)
+        with open(path) as f:
+            text = f.read()
+        with open(path, "w") as f: # a packet may wait longer than the backup is stopped
+            f.write(text.replace("worker: {tenant", "worker: {max_hold_ms: 5000, tenant"))
+
+    def begin(self, *words):
+        return subprocess.Popen([self.programs + "/orchestrator/cli/lethe", "-c", self.config, *words],
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                preexec_fn=lambda: enter(self.lab.namespaces["steer"].fd))
+
+    shut_down = ControlledSite.shut_down # the controller is an instance here
+
+
+def flow(lab, port):
+    return lab.spawn("flow-%d" % port, ["python3", "-c", FLOW.replace("PORT", str(port))], lab.namespaces["c1"])
+
+
+def seen_as(process):
+    def look():
+        with open(process.log) as f:
+            return f.read().strip()
+    return wait_for(look, 20, "the server to see the flow; see " + process.log)
+
+
+# --- trace ------------------------------------------------------------------------------------
+
+def sums(packet):
+    steps = packet["steps"]
+    at = 0
+    for step in steps:
+        at += step["us"]
+        if step["at_us"] != at:
+            return False
+    return at == packet["total_us"] and steps[0]["us"] == 0
+
+
+def check_trace(site, checks, outer):
+    inner = "udp %s:%d > %s:%d" % (CLIENT, PORT, SERVER, ECHO_PORT)
+    code, out, err = site.lethe("trace", "udp", "%s:%d" % (CLIENT, PORT), "%s:%d" % (SERVER, ECHO_PORT),
+                                "--packets", "6", "--seconds", "20", "-o", "json")
+    told = json.loads(out or "{}")
+    packets = told.get("packets", [])
+    whole = [p for p in packets if p["complete"]]
+    checks.check("a packet's way, every step of it", code == OK and any(
+        EVERY <= {s["step"] for s in p["steps"]} for p in whole), err + str(packets[:1]))
+    checks.check("the steps' times are the whole", packets and all(map(sums, packets)), str(packets[:1]))
+    checks.check("there and back", {p["side"] for p in whole} == {"inside", "outside"}, str([p["flow"] for p in whole]))
+    checks.check("it names the flow that the server sees", any(
+        p["flow"] == inner and p["left_as"] == "udp %s > %s:%d" % (outer, SERVER, ECHO_PORT) for p in whole),
+        outer + " " + str([p["left_as"] for p in whole]))
+    checks.check("nobody is missing", not told.get("missing") and err == "", err)
+    code, out, err = site.lethe("trace", "udp", "%s:%d" % (SERVER, ECHO_PORT), "%s:%d" % (CLIENT, PORT),
+                                "--packets", "1", "--seconds", "20")
+    checks.check("for people: steps, bars, a summary", code == OK and "commit: the backups have it" in out
+                 and "█" in out + "█" and "1 packet" in out and "OF ALL TIME" in out, out + err)
+    print(out)
+    return packets
+
+
+def is_steady(flow):
+    return ":%d " % PORT in flow + " " or "> 203." in flow or "udp 203." in flow
+
+
+def pause(site, name, pid):
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        time.sleep(PAUSE_S) # the fault's length, not a wait for something
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def check_delay(lab, site, checks):
+    """New flows, whose mappings the backup has to have before their packets leave."""
+    backup = site.kept_views()[0][1]
+    new = flow(lab, 0)
+    slow = None
+    for attempt in range(5):
+        asked = site.begin("trace", "udp", CLIENT, "%s:%d" % (SERVER, ECHO_PORT), "--packets", "100", "--seconds", "2",
+                           "-o", "json")
+        wait_for(lambda: any(not is_steady(x["flow"]) for p in site.api("GET", "/v1/trace?limit=9")[1]["programs"]
+                             for x in p.get("packets", [])), 20, "new flows to be traced")
+        for i in range(2):
+            pause(site, backup, site.pids()[backup])
+            time.sleep(0.05)
+        out, err = asked.communicate(timeout=60)
+        slow = max((p for p in json.loads(out)["packets"]),
+                   key=lambda p: max((s["us"] for s in p["steps"] if s["step"] == "commit"), default=0))
+        most = max(slow["steps"], key=lambda s: s["us"])
+        if most["step"] == "commit" and most["us"] > PAUSE_S * 1e6 / 4:
+            break
+    new.stop(10)
+    checks.check("a backup that was stopped shows at the commit", most["step"] == "commit"
+                 and most["us"] > PAUSE_S * 1e6 / 4 and most["us"] * 2 > slow["total_us"], str(slow))
+
+
+def check_missing(site, checks):
+    """A worker that is stopped is named; its part is missing, and nothing else is made up."""
+    pid = site.pids()["nf-1"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        code, out, err = site.lethe("trace", "udp", CLIENT, SERVER, "--packets", "1", "--seconds", "2")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    checks.check("a stopped worker is named", "no answer of nf-1" in err, out + err)
+    checks.check("and what only it knows is called missing", code == OK and "missing: no worker has told of it" in out
+                 and "unknown" in out, out + err)
+    site.wait_ready(1)
+
+
+def check_described(site, checks):
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../orchestrator/openapi.json")) as f:
+        described = schema.Api(json.load(f))
+    wrong = []
+    flow = {"flow": "udp %s:%d > %s:%d" % (CLIENT, PORT, SERVER, ECHO_PORT), "seconds": 1}
+    for method, path, body in (("POST", "/v1/trace", flow), ("GET", "/v1/trace?limit=100", None), ("GET", "/v1/tables", None),
+                               ("POST", "/v1/trace", {"flow": "udp"}), ("GET", "/v1/trace?limit=0", None)):
+        code, answer = site.api(method, path, body)
+        wrong.append(described.wrong_answer(method, path, code, answer))
+    checks.check("the API's answers are as described", not any(wrong), str(wrong))
+
+
+def check_wrong(site, checks):
+    wrong = [(USAGE, ("trace",), "write the flow"), (USAGE, ("trace", "udp", CLIENT), "write the flow"),
+             (USAGE, ("trace", "sctp", CLIENT, SERVER), "tcp, udp or icmp"),
+             (USAGE, ("trace", "udp", "10.1.1", SERVER), "is no end point"),
+             (USAGE, ("trace", "udp", CLIENT + ":70000", SERVER), "is no end point"),
+             (USAGE, ("trace", "udp", CLIENT, SERVER, "--seconds", "0"), "--seconds"),
+             (USAGE, ("trace", "udp", CLIENT, SERVER, "--seconds"), "--seconds"),
+             (USAGE, ("trace", "udp", CLIENT, SERVER, "--packets", "101"), "--packets"),
+             (USAGE, ("trace", "udp", CLIENT, SERVER, "more"), "not 'more'"),
+             (NOT_YET, ("trace", "udp", "10.1.4.41:9", SERVER, "--seconds", "1"), "no packet")]
+    bad = []
+    for want, words, says in wrong:
+        code, out, err = site.lethe(*words)
+        if code != want or says not in err or not err.startswith("lethe: ") or out:
+            bad.append("%s: %d %s%s" % (" ".join(words), code, out, err))
+    checks.check("%d wrong commands: a sentence each" % len(wrong), not bad, "; ".join(bad))
+
+
+def act(lab, site, checks):
+    site.start_etcd()
+    site.start_controller("controller-1")
+    site.wait_ready(1, 40)
+    steady = flow(lab, PORT)
+    outer = seen_as(steady)
+    checks.say("%s:%d is seen as %s" % (CLIENT, PORT, outer))
+    check_trace(site, checks, outer)
+    check_delay(lab, site, checks)
+    check_missing(site, checks)
+    check_wrong(site, checks)
+    check_described(site, checks)
+    steady.stop(10)
+
+
+if __name__ == "__main__":
+    scene.play(scene.arguments(__doc__), act, site_class=Seen, shards=1, failure_timeout_ms=1500)
