@@ -2,6 +2,7 @@
 /* Tables built beside the datapath. See table.h. */
 #include "steering/table.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
@@ -20,7 +21,7 @@ struct tables {
     uint16_t weights[TABLE_WORKERS_MAX];
     uint64_t wanted, wanted_version;  /* version: release/acquire, orders `wanted` and names */
     uint64_t built_version, count;    /* builder's */
-    struct table *current;            /* datapath's */
+    struct table *current, *retiring; /* datapath's */
     struct table *fresh, *spare;      /* handed over by atomic exchange */
     struct table *all[2];
 };
@@ -86,17 +87,28 @@ void table_want(struct tables *t, uint64_t members)
     __atomic_store_n(&t->wanted_version, t->wanted_version + 1, __ATOMIC_RELEASE);
 }
 
-const struct table *table_current(struct tables *t)
+const struct table *table_current(const struct tables *t)
 {
+    return t->current;
+}
+
+const struct table *table_next(struct tables *t)
+{
+    assert(t->retiring == NULL);
     if (__atomic_load_n(&t->fresh, __ATOMIC_RELAXED) == NULL)
-        return t->current;
+        return NULL;
     struct table *fresh = __atomic_exchange_n(&t->fresh, NULL, __ATOMIC_ACQ_REL);
     if (fresh == NULL)
-        return t->current; /* the builder took it back to build a newer one */
-    struct table *old = t->current;
+        return NULL; /* the builder took it back to build a newer one */
+    t->retiring = t->current;
     t->current = fresh;
-    __atomic_store_n(&t->spare, old, __ATOMIC_RELEASE);
     return fresh;
+}
+
+void table_retire(struct tables *t)
+{
+    __atomic_store_n(&t->spare, t->retiring, __ATOMIC_RELEASE);
+    t->retiring = NULL;
 }
 
 /* The buffer that is not current: spare, or finished and not yet taken. */
@@ -108,7 +120,7 @@ static struct table *take_buffer(struct tables *t)
             b = __atomic_exchange_n(&t->fresh, NULL, __ATOMIC_ACQ_REL);
         if (b != NULL)
             return b;
-        sched_yield(); /* the datapath is between its two stores */
+        sched_yield(); /* the datapath is between table_next and table_retire */
     }
 }
 

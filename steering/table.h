@@ -3,7 +3,7 @@
  * The Maglev table that packets are looked up in, rebuilt beside the datapath.
  *
  * Threads: the datapath names the members it wants (table_want) and takes the
- * newest finished table at the start of each round (table_current); one other
+ * newest finished table at the start of a round (table_next); one other
  * thread builds (table_serve). Two buffers: one is current, the other finished,
  * spare or being built. The datapath never waits; until a table is finished it
  * goes on with the last one and sends what falls to a lost worker elsewhere.
@@ -35,8 +35,12 @@ void table_name(struct tables *t, unsigned number, const char *name);
 void table_weigh(struct tables *t, unsigned number, unsigned weight);
 /* Datapath: from now on these. The caller wakes the building thread. */
 void table_want(struct tables *t, uint64_t members);
-/* Datapath: valid until its next call. */
-const struct table *table_current(struct tables *t);
+/* Datapath: the one in use. */
+const struct table *table_current(const struct tables *t);
+/* Datapath: the newest finished one, in use from now on; NULL: there is none. The
+ * one before stays valid until table_retire, which must follow soon. */
+const struct table *table_next(struct tables *t);
+void table_retire(struct tables *t);
 /* Builder: builds what is wanted, if it is new. False: nothing was to do. */
 bool table_serve(struct tables *t);
 

@@ -4,7 +4,8 @@
  * owns everything here between control_start and control_stop.
  *
  *   accept -> read until '\n' -> answer -> write -> read on
- *
+ *                                  ^  | CONTROL_LATER
+ *                                  '--'
  * A client is not read while its reply is being written, so a slow one holds
  * one request line and one reply, and holds up nobody. Signals are blocked on
  * this thread: they are the program's, and a client that went away must not
@@ -40,7 +41,9 @@ struct control {
     uv_loop_t loop;
     uv_pipe_t listener;
     uv_async_t stop;
+    uv_timer_t again;          /* runs while there are `waiting` */
     uv_thread_t thread;
+    struct client *waiting;    /* whose answer is CONTROL_LATER */
     struct metrics *metrics;
     control_handler handler;
     void *ctx;
@@ -53,9 +56,11 @@ struct client {
     uv_pipe_t pipe;
     uv_write_t write;
     struct control *control;
+    struct client *next;       /* of control's `waiting` */
     bool hang_up;              /* after the reply under way */
     uint32_t used;             /* of line */
     char line[LINE_MAX_BYTES];
+    char asked[LINE_MAX_BYTES]; /* the request that is answered now */
     char reply[REPLY_MAX_BYTES + 1];
 };
 
@@ -148,6 +153,36 @@ static void send_reply(struct client *k)
         hang_up(k);
 }
 
+static void ask_waiting(uv_timer_t *timer);
+
+static void ask_handler(struct client *k)
+{
+    struct control *c = k->control;
+    char line[LINE_MAX_BYTES];
+    strcpy(line, k->asked);
+    answer(c, line, k->reply, REPLY_MAX_BYTES);
+    if (strcmp(k->reply, CONTROL_LATER) != 0) {
+        send_reply(k);
+        return;
+    }
+    uv_read_stop((uv_stream_t *)&k->pipe);
+    k->next = c->waiting;
+    c->waiting = k;
+    if (!uv_is_active((uv_handle_t *)&c->again))
+        uv_timer_start(&c->again, ask_waiting, CONTROL_AGAIN_MS, 0);
+}
+
+static void ask_waiting(uv_timer_t *timer)
+{
+    struct control *c = timer->data;
+    struct client *k = c->waiting, *next;
+    c->waiting = NULL;
+    for (; k; k = next) {
+        next = k->next;
+        ask_handler(k);
+    }
+}
+
 /* Answers the first complete line there is; otherwise reads on. */
 static void serve(struct client *k)
 {
@@ -162,14 +197,12 @@ static void serve(struct client *k)
         read_on(k);
         return;
     }
-    char line[LINE_MAX_BYTES];
     uint32_t n = (uint32_t)(end - k->line);
-    memcpy(line, k->line, n);
-    line[n] = 0;
+    memcpy(k->asked, k->line, n);
+    k->asked[n] = 0;
     k->used -= n + 1;
     memmove(k->line, end + 1, k->used);
-    answer(k->control, line, k->reply, REPLY_MAX_BYTES);
-    send_reply(k);
+    ask_handler(k);
 }
 
 static void lend_line(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
@@ -225,7 +258,8 @@ static void close_handle(uv_handle_t *handle, void *arg)
     struct control *c = arg;
     if (uv_is_closing(handle))
         return;
-    bool ours = handle == (uv_handle_t *)&c->listener || handle == (uv_handle_t *)&c->stop;
+    bool ours = handle == (uv_handle_t *)&c->listener || handle == (uv_handle_t *)&c->stop ||
+                handle == (uv_handle_t *)&c->again;
     uv_close(handle, ours ? NULL : client_gone);
 }
 
@@ -344,7 +378,8 @@ int control_start(struct control **out, const char *path, struct metrics *m,
     }
     uv_pipe_init(&c->loop, &c->listener, 0);
     uv_async_init(&c->loop, &c->stop, stop_asked);
-    c->listener.data = c->stop.data = c;
+    uv_timer_init(&c->loop, &c->again);
+    c->listener.data = c->stop.data = c->again.data = c;
     bad = listen_at(c, err, err_len);
     if (!bad && (bad = start_thread(c)))
         snprintf(err, err_len, "cannot start the control thread: %s", uv_strerror(bad));

@@ -60,7 +60,11 @@ static inline uint64_t metric_get(const struct metric *c)
     return __atomic_load_n(&c->value, __ATOMIC_RELAXED);
 }
 
-/* One request line, split at blanks. Writes one JSON object (no newline). */
+/* One request line, split at blanks. Writes one JSON object (no newline), or
+ * CONTROL_LATER: it is called with the same words again in CONTROL_AGAIN_MS, and
+ * so on; only this client waits meanwhile. It is the handler that ends that. */
+#define CONTROL_LATER "later"
+enum { CONTROL_AGAIN_MS = 2 };
 typedef void (*control_handler)(void *ctx, int argc, char **argv, char *reply, uint32_t room);
 
 struct control;

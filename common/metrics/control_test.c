@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -20,10 +21,18 @@ static char folder[] = "/tmp/control_test_XXXXXX", path[100], reply[200000], err
 static struct metrics *metrics;
 static struct control *control;
 
+static int asked_again, gate_open; /* control thread's, and the test's: atomic */
+
 static void verbs(void *ctx, int argc, char **argv, char *to, uint32_t room)
 {
     if (strcmp(argv[0], "echo") == 0)
         snprintf(to, room, "{\"argc\": %d,\n\"last\": \"%s\"}", argc, argv[argc - 1]);
+    if (strcmp(argv[0], "wait") == 0 && !__atomic_load_n(&gate_open, __ATOMIC_ACQUIRE)) {
+        __atomic_add_fetch(&asked_again, 1, __ATOMIC_RELEASE);
+        snprintf(to, room, CONTROL_LATER);
+    } else if (strcmp(argv[0], "wait") == 0) {
+        snprintf(to, room, "{\"argc\": %d, \"last\": \"%s\"}", argc, argv[argc - 1]);
+    }
     if (strcmp(argv[0], "big") == 0) {
         memset(to, 'x', room - 1);
         to[room - 1] = 0;
@@ -133,6 +142,57 @@ static void several_requests_at_once(void **state)
     close(fd);
 }
 
+static void wait_until_asked_more_than(int times)
+{
+    while (__atomic_load_n(&asked_again, __ATOMIC_ACQUIRE) <= times)
+        sched_yield();
+}
+
+/* The others are answered meanwhile; what follows on the same line waits its turn. */
+static void an_answer_may_come_later(void **state)
+{
+    int fds[3];
+    __atomic_store_n(&gate_open, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&asked_again, 0, __ATOMIC_RELEASE);
+    for (int i = 0; i < 3; i++) {
+        const char *two = "wait for it\necho 2\n";
+        fds[i] = raw_client();
+        assert_int_equal(send(fds[i], two, strlen(two), 0), (ssize_t)strlen(two));
+    }
+    close(fds[2]); /* does not wait for its answer */
+    wait_until_asked_more_than(20);
+    ask("echo x");
+    assert_int_equal(recv(fds[0], reply, sizeof reply, MSG_DONTWAIT), -1);
+    __atomic_store_n(&gate_open, 1, __ATOMIC_RELEASE);
+    for (int i = 0; i < 2; i++) {
+        const char *both = "{\"argc\": 3, \"last\": \"it\"}\n{\"argc\": 2, \"last\": \"2\"}\n";
+        size_t used = 0;
+        while (used < strlen(both))
+            used += (size_t)recv(fds[i], reply + used, sizeof reply - used, 0);
+        reply[used] = 0;
+        assert_string_equal(reply, both);
+        close(fds[i]);
+    }
+    ask("wait again");
+}
+
+static void who_waits_does_not_hold_up_the_end(void **state)
+{
+    __atomic_store_n(&gate_open, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&asked_again, 0, __ATOMIC_RELEASE);
+    int fd = raw_client();
+    assert_int_equal(send(fd, "wait\n", 5, 0), 5);
+    wait_until_asked_more_than(1);
+    *state = (void *)(intptr_t)fd; /* stop() comes first, then the client */
+}
+
+static int stop_and_close(void **state)
+{
+    int bad = stop(state);
+    close((int)(intptr_t)*state);
+    return bad;
+}
+
 /* Clients that ask for much and read nothing, that stop in a line, that go. */
 static void slow_clients_hold_up_nobody(void **state)
 {
@@ -209,6 +269,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(verbs_and_errors, start, stop),
         cmocka_unit_test_setup_teardown(endless_line_is_cut_off, start, stop),
         cmocka_unit_test_setup_teardown(several_requests_at_once, start, stop),
+        cmocka_unit_test_setup_teardown(an_answer_may_come_later, start, stop),
+        cmocka_unit_test_setup_teardown(who_waits_does_not_hold_up_the_end, start, stop_and_close),
         cmocka_unit_test_setup_teardown(slow_clients_hold_up_nobody, start, stop),
         cmocka_unit_test_setup_teardown(live_socket_is_refused_dead_one_taken, start, stop),
         cmocka_unit_test_setup_teardown(asking_nobody_fails_at_once, start, stop),

@@ -68,7 +68,7 @@ bool probe_verify(const struct probe *p, const uint8_t key[PROBE_KEY_BYTES])
     uint8_t tag[sizeof(p->tag)];
     if (p->magic != PROBE_MAGIC || p->version != 1)
         return false;
-    if (p->kind != PROBE_REQUEST && p->kind != PROBE_REPLY)
+    if (p->kind < PROBE_REQUEST || p->kind > PROBE_RETURNED)
         return false;
     tag_of(p, key, tag);
     return sodium_memcmp(tag, p->tag, sizeof(tag)) == 0;

@@ -8,6 +8,13 @@
  * Ethernet type 0x88B5 (IEEE 802 local experimental 1), then this struct.
  * Steering sends REQUEST on the worker's inside ring; the worker echoes it as
  * REPLY, with its load, on the ring it came from.
+ *
+ * Markers, of planned changes. Steering puts MARKER into *both* of a worker's
+ * rings, behind all packets it has put there, each naming its side; `seq` is the
+ * number of the change. When both have come, and every packet that came before
+ * them on either ring was sent or dropped, the worker returns each as RETURNED on
+ * its own side, behind what it sent. Steering may send one again; one that was
+ * returned already is returned at once. A newer `seq` takes the place of an older.
  */
 #ifndef LETHE_PACKET_PROBE_H
 #define LETHE_PACKET_PROBE_H
@@ -17,7 +24,7 @@
 
 #define PROBE_ETHERTYPE 0x88B5
 #define PROBE_MAGIC 0x50484c31u
-enum probe_kind { PROBE_REQUEST = 1, PROBE_REPLY = 2 };
+enum probe_kind { PROBE_REQUEST = 1, PROBE_REPLY, PROBE_MARKER, PROBE_RETURNED };
 enum { PROBE_KEY_BYTES = 16, PROBE_FRAME_BYTES = 64 };
 
 struct probe {                 /* little-endian, behind a 14-byte Ethernet header */
@@ -25,9 +32,12 @@ struct probe {                 /* little-endian, behind a 14-byte Ethernet heade
     uint8_t kind, version;     /* version 1 */
     uint16_t worker;           /* steering's number of the worker */
     uint64_t seq, sent_us;     /* echoed */
-    uint32_t busy_permille;    /* REPLY: share of time the worker was busy */
+    union {
+        uint32_t busy_permille; /* REPLY: share of time the worker was busy */
+        uint32_t side;          /* MARKER, RETURNED: enum packet_side */
+    };
     uint32_t in_flight;        /* REPLY: packets it holds */
-    uint64_t incarnation;      /* REPLY: of the worker process */
+    uint64_t incarnation;      /* REPLY, RETURNED: of the worker process */
     uint8_t tag[8];            /* of everything above; must be last */
 } __attribute__((packed));
 

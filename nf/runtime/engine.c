@@ -170,7 +170,9 @@ static void packet_in(struct engine *e, const struct engine_packet *in, enum pac
     job->cookie = in->cookie;
     job->since_us = e->now_us;
     job->burst = burst;
+    job->epoch = (uint8_t)(e->epoch % ENGINE_BARRIERS);
     e->burst_left[burst]++;
+    e->epoch_left[job->epoch]++;
     enum packet_fault fault = packet_parse(&job->pkt, in->data, in->len, in->room, side);
     if (fault != PACKET_OK) {
         job_drop(e, j, ENGINE_DROP_END + (int)fault);
@@ -271,6 +273,34 @@ uint32_t engine_discard_all(struct engine *e, enum engine_drop reason)
         flow_give(e, f);
     }
     return dropped;
+}
+
+/* --- barriers -------------------------------------------------------------------------------
+ * Packets are counted by epoch; a barrier ends the present one. It is passed when no
+ * epoch up to that one has packets left. */
+
+static void epochs_settle(struct engine *e)
+{
+    while (e->epoch_oldest != e->epoch && e->epoch_left[e->epoch_oldest % ENGINE_BARRIERS] == 0)
+        e->epoch_oldest++;
+}
+
+uint32_t engine_barrier(struct engine *e)
+{
+    uint32_t barrier = e->epoch;
+    epochs_settle(e);
+    if (e->epoch - e->epoch_oldest < ENGINE_BARRIERS - 1)
+        e->epoch++;
+    return barrier;
+}
+
+bool engine_barrier_passed(struct engine *e, uint32_t barrier)
+{
+    epochs_settle(e);
+    if ((int32_t)(e->epoch_oldest - barrier) > 0)
+        return true;
+    /* It shares the present epoch: no room for another one then. */
+    return e->epoch_oldest == barrier && e->epoch_left[barrier % ENGINE_BARRIERS] == 0;
 }
 
 /* --- traces --------------------------------------------------------------------------------- */

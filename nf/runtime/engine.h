@@ -115,6 +115,14 @@ int engine_poll(struct engine *e, uint64_t now_us);
  * nothing. Returns how many packets. */
 uint32_t engine_discard_all(struct engine *e, enum engine_drop reason);
 
+/*
+ * A barrier: has every packet that engine_rx was given up to now been emitted or
+ * dropped? What comes later is not waited for, except that beyond 15 barriers that
+ * still wait a further one may wait for packets that came up to the next.
+ */
+uint32_t engine_barrier(struct engine *e);
+bool engine_barrier_passed(struct engine *e, uint32_t barrier);
+
 uint32_t engine_in_flight(const struct engine *e);
 /* When engine_poll is due even without a reply; UINT64_MAX: never. */
 uint64_t engine_next_us(const struct engine *e);

@@ -76,6 +76,7 @@ void job_give(struct engine *e, uint16_t j)
     uint16_t burst = e->jobs[j].burst;
     if (--e->burst_left[burst] == 0)
         e->burst_free[e->nburst_free++] = burst;
+    e->epoch_left[e->jobs[j].epoch]--;
     e->jobs[j].next = e->free_job;
     e->free_job = j;
     e->jobs_used--;

@@ -32,6 +32,7 @@ enum {
     RUN_UPDATES = 12, /* creations and distinct adds of one run */
     CHANGES_MAX = NF_ENTRIES_MAX + RUN_UPDATES,
     POISON = 0xdb,
+    ENGINE_BARRIERS = 16, /* epochs kept apart; a power of two */
     REASONS_MAX = 128,
     COUNTERS_MAX = 32, /* per NF */
 };
@@ -121,6 +122,7 @@ struct job { /* a packet in flight */
     uint8_t stage;   /* NFs passed */
     uint8_t verdict; /* of the present pass */
     int16_t reason;
+    uint8_t epoch;
     bool saved; /* `before` and `bytes` are of this stage */
     uint32_t trace; /* what the tracer knows it by; 0: nothing */
     uint8_t bytes[ENGINE_SAVED_BYTES];
@@ -192,6 +194,9 @@ struct engine {
     uint16_t burst_left[ENGINE_BURSTS_MAX]; /* packets of a burst still held */
     uint16_t burst_free[ENGINE_BURSTS_MAX];
     uint32_t nburst_free;
+
+    uint32_t epoch, epoch_oldest;        /* a barrier ends one; oldest with packets held, or newest */
+    uint32_t epoch_left[ENGINE_BARRIERS]; /* packets of an epoch still held */
 
     uint16_t fresh_head, fresh_tail; /* flows to start when the burst is parsed */
     uint16_t wait_head, wait_tail;   /* oldest wait first */

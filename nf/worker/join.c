@@ -17,6 +17,7 @@
 
 enum {
     ASK_MS = 1000,         /* steering answers a join within */
+    LEAVE_MS = 3000,       /* and `leave`, when nothing more comes: planned changes may wait */
     AGAIN_MS = 100,        /* between two attempts */
     REMIND_MS = 10 * 1000, /* what still ails is said again */
 };
@@ -104,18 +105,18 @@ int join_reply_parse(const char *json, struct join_reply *r, char *err, uint32_t
 
 /* --- the thread ------------------------------------------------------------------------ */
 
-static int ask(struct joiner *j, const char *verb, char *reply, uint32_t room)
+static int ask(struct joiner *j, const char *verb, uint32_t within_ms, char *reply, uint32_t room)
 {
     char request[64];
     snprintf(request, sizeof request, "%s %s", verb, j->name);
-    return control_ask(j->control, request, reply, room, ASK_MS);
+    return control_ask(j->control, request, reply, room, within_ms);
 }
 
 static void join_once(struct joiner *j, uint64_t *said_ms)
 {
     char text[4096], err[2 * JOIN_TEXT];
     struct join_reply r;
-    int rc = ask(j, "join", text, sizeof text);
+    int rc = ask(j, "join", ASK_MS, text, sizeof text);
     if (rc)
         snprintf(err, sizeof err, "nobody answers at %s: %s; is lethe-steer running?", j->control,
                  strerror(-rc));
@@ -141,7 +142,7 @@ static void join_once(struct joiner *j, uint64_t *said_ms)
 static void leave_once(struct joiner *j)
 {
     char text[1024] = "";
-    int rc = j->steered ? ask(j, "leave", text, sizeof text) : 0;
+    int rc = j->steered ? ask(j, "leave", LEAVE_MS, text, sizeof text) : 0;
     json_t *o = json_loads(text, 0, NULL);
     pthread_mutex_lock(&j->lock);
     j->last = json_is_true(json_object_get(o, "last"));

@@ -2,7 +2,7 @@
 /*
  * The datapath loop of a worker.
  *
- *   round: rx both sides -> engine -> replies -> tx both sides -> ring steering
+ *   round: rx both sides -> engine -> replies -> markers -> tx both sides -> ring steering
  *   idle:  a few yields, arm the doorbell, one more round, sleep on the
  *          doorbell, the store's descriptor and the edge sockets
  *
@@ -62,20 +62,12 @@ static bool is_probe(const struct rte_mbuf *m)
     return m->data_len >= sizeof *eth && eth->ether_type == rte_cpu_to_be_16(PROBE_ETHERTYPE);
 }
 
-/* Echoes a genuine probe, unless the store is out of our reach: then another
- * worker serves better. */
-static void probe_in(struct worker *w, struct side *s, struct rte_mbuf *m)
+/* A health probe is echoed, unless the store is out of our reach: then another
+ * worker serves better. Markers go back in their own time (markers_out). */
+static void genuine_in(struct worker *w, struct side *s, struct rte_mbuf *m, struct probe *p)
 {
-    struct probe p;
-    if (m->data_len < sizeof(struct rte_ether_hdr) + sizeof p || m->nb_segs != 1) {
-        s->n.bad_probe++;
-        rte_pktmbuf_free(m);
-        return;
-    }
-    memcpy(&p, rte_pktmbuf_mtod(m, uint8_t *) + sizeof(struct rte_ether_hdr), sizeof p);
-    if (!w->has_probe_key || p.magic != PROBE_MAGIC || p.kind != PROBE_REQUEST ||
-        !probe_verify(&p, w->probe_key)) {
-        s->n.bad_probe++;
+    if (p->kind == PROBE_MARKER) {
+        s->n.bad_probe += p->side != s->which || !marker_came(&w->marker, p);
         rte_pktmbuf_free(m);
         return;
     }
@@ -84,14 +76,47 @@ static void probe_in(struct worker *w, struct side *s, struct rte_mbuf *m)
         rte_pktmbuf_free(m);
         return;
     }
-    p.kind = PROBE_REPLY;
-    p.busy_permille = w->busy_permille;
-    p.in_flight = engine_in_flight(w->engine);
-    p.incarnation = w->incarnation;
-    probe_sign(&p, w->probe_key);
-    memcpy(rte_pktmbuf_mtod(m, uint8_t *) + sizeof(struct rte_ether_hdr), &p, sizeof p);
+    p->kind = PROBE_REPLY;
+    p->busy_permille = w->busy_permille;
+    p->in_flight = engine_in_flight(w->engine);
+    p->incarnation = w->incarnation;
+    probe_sign(p, w->probe_key);
+    memcpy(rte_pktmbuf_mtod(m, uint8_t *) + sizeof(struct rte_ether_hdr), p, sizeof *p);
     s->n.probes++;
     side_put(s, m);
+}
+
+static void probe_in(struct worker *w, struct side *s, struct rte_mbuf *m)
+{
+    struct probe p;
+    bool whole = m->data_len >= sizeof(struct rte_ether_hdr) + sizeof p && m->nb_segs == 1;
+    if (whole)
+        memcpy(&p, rte_pktmbuf_mtod(m, uint8_t *) + sizeof(struct rte_ether_hdr), sizeof p);
+    if (whole && w->has_probe_key && p.magic == PROBE_MAGIC &&
+        (p.kind == PROBE_REQUEST || p.kind == PROBE_MARKER) && probe_verify(&p, w->probe_key)) {
+        genuine_in(w, s, m, &p);
+        return;
+    }
+    s->n.bad_probe++;
+    rte_pktmbuf_free(m);
+}
+
+/* Behind all that is on its way out by now. Without a buffer steering asks again. */
+static void markers_out(struct worker *w)
+{
+    uint8_t due = marker_due(&w->marker, w->engine);
+    for (unsigned side = 0; due != 0 && side < 2; side++) {
+        struct rte_mbuf *m = due >> side & 1 ? rte_pktmbuf_alloc(w->pool) : NULL;
+        char *frame = m ? rte_pktmbuf_append(m, PROBE_FRAME_BYTES) : NULL;
+        if (!frame)
+            continue;
+        struct probe p = marker_reply(&w->marker, side, w->incarnation);
+        probe_sign(&p, w->probe_key);
+        memset(frame, 0, PROBE_FRAME_BYTES);
+        ((struct rte_ether_hdr *)frame)->ether_type = rte_cpu_to_be_16(PROBE_ETHERTYPE);
+        memcpy(frame + sizeof(struct rte_ether_hdr), &p, sizeof p);
+        side_put(&w->side[side], m);
+    }
 }
 
 /* How much to read. With the window full, nothing: the rings wait. If that
@@ -172,6 +197,7 @@ static uint32_t round_once(struct worker *w)
     end = loop_now_us();
     if (too_long(w, start, end))
         discard_all(w);
+    markers_out(w);
     sent += side_flush(&w->side[SIDE_INSIDE], end);
     sent += side_flush(&w->side[SIDE_OUTSIDE], end);
     if (start >= w->tend_us)

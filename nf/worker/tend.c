@@ -17,7 +17,7 @@ enum {
     TROUBLE_US = 250 * 1000,    /* connecting takes a moment */
     LINK_GRACE_US = 300 * 1000, /* a fresh memif connects within */
     REMIND_US = 10 * 1000 * 1000,
-    LEAVE_US = 2500 * 1000, /* steering answers `leave` within */
+    LEAVE_US = 3500 * 1000, /* steering answers `leave` within */
     QUIET_US = 50 * 1000,   /* rings empty that long: nothing comes any more */
     FINISH_US = 5000 * 1000,
     FINISH_LAST_US = 200 * 1000, /* packets come for ever: nobody else is there */
@@ -100,6 +100,7 @@ static void tend_steering(struct worker *w, uint64_t now_us)
     struct join_reply r;
     if (joiner_take(w->joiner, &r)) {
         w->number = r.worker;
+        w->marker = (struct marker){0}; /* of an earlier steering, with other numbers */
         for (int i = 0; i < 2; i++)
             side_apply(w, &w->side[i], &r, now_us);
         bell_apply(w, r.doorbell);

@@ -20,6 +20,7 @@
 #include "common/packet/probe.h"
 #include "nf/worker/chain.h"
 #include "nf/worker/join.h"
+#include "nf/worker/marker.h"
 #include "nf/worker/options.h"
 #include "nf/worker/side.h"
 #include "nf/worker/state.h"
@@ -67,6 +68,7 @@ struct worker {
     uint8_t probe_key[PROBE_KEY_BYTES];
     uint64_t incarnation; /* of this process */
     unsigned number;      /* steering's, of this worker */
+    struct marker marker;
     uint32_t packets_max; /* in flight */
     uint64_t max_hold_us, unreachable_us, full_patience_us;
 

@@ -26,6 +26,18 @@ static void make_drops(struct steer *s)
         s->counts.drop[i] = own(metrics_counter(s->metrics, reasons[i], "packets dropped"));
 }
 
+static void make_releases(struct steer *s)
+{
+    static const char *const names[] = {
+#define X(name, text) [name] = "lethe_steer_hold_releases_total{reason=\"" text "\"}",
+        HOLD_REASONS(X)
+#undef X
+    };
+    for (int i = 0; i < HOLD_REASON_END; i++)
+        s->counts.release[i] = own(metrics_counter(
+            s->metrics, names[i], "ends of a hold, of one old owner in a planned change"));
+}
+
 static void make_info(struct steer *s, struct worker *w)
 {
     char name[128];
@@ -79,6 +91,7 @@ int counts_create(struct steer *s)
     for (int i = 0; i < GAUGE_END; i++)
         s->counts.gauge[i] = own(metrics_gauge(s->metrics, gauges[i].name, gauges[i].help));
     make_drops(s);
+    make_releases(s);
     for (unsigned i = 0; i < s->workers_max; i++)
         for (int c = 0; c < W_END; c++)
             s->worker[i].count[c] = &s->worker[i].unregistered[c];

@@ -4,7 +4,7 @@
  *
  * A round: packets from the edges -> workers' rings; packets and probe replies
  * from the workers -> edges; then, each TICK_US, time: links, silence, probes,
- * ARP, one order of the control thread. Replies are read before silence is
+ * ARP; what is held (holding.c); one order of the control thread. Replies are read before silence is
  * judged, and run time (health.h) advances by little however long we were away.
  *
  * Idle: IDLE_ROUNDS empty rounds with sched_yield, then arm the doorbell, poll
@@ -19,23 +19,13 @@
 
 #include "common/packet/dpdk_port.h"
 
+enum { HOLDING_SLEEP_US = 1000 };
+
 uint64_t monotonic_us(void)
 {
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
     return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
-}
-
-static void take_table(struct steer *s)
-{
-    const struct table *table = table_current(s->tables);
-    if (table == s->table)
-        return;
-    s->table = table;
-    count_add(s, COUNT_TABLES, 1);
-    metric_set(s->counts.gauge[GAUGE_TABLE_US], table->build_us);
-    note_put(s, &(struct note){.kind = NOTE_TABLE, .worker = s->member_n, .a = table->members,
-                               .b = table->build_us});
 }
 
 static void tick(struct steer *s)
@@ -85,7 +75,7 @@ static uint32_t one_round(struct steer *s, bool was_busy)
     dpdk_poll_begin();
     advance_clocks(s, was_busy);
     s->tracing = trace_active(s->trace, s->now_us);
-    take_table(s);
+    holding_take_table(s);
     n += edge_receive(s, SIDE_INSIDE);
     n += edge_receive(s, SIDE_OUTSIDE);
     for (unsigned i = 0; i < s->workers_max; i++)
@@ -93,6 +83,7 @@ static uint32_t one_round(struct steer *s, bool was_busy)
     for (unsigned i = 0; i < s->workers_max; i++)
         n += worker_receive(s, &s->worker[i]);
     tick(s);
+    holding_round(s);
     edge_flush(s, SIDE_INSIDE);
     edge_flush(s, SIDE_OUTSIDE);
     verbs_serve(s);
@@ -110,6 +101,8 @@ static int sleep_ms(const struct steer *s)
         if (w->link && w->health.next_probe_us < due_us)
             due_us = w->health.next_probe_us;
     }
+    if (holding_busy(s) && due_us > s->run_us + HOLDING_SLEEP_US)
+        due_us = s->run_us + HOLDING_SLEEP_US;
     int ms = due_us <= s->run_us ? 1 : (int)((due_us - s->run_us + 999) / 1000);
     if (s->edge[0].fd < 0 || s->edge[1].fd < 0)
         ms = ms < SLEEP_BLIND_MS ? ms : SLEEP_BLIND_MS;

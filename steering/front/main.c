@@ -156,7 +156,8 @@ static int allocate(struct steer *s)
     if (rc < 0)
         return rc;
     s->table = table_current(s->tables);
-    return aide_start(s);
+    rc = holding_create(s);
+    return rc < 0 ? rc : aide_start(s);
 }
 
 /* Sockets of a steering that was killed; the control socket says we are alone. */
@@ -174,15 +175,17 @@ static void remove_stale_sockets(const char *folder)
     closedir(dir);
 }
 
-static uint32_t buffers_needed(const struct site_front *cfg)
+static uint32_t buffers_needed(const struct steer *s)
 {
-    return MBUFS + (strncmp(cfg->inside.port, "net_af_xdp", 10) == 0 ? MBUFS_XDP : 0) +
+    const struct site_front *cfg = &s->front;
+    return MBUFS + s->hold->packets_max +
+           (strncmp(cfg->inside.port, "net_af_xdp", 10) == 0 ? MBUFS_XDP : 0) +
            (strncmp(cfg->outside.port, "net_af_xdp", 10) == 0 ? MBUFS_XDP : 0);
 }
 
 static int start_dpdk(struct steer *s, char *err, uint32_t err_len)
 {
-    uint32_t buffers = buffers_needed(&s->front);
+    uint32_t buffers = buffers_needed(s);
     uint32_t buffers_mb = (uint32_t)(((uint64_t)buffers * (s->room + 512)) >> 20);
     uint32_t memory_mb = MEMORY_MB > 2 * buffers_mb ? MEMORY_MB : 2 * buffers_mb;
     int rc = dpdk_start("lethe-steer", NULL, memory_mb, err, err_len);
@@ -260,6 +263,7 @@ static void release(struct steer *s)
     for (unsigned i = 0; s->worker != NULL && i < s->workers_max; i++)
         doorbell_close(s->worker[i].bell);
     verbs_destroy(s);
+    hold_destroy(s->hold);
     tables_destroy(s->tables);
     metrics_destroy(s->metrics);
     trace_destroy(s->trace);

@@ -72,6 +72,17 @@ static void log_state(const struct note *n)
                   before, after, event);
 }
 
+static void log_hold(const struct note *n)
+{
+    static const char *const reasons[] = {
+#define X(name, text) [name] = text,
+        HOLD_REASONS(X)
+#undef X
+    };
+    log_info("hold ended", "name=%s worker=%u cause=\"%s\" packets=%" PRIu64 " us=%" PRIu64, n->name,
+             n->worker, n->event < HOLD_REASON_END ? reasons[n->event] : "unknown", n->a, n->b);
+}
+
 static void log_note(const struct steer *s, const struct note *n)
 {
     static const char *const side[2] = {"inside", "outside"};
@@ -103,6 +114,9 @@ static void log_note(const struct steer *s, const struct note *n)
     case NOTE_CONFLICT:
         log_warn("another host uses our address", "side=%s interface=%s", side[n->worker],
                  s->edge[n->worker].iface);
+        break;
+    case NOTE_HOLD:
+        log_hold(n);
         break;
     case NOTE_SPRAY:
         log_info("spray", "on=%d", (int)n->a);

@@ -3,7 +3,8 @@
  * Hash -> bucket -> worker -> its ring. Datapath thread only.
  *
  * A worker that turns out to be gone while its packets are being sent is marked
- * so at once, and those packets go to another one, once.
+ * so at once, and those packets go to another one, once. In a planned change
+ * packets may have to wait first (holding.c).
  */
 #include "steering/front/steer.h"
 
@@ -31,7 +32,7 @@ int spread_pick(struct steer *s, uint64_t hash)
     if (s->spray)
         return any_member(s, next_random(s));
     uint16_t w = s->table->bucket[maglev_bucket(hash, s->table->size)];
-    if (w != MAGLEV_NONE && (s->members >> w & 1))
+    if (w != MAGLEV_NONE && (s->usable >> w & 1))
         return w;
     /* The table that knows of the loss is being built. */
     int other = any_member(s, hash);
@@ -40,7 +41,7 @@ int spread_pick(struct steer *s, uint64_t hash)
     return other;
 }
 
-static void dispose(struct steer *s, struct rte_mbuf **m, uint32_t n, enum drop why)
+void spread_dispose(struct steer *s, struct rte_mbuf **m, uint32_t n, enum drop why)
 {
     drop_count(s, why, n);
     if (s->tracing)
@@ -56,8 +57,7 @@ static void address(const struct steer *s, const struct worker *w, enum packet_s
     memcpy(frame + 6, s->edge[side].mac, 6);
 }
 
-/* Puts packets into a worker's ring; how many it took. */
-static uint16_t put(struct steer *s, struct worker *w, enum packet_side side, struct rte_mbuf **m,
+uint16_t spread_put(struct steer *s, struct worker *w, enum packet_side side, struct rte_mbuf **m,
                     uint16_t n)
 {
     uint64_t bytes[BURST], sum = 0;
@@ -85,31 +85,33 @@ static void steer_again(struct steer *s, struct worker *w, enum packet_side side
     for (uint16_t i = 0; i < n; i++) {
         int other = any_member(s, m[i]->hash.usr * 0x9e3779b97f4a7c15ull);
         if (other >= 0 && (unsigned)other != w->number &&
-            put(s, &s->worker[other], side, &m[i], 1) == 1)
+            spread_put(s, &s->worker[other], side, &m[i], 1) == 1)
             count_add(s, COUNT_RESTEERED, 1);
         else
             m[lost++] = m[i];
     }
     metric_add(w->count[W_GONE], lost);
-    dispose(s, m, lost, DROP_WORKER_GONE);
+    spread_dispose(s, m, lost, DROP_WORKER_GONE);
 }
 
 static void flush(struct steer *s, struct worker *w, enum packet_side side)
 {
     struct queue *q = &w->out[side];
-    uint16_t n = q->n;
+    uint16_t n = q->n, sent = 0;
     if (n == 0)
         return;
     q->n = 0;
-    uint16_t sent = put(s, w, side, q->m, n);
+    if (hold_backlog(s->hold, w->number, side) == 0)
+        sent = spread_put(s, w, side, q->m, n);
     if (sent == n)
         return;
     if (!worker_look_at_link(s, w)) {
         steer_again(s, w, side, q->m + sent, n - sent);
         return;
     }
+    sent += holding_queue(s, w, side, q->m + sent, n - sent);
     metric_add(w->count[W_RING_FULL], n - sent);
-    dispose(s, q->m + sent, n - sent, DROP_RING_FULL);
+    spread_dispose(s, q->m + sent, n - sent, DROP_RING_FULL);
 }
 
 void spread_flush(struct steer *s, struct worker *w)
@@ -120,9 +122,11 @@ void spread_flush(struct steer *s, struct worker *w)
 
 void spread(struct steer *s, enum packet_side side, struct rte_mbuf *m, uint64_t hash)
 {
+    if (s->hold->waits != 0 && holding_keep(s, side, m, hash))
+        return;
     int number = spread_pick(s, hash);
     if (number < 0) {
-        dispose(s, &m, 1, DROP_NO_WORKER);
+        spread_dispose(s, &m, 1, DROP_NO_WORKER);
         return;
     }
     struct worker *w = &s->worker[number];

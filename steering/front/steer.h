@@ -7,7 +7,7 @@
  *   verbs.c    control socket, hand-over     worker.c   join, leave, links, probes
  *   notes.c    log lines from the datapath   spread.c   hash -> worker -> ring
  *   counts.c   metrics                       probes.c   /healthz, /readyz
- *                                            traced.c   traces of packets
+ *   holding.c  planned changes (hold.h)      traced.c   traces of packets
  *
  * Threads: the *datapath* (main) owns everything in struct steer but for what
  * is said otherwise. The *control* thread (control.h) hands orders over one at
@@ -31,6 +31,7 @@
 #include "common/packet/probe.h"
 #include "steering/arp.h"
 #include "steering/health.h"
+#include "steering/hold.h"
 #include "steering/table.h"
 
 struct rte_mbuf;
@@ -46,6 +47,10 @@ enum {
     MEMIF_BUFFER_BYTES = 2048, /* larger packets take several */
     HELD_MAX = 32,             /* packets that wait for the next hop's MAC, per side */
     HELD_MAX_US = 1000000,
+    HOLD_PACKETS = 4096,       /* of planned changes: buffers beyond MBUFS, of 2 KiB; */
+    HOLD_PACKETS_MIN = 512,    /* fewer of larger ones */
+    HOLD_MAX_US = 1000000,     /* and failure_timeout_ms at most */
+    MARKERS_PER_TIMEOUT = 8,   /* sent again that often, until they come back */
     WORKERS_DEFAULT = 16,
     IDLE_ROUNDS = 20,          /* empty rounds with sched_yield before sleeping */
     SLEEP_MAX_MS = 10, SLEEP_BLIND_MS = 1, /* blind: an edge without descriptor */
@@ -105,6 +110,7 @@ enum drop {
     X(COUNT_ARP_MALFORMED, "lethe_steer_arp_malformed_total", "ARP frames refused")\
     X(COUNT_ECHO_ANSWERED, "lethe_steer_echo_answered_total",                  \
       "echo requests for an edge's address answered: a worker is healthy")     \
+    X(COUNT_HELD, "lethe_steer_held_total", "packets held in planned changes")  \
     X(COUNT_SLEEPS, "lethe_steer_sleeps_total", "times the loop slept")        \
     X(COUNT_PAUSES, "lethe_steer_pauses_total",                                \
       "rounds later than 25 ms, of which health counts 25 ms only")            \
@@ -131,6 +137,9 @@ enum count {
     X(GAUGE_RESOLVED_OUT, "lethe_steer_next_hop_resolved{side=\"outside\"}",   \
       "1: the next hop's MAC is known")                                        \
     X(GAUGE_BUFFERS, "lethe_steer_buffers_free", "packet buffers that are not in use")\
+    X(GAUGE_HELD, "lethe_steer_held_packets",                                  \
+      "packets held in a planned change, or waiting behind those for a ring")  \
+    X(GAUGE_HOLD_US, "lethe_steer_hold_us", "time that the last hold lasted")  \
     X(GAUGE_SPRAY, "lethe_steer_spray", "1: every packet goes to a random worker")
 enum gauge {
 #define X(id, name, help) id,
@@ -164,6 +173,7 @@ enum worker_count {
 
 struct counts {
     struct metric *drop[DROP_END], *count[COUNT_END], *gauge[GAUGE_END];
+    struct metric *release[HOLD_REASON_END];
 };
 
 /* --- state ------------------------------------------------------------------------ */
@@ -195,6 +205,9 @@ struct worker {
     struct queue out[2];
     struct doorbell *bell;     /* the worker's; NULL: not there yet */
     bool ring;                 /* something was put into its rings this round */
+    uint8_t marked;            /* bits: sides where the marker was put */
+    uint64_t mark_us;          /* run time at which it is put again */
+    uint64_t catches_up_us;    /* run time until which it may have a backlog */
     struct metric *count[W_END];
     struct metric *info;       /* lethe_steer_worker_info of its present name; NULL: none */
     struct metric unregistered[W_END]; /* for what the registry has no room for */
@@ -222,10 +235,12 @@ struct steer {
     struct edge edge[2];       /* by side */
     struct worker *worker;     /* workers_max of them */
     unsigned workers_max;
-    uint64_t members;          /* bits: who gets packets now */
+    uint64_t members;          /* bits: who shall get packets */
+    uint64_t usable;           /* bits: who may: members, and who leaves while s->table names it */
     uint8_t member[TABLE_WORKERS_MAX], member_n; /* the same as a list */
     struct tables *tables;
     const struct table *table;
+    struct hold *hold;
     bool spray, kept;
     uint64_t rng, now_us, run_us, tick_us, busy_us, window_us;
     struct health_clock clock;
@@ -282,11 +297,43 @@ void edge_tick(struct steer *s, enum packet_side side);
 int spread_pick(struct steer *s, uint64_t hash);
 void spread(struct steer *s, enum packet_side side, struct rte_mbuf *m, uint64_t hash);
 void spread_flush(struct steer *s, struct worker *w);
+/* Puts packets, BURST at most, into a worker's ring; how many it took. */
+uint16_t spread_put(struct steer *s, struct worker *w, enum packet_side side, struct rte_mbuf **m,
+                    uint16_t n);
+void spread_dispose(struct steer *s, struct rte_mbuf **m, uint32_t n, enum drop why);
+
+/* --- holding.c ----------------------------------------------------------------------- */
+int holding_create(struct steer *s);
+/* Takes the next table, if there is one and nobody waits. */
+void holding_take_table(struct steer *s);
+/* True: the packet is kept. Only while s->hold->waits. */
+bool holding_keep(struct steer *s, enum packet_side side, struct rte_mbuf *m, uint64_t hash);
+/* Packets that w's ring did not take: how many of them, from the first, wait for it. */
+uint16_t holding_queue(struct steer *s, struct worker *w, enum packet_side side,
+                       struct rte_mbuf **m, uint16_t n);
+/* A genuine marker of w came back. False: it is an old one. */
+bool holding_returned(struct steer *s, struct worker *w, enum packet_side side, uint64_t number);
+/* Each round, after the workers were read: markers, time, backlogs. */
+void holding_round(struct steer *s);
+/* w does not answer any more, or its rings are gone. */
+void holding_worker_gone(struct steer *s, struct worker *w);
+/* An unplanned change: nobody waits any more. */
+void holding_end(struct steer *s);
+/* Is there something that the loop must not sleep over? */
+static inline bool holding_busy(const struct steer *s)
+{
+    return (s->hold->waits | s->hold->backlogged) != 0;
+}
 
 /* --- worker.c ------------------------------------------------------------------------ */
 int worker_join(struct steer *s, const char *name, unsigned *number, char *err, uint32_t err_len);
-int worker_leave(struct steer *s, const char *name, unsigned *number, bool *last, char *err,
-                 uint32_t err_len);
+/* To be asked again while *later: packets may still be put into its rings. */
+int worker_leave(struct steer *s, const char *name, unsigned *number, bool *last, bool *later,
+                 char *err, uint32_t err_len);
+/* After a change of members, links or the table in use. */
+void workers_usable(struct steer *s);
+/* A frame of PROBE_FRAME_BYTES, signed here, into a ring. False: no buffer, or no room. */
+bool worker_put_probe(struct steer *s, struct worker *w, enum packet_side side, struct probe *p);
 uint32_t worker_receive(struct steer *s, struct worker *w);
 /* Whatever goes to a worker, packets, probes, markers, goes through here, BURST at most, by the
  * way that it joined by; how many were taken. Their Ethernet headers are written. */
@@ -311,7 +358,7 @@ void loop_run(struct steer *s, const volatile int *stop);
 
 /* --- notes.c: the aide ---------------------------------------------------------------- */
 enum note_kind { NOTE_STATE, NOTE_JOIN, NOTE_LEAVE, NOTE_TABLE, NOTE_KEPT, NOTE_RESTARTED,
-                 NOTE_RESOLVED, NOTE_CONFLICT, NOTE_SPRAY };
+                 NOTE_RESOLVED, NOTE_CONFLICT, NOTE_SPRAY, NOTE_HOLD };
 int aide_start(struct steer *s);
 void aide_stop(struct steer *s);
 void aide_wake(struct steer *s);

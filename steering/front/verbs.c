@@ -5,6 +5,9 @@
  * datapath copied out. The datapath looks for an order once a round, carries it
  * out between two rounds, and never waits for the control thread.
  *
+ * A `leave` is handed over again and again until its worker's rings are done with:
+ * other orders go in between (CONTROL_LATER).
+ *
  * An order that nobody carried out in ORDER_WAIT_MS (the process was stopped)
  * stays where it is; the next request is refused until it is done.
  */
@@ -39,7 +42,7 @@ struct order {
     sem_t done;
     enum order_verb verb;
     char name[256];
-    bool on, last;
+    bool on, last, later;
     struct packet packet;      /* where: the tuple */
     int rc;
     char err[ERR_BYTES];
@@ -56,7 +59,7 @@ static void copy_info(struct steer *s, const struct worker *w, struct worker_inf
     i->number = w->number;
     i->state = w->health.state;
     i->link = w->link;
-    i->member = s->members >> w->number & 1;
+    i->member = s->usable >> w->number & 1;
     i->buckets = s->table->share[w->number];
     i->incarnation = w->health.incarnation;
     for (int side = 0; side < 2; side++)
@@ -104,7 +107,7 @@ static int carry_out(struct steer *s, struct order *o)
         rc = worker_join(s, o->name, &number, o->err, sizeof(o->err));
         break;
     case ORDER_LEAVE:
-        rc = worker_leave(s, o->name, &number, &o->last, o->err, sizeof(o->err));
+        rc = worker_leave(s, o->name, &number, &o->last, &o->later, o->err, sizeof(o->err));
         break;
     case ORDER_WORKERS:
         copy_all(s, o);
@@ -195,7 +198,7 @@ static bool begin(struct order *o, enum order_verb verb, char *reply, uint32_t r
     }
     o->verb = verb;
     o->err[0] = '\0';
-    o->last = false;
+    o->last = o->later = false;
     o->infos_n = 0;
     return true;
 }
@@ -277,9 +280,12 @@ static void do_leave(struct steer *s, const char *name, char *reply, uint32_t ro
     snprintf(o->name, sizeof(o->name), "%s", name);
     if (!finish(s, o, reply, room))
         return;
-    write_json(json_pack("{s:b, s:s, s:s, s:b}", "ok", 1, "name", o->info[0].name, "state",
+    if (o->later)
+        snprintf(reply, room, CONTROL_LATER);
+    else
+        write_json(json_pack("{s:b, s:s, s:s, s:b}", "ok", 1, "name", o->info[0].name, "state",
                          health_state_text(o->info[0].state), "last", o->last),
-               reply, room);
+                   reply, room);
 }
 
 static json_t *worker_json(const struct worker_info *i)

@@ -26,6 +26,25 @@ static const char *const side_text[2] = {"inside", "outside"};
 
 /* --- who gets packets ----------------------------------------------------------- */
 
+void workers_usable(struct steer *s)
+{
+    s->usable = s->members;
+    for (unsigned i = 0; i < s->workers_max; i++) {
+        const struct worker *w = &s->worker[i];
+        if (w->health.state == HEALTH_LEAVING && w->link)
+            s->usable |= s->table->members & 1ull << i;
+    }
+}
+
+/* Has somebody been lost who did not say so before? */
+static bool lost_unplanned(const struct steer *s, uint64_t gone)
+{
+    for (; gone != 0; gone &= gone - 1)
+        if (s->worker[__builtin_ctzll(gone)].health.state != HEALTH_LEAVING)
+            return true;
+    return false;
+}
+
 /* After any change of a state or a link. */
 static void review_members(struct steer *s)
 {
@@ -47,8 +66,11 @@ static void review_members(struct steer *s)
     s->kept = kept;
     metric_set(s->counts.gauge[GAUGE_WORKERS], workers);
     metric_set(s->counts.gauge[GAUGE_HEALTHY], (uint64_t)__builtin_popcountll(healthy));
-    if (members == s->members)
+    if (members == s->members) {
+        workers_usable(s);
         return;
+    }
+    bool unplanned = lost_unplanned(s, s->members & ~members);
     count_add(s, COUNT_REMOVALS, (uint64_t)__builtin_popcountll(s->members & ~members));
     count_add(s, COUNT_RETURNS, (uint64_t)__builtin_popcountll(members & ~s->members));
     s->members = members;
@@ -57,8 +79,11 @@ static void review_members(struct steer *s)
         if (members >> i & 1)
             s->member[s->member_n++] = i;
     metric_set(s->counts.gauge[GAUGE_MEMBERS], s->member_n);
+    workers_usable(s);
     table_want(s->tables, members);
     aide_wake(s);
+    if (unplanned)
+        holding_end(s);
 }
 
 static void stalled_since(struct steer *s, uint64_t began_us)
@@ -99,6 +124,8 @@ static void apply(struct steer *s, struct worker *w, enum health_event e)
     memcpy(n.name, w->name, sizeof(n.name));
     note_put(s, &n);
     review_members(s);
+    if (w->health.state != HEALTH_HEALTHY && w->health.state != HEALTH_LEAVING)
+        holding_worker_gone(s, w);
 }
 
 /* --- ports ------------------------------------------------------------------------ */
@@ -210,18 +237,21 @@ int worker_join(struct steer *s, const char *name, unsigned *number, char *err, 
     return 0;
 }
 
-int worker_leave(struct steer *s, const char *name, unsigned *number, bool *last, char *err,
-                 uint32_t err_len)
+int worker_leave(struct steer *s, const char *name, unsigned *number, bool *last, bool *later,
+                 char *err, uint32_t err_len)
 {
     struct worker *w = find(s, name);
     if (w == NULL) {
         snprintf(err, err_len, "no worker of the name '%s' has joined", name);
         return -ENOENT;
     }
+    bool first = w->health.state != HEALTH_LEAVING;
     *number = w->number;
     apply(s, w, HEALTH_LEAVE);
     *last = (s->members >> w->number & 1) != 0;
-    note_worker(s, NOTE_LEAVE, w, *last, 0);
+    *later = !*last && ((s->usable | s->hold->waits) >> w->number & 1) != 0;
+    if (first)
+        note_worker(s, NOTE_LEAVE, w, *last, 0);
     if (!w->link) {
         apply(s, w, HEALTH_LINK_DOWN);
         remove_ports(s, w);
@@ -261,35 +291,63 @@ bool worker_look_at_link(struct steer *s, struct worker *w)
     return link;
 }
 
-static void send_probe(struct steer *s, struct worker *w)
+bool worker_put_probe(struct steer *s, struct worker *w, enum packet_side side, struct probe *p)
 {
-    uint64_t seq = health_probe_sent(&w->health, s->run_us);
-    struct probe p = {.magic = PROBE_MAGIC, .kind = PROBE_REQUEST, .version = 1,
-                      .worker = (uint16_t)w->number, .seq = seq, .sent_us = monotonic_us()};
     struct rte_mbuf *m = rte_pktmbuf_alloc(s->pool);
     uint8_t *frame = m != NULL ? (uint8_t *)rte_pktmbuf_append(m, PROBE_FRAME_BYTES) : NULL;
-    w->asked_early = false;
     if (frame == NULL) {
         drop_count(s, DROP_NO_BUFFER, 1);
         rte_pktmbuf_free(m);
-        return;
+        return false;
     }
-    probe_sign(&p, s->probe_key);
+    p->magic = PROBE_MAGIC;
+    p->version = 1;
+    p->worker = (uint16_t)w->number;
+    p->sent_us = monotonic_us();
+    probe_sign(p, s->probe_key);
     memset(frame, 0, PROBE_FRAME_BYTES);
-    memcpy(frame, w->mac[SIDE_INSIDE], 6);
-    memcpy(frame + 6, s->edge[SIDE_INSIDE].mac, 6);
+    memcpy(frame, w->mac[side], 6);
+    memcpy(frame + 6, s->edge[side].mac, 6);
     frame[12] = PROBE_ETHERTYPE >> 8;
     frame[13] = PROBE_ETHERTYPE & 0xff;
-    memcpy(frame + ETHER_BYTES, &p, sizeof(p));
-    if (worker_tx(s, w, SIDE_INSIDE, &m, 1) == 1) {
-        count_add(s, COUNT_PROBES, 1);
+    memcpy(frame + ETHER_BYTES, p, sizeof(*p));
+    if (worker_tx(s, w, side, &m, 1) == 1) {
         w->ring = true;
-    } else {
-        rte_pktmbuf_free(m); /* a full ring is no answer either */
+        return true;
     }
+    rte_pktmbuf_free(m);
+    return false;
 }
 
-static void receive_probe(struct steer *s, struct worker *w, const uint8_t *frame, uint32_t len)
+static void send_probe(struct steer *s, struct worker *w)
+{
+    struct probe p = {.kind = PROBE_REQUEST, .seq = health_probe_sent(&w->health, s->run_us)};
+    w->asked_early = false;
+    if (worker_put_probe(s, w, SIDE_INSIDE, &p)) /* a full ring is no answer either */
+        count_add(s, COUNT_PROBES, 1);
+}
+
+static void receive_reply(struct steer *s, struct worker *w, const struct probe *p)
+{
+    enum health_event e = health_judge(&w->health, p->seq, p->incarnation, s->run_us);
+    if (e == HEALTH_NOTHING) {
+        count_add(s, COUNT_STALE, 1);
+        return;
+    }
+    count_add(s, COUNT_REPLIES, 1);
+    uint64_t now_us = monotonic_us();
+    metric_set(w->count[W_RTT_US], now_us > p->sent_us ? now_us - p->sent_us : 0);
+    metric_set(w->count[W_BUSY], p->busy_permille);
+    metric_set(w->count[W_IN_FLIGHT], p->in_flight);
+    if (e == HEALTH_RESTARTED) {
+        count_add(s, COUNT_RESTARTS, 1);
+        note_worker(s, NOTE_RESTARTED, w, p->incarnation, 0);
+    }
+    apply(s, w, e);
+}
+
+static void receive_probe(struct steer *s, struct worker *w, enum packet_side side,
+                          const uint8_t *frame, uint32_t len)
 {
     struct probe p;
     if (len < ETHER_BYTES + sizeof(p)) {
@@ -297,25 +355,17 @@ static void receive_probe(struct steer *s, struct worker *w, const uint8_t *fram
         return;
     }
     memcpy(&p, frame + ETHER_BYTES, sizeof(p));
-    if (!probe_verify(&p, s->probe_key) || p.kind != PROBE_REPLY || p.worker != w->number) {
+    if (!probe_verify(&p, s->probe_key) || p.worker != w->number) {
         count_add(s, COUNT_FORGED, 1);
-        return;
+    } else if (p.kind == PROBE_REPLY) {
+        receive_reply(s, w, &p);
+    } else if (p.kind == PROBE_RETURNED && p.side == side) {
+        /* Of another process than the one that answers: it says nothing of this one. */
+        if (p.incarnation != w->health.incarnation || !holding_returned(s, w, side, p.seq))
+            count_add(s, COUNT_STALE, 1);
+    } else {
+        count_add(s, COUNT_FORGED, 1);
     }
-    enum health_event e = health_judge(&w->health, p.seq, p.incarnation, s->run_us);
-    if (e == HEALTH_NOTHING) {
-        count_add(s, COUNT_STALE, 1);
-        return;
-    }
-    count_add(s, COUNT_REPLIES, 1);
-    uint64_t now_us = monotonic_us();
-    metric_set(w->count[W_RTT_US], now_us > p.sent_us ? now_us - p.sent_us : 0);
-    metric_set(w->count[W_BUSY], p.busy_permille);
-    metric_set(w->count[W_IN_FLIGHT], p.in_flight);
-    if (e == HEALTH_RESTARTED) {
-        count_add(s, COUNT_RESTARTS, 1);
-        note_worker(s, NOTE_RESTARTED, w, p.incarnation, 0);
-    }
-    apply(s, w, e);
 }
 
 void worker_tick(struct steer *s, struct worker *w)
@@ -344,7 +394,7 @@ void worker_rx(struct steer *s, struct worker *w, enum packet_side side, struct 
         drop_count(s, DROP_TRUNCATED, 1);
         rte_pktmbuf_free(m);
     } else if ((frame[12] << 8 | frame[13]) == PROBE_ETHERTYPE) {
-        receive_probe(s, w, frame, m->data_len);
+        receive_probe(s, w, side, frame, m->data_len);
         rte_pktmbuf_free(m);
     } else {
         metric_add(w->count[W_FROM_INSIDE + side], 1);

@@ -2,13 +2,17 @@
 /*
  * The smallest worker there is: what comes by one side leaves by the other,
  * unchanged. For steering's own tests, and to read: it is the whole protocol
- * between steering and a worker (join, probes, doorbells, reconnecting).
+ * between steering and a worker (join, probes, markers, doorbells, reconnecting).
  *
  *   pass_worker <control socket> <name> <own doorbell> <probe key file> [mode]
  *
  * mode "mute": forwards, but answers no probe. "forge": answers with wrong tags.
- * One thread, until SIGTERM; then it leaves and empties its rings.
+ * "slow": keeps each packet for SLOW_US. "hasty": the same, and returns markers
+ * before what came before them. "old": knows no markers.
+ * One thread, until SIGTERM; then it leaves, which another asks for, and empties
+ * its rings.
  */
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -27,18 +31,32 @@
 #include "common/packet/dpdk_port.h"
 #include "common/packet/probe.h"
 
-enum { BURST = 64, MBUFS = 2047, IDLE_ROUNDS = 20, ETHER_BYTES = 14, ERR_BYTES = 512 };
+enum { BURST = 64, MBUFS = 4095, IDLE_ROUNDS = 20, ETHER_BYTES = 14, ERR_BYTES = 512,
+       LINE = 2048, SLOW_US = 20000, LEAVE_MS = 3000, QUIET_ROUNDS = 3 };
+
+/* Packets on their way through, in order; they leave by side `to` at `due_us`. */
+struct line {
+    uint64_t in, out;          /* counts; `in` - `out` are here */
+    struct { struct rte_mbuf *m; uint64_t due_us; uint8_t to; } packet[LINE];
+};
 
 struct worker {
-    const char *control, *name, *mode;
+    const char *control, *name;
     uint8_t key[PROBE_KEY_BYTES];
     uint64_t incarnation;
     struct doorbell *own, *steering;
     struct rte_mempool *pool;
     int port[2];
+    bool mute, forge, slow, hasty, old;
+    struct line line;
+    struct probe marker;       /* the newest; its seq is the number of the change */
+    unsigned came;             /* bits: sides where it was read */
+    uint64_t barrier;          /* returned when that many have left */
+    bool waits;
 };
 
 static volatile int stop;
+static int left;               /* steering answered; set by the thread that asked */
 
 static void on_signal(int number)
 {
@@ -110,64 +128,151 @@ static void reconnect(struct worker *w)
 
 /* --- packets ----------------------------------------------------------------------- */
 
-/* True: m is a probe, and is now its answer. */
-static bool answer_probe(struct worker *w, struct rte_mbuf *m)
+static uint64_t now_us(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+static void send_one(struct worker *w, int side, struct rte_mbuf *m)
+{
+    if (rte_eth_tx_burst((uint16_t)w->port[side], 0, &m, 1) != 1)
+        rte_pktmbuf_free(m);
+}
+
+/* Signs p and sends it in m, which was a probe. */
+static void send_probe(struct worker *w, int side, struct rte_mbuf *m, struct probe *p)
+{
+    p->incarnation = w->incarnation;
+    probe_sign(p, w->key);
+    if (w->forge)
+        p->tag[0] ^= 1;
+    memcpy(rte_pktmbuf_mtod(m, uint8_t *) + ETHER_BYTES, p, sizeof(*p));
+    send_one(w, side, m);
+}
+
+static void return_marker(struct worker *w, int side)
+{
+    struct rte_mbuf *m = rte_pktmbuf_alloc(w->pool);
+    uint8_t *frame = m != NULL ? (uint8_t *)rte_pktmbuf_append(m, PROBE_FRAME_BYTES) : NULL;
+    struct probe p = w->marker;
+    if (frame == NULL)
+        return; /* steering asks again */
+    memset(frame, 0, PROBE_FRAME_BYTES);
+    frame[12] = PROBE_ETHERTYPE >> 8;
+    frame[13] = PROBE_ETHERTYPE & 0xff;
+    p.kind = PROBE_RETURNED;
+    p.side = (uint32_t)side;
+    send_probe(w, side, m, &p);
+}
+
+static void marker_came(struct worker *w, const struct probe *p)
+{
+    if (w->old || p->side > 1 || p->seq < w->marker.seq)
+        return;
+    bool again = p->seq == w->marker.seq && w->came == 3 && !w->waits;
+    if (p->seq != w->marker.seq)
+        w->came = 0;
+    w->marker = *p;
+    w->came |= 1u << p->side;
+    if (again || w->hasty) {
+        return_marker(w, (int)p->side);
+    } else if (w->came == 3 && !w->waits) {
+        w->barrier = w->line.in;
+        w->waits = true;
+    }
+}
+
+/* True: m was a probe, and is dealt with. */
+static bool probe_came(struct worker *w, int side, struct rte_mbuf *m)
 {
     uint8_t *frame = rte_pktmbuf_mtod(m, uint8_t *);
     struct probe p;
     if (m->data_len < ETHER_BYTES + sizeof(p) || (frame[12] << 8 | frame[13]) != PROBE_ETHERTYPE)
         return false;
     memcpy(&p, frame + ETHER_BYTES, sizeof(p));
-    if (!probe_verify(&p, w->key) || p.kind != PROBE_REQUEST)
-        return false;
-    p.kind = PROBE_REPLY;
-    p.incarnation = w->incarnation;
-    probe_sign(&p, w->key);
-    if (strcmp(w->mode, "forge") == 0)
-        p.tag[0] ^= 1;
-    memcpy(frame + ETHER_BYTES, &p, sizeof(p));
+    if (probe_verify(&p, w->key) && p.kind == PROBE_REQUEST && !w->mute) {
+        p.kind = PROBE_REPLY;
+        send_probe(w, side, m, &p);
+        return true;
+    }
+    if (probe_verify(&p, w->key) && p.kind == PROBE_MARKER)
+        marker_came(w, &p);
+    rte_pktmbuf_free(m);
     return true;
 }
 
-static void send_packets(struct worker *w, int side, struct rte_mbuf **m, uint16_t n)
+static uint32_t take_in(struct worker *w, int side)
 {
-    uint16_t sent = n > 0 ? rte_eth_tx_burst((uint16_t)w->port[side], 0, m, n) : 0;
-    if (sent < n)
-        rte_pktmbuf_free_bulk(m + sent, n - sent);
+    struct rte_mbuf *m[BURST];
+    struct line *l = &w->line;
+    if (l->in - l->out > LINE - BURST)
+        return 0;
+    uint16_t n = rte_eth_rx_burst((uint16_t)w->port[side], 0, m, BURST);
+    for (uint16_t i = 0; i < n; i++) {
+        if (probe_came(w, side, m[i]))
+            continue;
+        l->packet[l->in % LINE].m = m[i];
+        l->packet[l->in % LINE].to = !side;
+        l->packet[l->in % LINE].due_us = w->slow ? now_us() + SLOW_US : 0;
+        l->in++;
+    }
+    return n;
 }
 
-static uint32_t pass(struct worker *w, int from)
+static uint32_t let_out(struct worker *w)
 {
-    struct rte_mbuf *in[BURST], *out[BURST], *probes[BURST];
-    uint16_t nout = 0, nprobes = 0;
-    uint16_t n = rte_eth_rx_burst((uint16_t)w->port[from], 0, in, BURST);
-    for (uint16_t i = 0; i < n; i++) {
-        if (!answer_probe(w, in[i]))
-            out[nout++] = in[i];
-        else if (strcmp(w->mode, "mute") == 0)
-            rte_pktmbuf_free(in[i]);
-        else
-            probes[nprobes++] = in[i];
+    struct line *l = &w->line;
+    uint64_t now = w->slow ? now_us() : 0;
+    uint32_t n = 0;
+    for (; l->out < l->in && l->packet[l->out % LINE].due_us <= now; l->out++, n++)
+        send_one(w, l->packet[l->out % LINE].to, l->packet[l->out % LINE].m);
+    if (w->waits && l->out >= w->barrier) {
+        w->waits = false;
+        return_marker(w, 0);
+        return_marker(w, 1);
+        n++;
     }
-    send_packets(w, from, probes, nprobes);
-    send_packets(w, !from, out, nout);
     return n;
 }
 
 static uint32_t one_round(struct worker *w)
 {
     dpdk_poll_begin();
-    uint32_t n = pass(w, 0) + pass(w, 1);
+    uint32_t n = take_in(w, 0) + take_in(w, 1);
+    n += let_out(w);
     dpdk_poll_end();
     if (n > 0 && w->steering != NULL)
         doorbell_ring(w->steering);
     return n;
 }
 
+/* Asks from a thread of its own: steering answers when the rings are done with. */
+static void *ask_to_leave(void *arg)
+{
+    const struct worker *w = arg;
+    char request[64], reply[1024];
+    snprintf(request, sizeof(request), "leave %s", w->name);
+    control_ask(w->control, request, reply, sizeof(reply), LEAVE_MS);
+    __atomic_store_n(&left, 1, __ATOMIC_RELEASE);
+    return NULL;
+}
+
+/* Nothing comes any more, and nothing is left. */
+static bool done(const struct worker *w, int empty)
+{
+    return __atomic_load_n(&left, __ATOMIC_ACQUIRE) && w->line.in == w->line.out &&
+           empty >= QUIET_ROUNDS;
+}
+
 static void run(struct worker *w)
 {
     int empty = 0, out_of_touch = 0;
-    while (!stop) {
+    pthread_t thread = 0;
+    while (!done(w, empty)) {
+        if (stop && thread == 0 && pthread_create(&thread, NULL, ask_to_leave, w) != 0)
+            return;
         empty = one_round(w) > 0 ? 0 : empty + 1;
         if (empty < IDLE_ROUNDS) {
             sched_yield();
@@ -175,26 +280,17 @@ static void run(struct worker *w)
         }
         doorbell_arm(w->own);
         if (one_round(w) == 0)
-            doorbell_sleep(w->own, NULL, 0, 10);
+            doorbell_sleep(w->own, NULL, 0, w->line.in > w->line.out || stop ? 1 : 10);
         else
             doorbell_disarm(w->own);
         dpdk_poll_begin();
         if (linked(w))
             out_of_touch = 0;
-        else if (++out_of_touch % 10 == 0)
+        else if (++out_of_touch % 10 == 0 && !stop)
             reconnect(w);
         dpdk_poll_end();
     }
-}
-
-static void leave(struct worker *w)
-{
-    char request[64], reply[1024];
-    snprintf(request, sizeof(request), "leave %s", w->name);
-    if (control_ask(w->control, request, reply, sizeof(reply), 2000) < 0)
-        return;
-    while (one_round(w) > 0)
-        continue;
+    pthread_join(thread, NULL);
 }
 
 int main(int argc, char **argv)
@@ -203,10 +299,15 @@ int main(int argc, char **argv)
     char err[ERR_BYTES] = "";
     struct timespec ts;
     if (argc < 5)
-        return die("usage: pass_worker <control> <name> <own doorbell> <key file> [mute|forge]");
+        return die("usage: pass_worker <control> <name> <own doorbell> <key file> [mode]");
     w.control = argv[1];
     w.name = argv[2];
-    w.mode = argc > 5 ? argv[5] : "";
+    const char *mode = argc > 5 ? argv[5] : "";
+    w.mute = strcmp(mode, "mute") == 0;
+    w.forge = strcmp(mode, "forge") == 0;
+    w.hasty = strcmp(mode, "hasty") == 0;
+    w.old = strcmp(mode, "old") == 0;
+    w.slow = w.hasty || w.old || strcmp(mode, "slow") == 0;
     clock_gettime(CLOCK_REALTIME, &ts);
     w.incarnation = (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
     signal(SIGTERM, on_signal);
@@ -214,14 +315,13 @@ int main(int argc, char **argv)
     log_init("pass_worker", w.name, LOG_LEVEL_WARN);
     if (probe_key_load(argv[4], w.key, err, sizeof(err)) < 0 ||
         doorbell_create(argv[3], &w.own, err, sizeof(err)) < 0 ||
-        dpdk_start("pass_worker", NULL, 32, err, sizeof(err)) < 0)
+        dpdk_start("pass_worker", NULL, 48, err, sizeof(err)) < 0)
         return die(err);
     w.pool = rte_pktmbuf_pool_create("packets", MBUFS, 128, 0, 2048 + RTE_PKTMBUF_HEADROOM,
                                      SOCKET_ID_ANY);
     if (w.pool == NULL || join(&w, true, err) < 0)
         return die(err);
     run(&w);
-    leave(&w);
     dpdk_port_remove((uint16_t)w.port[0]);
     dpdk_port_remove((uint16_t)w.port[1]);
     doorbell_close(w.steering);
