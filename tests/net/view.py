@@ -190,7 +190,7 @@ class View:
         lines.append(rule("what happened", width))
         room = height - len(lines) - 2
         for at, text, kind, outcome, its_kind in self.events[-room:] if room > 0 else []:
-            text = text.ljust(30 if outcome else 0)[:width - 12]
+            text = text.ljust(37 if outcome else 0)[:width - 12]
             lines.append("  %s%3d:%02d%s  %s%s%s%s" % (
                 DIM, *divmod(int(at), 60), OFF, EVENT_LOOK[kind], text,
                 EVENT_LOOK[its_kind], outcome[:max(0, width - 12 - len(text))]))
