@@ -408,9 +408,10 @@ def planned_changes_lose_and_overtake_nothing(site):
 
 
 def what_the_hold_prevents_is_seen(site):
-    """Workers that return markers too early, or not at all: the check above can fail."""
+    """Workers that return markers too early, or not at all: the check above can fail. The early
+    one may also end before steering has read what it sent."""
     result, _ = under_paced_flows(site, "hasty")
-    check(result[0] == 0 and result[1] > 0, "hasty: lost, overtaken %s" % (result,))
+    check(result[1] > 0, "hasty: lost, overtaken %s" % (result,))
     result, ends = under_paced_flows(site, "old")
     check(result[0] == 0 and ends["overdue"] >= 2, "old: lost, overtaken %s, %s" % (result, ends))
 
