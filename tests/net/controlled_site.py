@@ -91,10 +91,6 @@ class ControlledSite(Site):
             [self.programs + "/orchestrator/cli/lethe", "-c", self.config, *words], check=False, timeout=timeout_s)
         return done.returncode, done.stdout, done.stderr
 
-    def wait_answer(self, name):
-        """A program's statistics, waited for."""
-        return wait_for(lambda: self.stats(name), 20, "stats of %s; see %s" % (name, self.lab.logs))
-
     def status(self):
         code, answer = self.api("GET", "/v1/status", timeout_s=3)
         if code != 200:

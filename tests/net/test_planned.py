@@ -7,6 +7,7 @@ A control run without a change comes first: what is lost after one that lost not
 a load curve; then kill -9 of the controller and of etcd. Pressed, there are always flows with packets in flight and
 more right behind them (flow_pulse.c): without hold-and-marker nearly every change reorders some.
 """
+import collections
 import json
 import os
 import statistics
@@ -71,6 +72,7 @@ class Phases:
         self.lab, self.site, self.checks, self.pulse = lab, site, checks, pulse
         self.press, self.rows = PRESS[0], []
         self.served = Served(site.socket_of("steer"))
+        self.read = 0                # of steering's log
 
     # --- what may have dropped something -----------------------------------------------------
 
@@ -117,7 +119,8 @@ class Phases:
     def run(self, name, change, press=None, judge=True, slow=False):
         """change() under traffic; its row. judge: nothing may be lost or reordered; broken may nothing be, ever.
         slow: the workers there are stand still for most of the time, a few milliseconds each."""
-        before, steer = self.counters(), self.site.wait_answer("steer")
+        before = self.counters()
+        self.holds()
         last = self.site.api("GET", "/v1/events?after=999999999")[1].get("next", 0)
         self.served.begin()
         if slow:
@@ -129,7 +132,7 @@ class Phases:
         first = dict(self.served.first)
         counts = self.pulse.drain(name.replace(" ", "_"))
         row = self.row(name, counts)
-        row.update(self.held(steer), **self.first_served(last, first))
+        row.update(self.held(), **self.first_served(last, first))
         self.rows.append(row)
         good = not (row["lost"] or row["reordered"] or row["duplicated"])
         if not good:
@@ -149,10 +152,21 @@ class Phases:
                    hole_ms=counts["hole_ms"] and counts["hole_ms"]["longest"], tcp_slowest_ms=counts["tcp"]["slowest_ms"])
         return row
 
-    def held(self, before):
-        after = self.site.wait_answer("steer")
-        return {"held": after.get("lethe_steer_held_total", 0) - before.get("lethe_steer_held_total", 0),
-                "hold_ms": round(after.get("lethe_steer_hold_us", 0) / 1000, 1)}
+    def holds(self):
+        """What steering's log says of the holds since the last call: packets, ms, what ended it."""
+        with open(os.path.join(self.site.run_dir, "log", "steer.log")) as f:
+            f.seek(self.read)
+            text = f.read()
+        text = text[:text.rfind("\n") + 1]
+        self.read += len(text.encode())
+        lines = [json.loads(line) for line in text.splitlines() if '"hold ended"' in line]
+        return [(h["packets"], h["us"] / 1000, h["cause"]) for h in lines]
+
+    def held(self):
+        holds = self.holds()
+        row = {"held": sum(h[0] for h in holds), "hold_ms": round(max((h[1] for h in holds), default=0), 1)}
+        other = collections.Counter(h[2] for h in holds if h[2] != "marker")
+        return dict(row, ended_by=dict(other)) if other else row
 
     def first_served(self, last, first):
         """From the decision to the first packet that each new worker sent on, in ms."""
@@ -167,14 +181,17 @@ class Phases:
 
     def table(self):
         """What was measured, phases of one name together."""
-        self.checks.say("%-20s %5s %8s %5s %9s %6s %8s %9s %9s  %s" % (
-            "phase", "times", "packets", "lost", "reordered", "held", "hold ms", "hole ms", "slowest", "first packet after ms"))
+        self.checks.say("%-22s %5s %8s %5s %9s %6s %8s %8s %10s  %s" % (
+            "phase", "times", "packets", "lost", "reordered", "held", "hold ms", "hole ms", "slowest ms",
+            "ms to the first packet"))
         for name in dict.fromkeys(r["phase"] for r in self.rows):
             rows = [r for r in self.rows if r["phase"] == name]
             first = sorted(x for r in rows for x in r.get("first_served_ms", []))
-            self.checks.say("%-20s %5d %8d %5d %9d %6d %8.1f %9.1f %9.1f  %s" % (
+            most = [max((r[k] for r in rows if r[k] is not None), default=None)
+                    for k in ("hold_ms", "hole_ms", "slowest_ms")]
+            self.checks.say("%-22s %5d %8d %5d %9d %6d %8s %8s %10s  %s" % (
                 name, len(rows), *(sum(r[k] for r in rows) for k in ("sent", "lost", "reordered", "held")),
-                *(max(r[k] or 0 for r in rows) for k in ("hold_ms", "hole_ms", "slowest_ms")),
+                *("-" if m is None else "%.1f" % m for m in most),
                 "%d to %d, median %d" % (first[0], first[-1], statistics.median(first)) if first else ""))
         with open(os.path.join(self.lab.folder, "planned.json"), "w") as f:
             json.dump({"connections": self.pulse.connections, "press": self.press, "phases": self.rows}, f, indent=1)
