@@ -25,7 +25,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { PATH_MAX_BYTES = 200, LOG_MOST_BYTES = 16 << 20, PID_FILE_BYTES = 512 };
+enum { PATH_MAX_BYTES = 200, LOG_MOST_BYTES = 16 << 20, PID_FILE_BYTES = 512, BOOT_BYTES = 40 };
 
 struct child {
     struct driver_process p;
@@ -81,6 +81,17 @@ uint64_t process_start_time(int pid)
     return stat_start(path);
 }
 
+/* Another one after each boot; "": not told. Safe in a forked child. */
+static void boot_id(char to[BOOT_BYTES])
+{
+    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? 0 : read(fd, to, BOOT_BYTES - 1);
+    if (fd >= 0)
+        close(fd);
+    to[n > 0 ? n : 0] = 0;
+    to[strcspn(to, "\n")] = 0;
+}
+
 static uint64_t age_ms(uint64_t start)
 {
     struct timespec t;
@@ -102,11 +113,14 @@ static bool read_pid_file(int fd, struct driver_process *p)
 {
     char text[PID_FILE_BYTES];
     const char *name, *kind;
+    char boot[BOOT_BYTES];
+    const char *of_boot;
     json_int_t pid = 0, start = 0, config = 0;
     ssize_t n = pread(fd, text, sizeof text, 0);
     json_t *o = n > 0 ? json_loadb(text, (size_t)n, 0, NULL) : NULL;
-    bool ok = o && !json_unpack(o, "{s:s, s:s, s:I, s:I, s:I}", "name", &name, "kind", &kind, "pid", &pid,
-                                "start", &start, "config", &config) &&
+    boot_id(boot);
+    bool ok = o && !json_unpack(o, "{s:s, s:s, s:I, s:I, s:s, s:I}", "name", &name, "kind", &kind, "pid", &pid,
+                                "start", &start, "boot", &of_boot, "config", &config) && !strcmp(of_boot, boot) &&
               strlen(name) < ORCH_NAME && pid > 1 && start > 0 &&
               process_start_time((int)pid) == (uint64_t)start;
     if (ok) {
@@ -139,14 +153,21 @@ static void forget(struct child *c)
     uv_close((uv_handle_t *)&c->poll, closed);
 }
 
-/* Not one that another controller wrote since. */
+/* Is that, open and locked, still the file of that name? Whoever had the lock before may have removed it. */
+static bool is_there(int fd, const char *path)
+{
+    struct stat ours, there;
+    return !fstat(fd, &ours) && !stat(path, &there) && ours.st_ino == there.st_ino && ours.st_dev == there.st_dev;
+}
+
+/* Not one that another controller wrote since, or is about to write. */
 static void remove_pid_file(const struct host *h, const struct driver_process *p)
 {
     char path[PATH_MAX_BYTES + 60];
     struct driver_process other;
     pid_path(h, p->name, path, sizeof path);
     int fd = open(path, O_RDWR | O_CLOEXEC);
-    if (fd >= 0 && !read_pid_file(fd, &other))
+    if (fd >= 0 && !flock(fd, LOCK_EX | LOCK_NB) && is_there(fd, path) && !read_pid_file(fd, &other))
         unlink(path);
     if (fd >= 0)
         close(fd);
@@ -245,10 +266,12 @@ struct launch {
 
 static int write_pid_file(const struct launch *l)
 {
-    char text[PID_FILE_BYTES];
+    char text[PID_FILE_BYTES], boot[BOOT_BYTES];
+    boot_id(boot);
     int n = snprintf(text, sizeof text,
-                     "{\"name\": \"%s\", \"kind\": \"%s\", \"pid\": %d, \"start\": %lu, \"config\": %lu}\n",
-                     l->spec->name, orch_kind_text(l->spec->kind), getpid(), stat_start("/proc/self/stat"),
+                     "{\"name\": \"%s\", \"kind\": \"%s\", \"pid\": %d, \"start\": %lu, \"boot\": \"%s\", "
+                     "\"config\": %lu}\n",
+                     l->spec->name, orch_kind_text(l->spec->kind), getpid(), stat_start("/proc/self/stat"), boot,
                      l->spec->config);
     return ftruncate(l->pid_file, 0) || pwrite(l->pid_file, text, (size_t)n, 0) != n ? -1 : 0;
 }
@@ -326,24 +349,35 @@ static int launch(struct launch *l)
     return -error;
 }
 
+/* The file, made if need be, and locked. */
+static int lock_file(const char *path)
+{
+    for (;;) {
+        int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+        if (fd < 0)
+            return -errno;
+        if (flock(fd, LOCK_EX | LOCK_NB)) {
+            close(fd);
+            return -EBUSY;
+        }
+        if (is_there(fd, path))
+            return fd;
+        close(fd); /* removed between the two */
+    }
+}
+
 /* The locked pid file; -EEXIST: one of that name lives, whoever started it; it is adopted. */
 static int lock_name(struct host *h, const char *name)
 {
     char path[PATH_MAX_BYTES + 60];
     struct driver_process other;
     pid_path(h, name, path, sizeof path);
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    if (fd < 0)
-        return -errno;
-    int rc = flock(fd, LOCK_EX | LOCK_NB) ? -EBUSY : 0;
-    if (!rc && read_pid_file(fd, &other)) {
-        adopt(h, &other);
-        rc = -EEXIST;
-    }
-    if (!rc)
+    int fd = lock_file(path);
+    if (fd < 0 || !read_pid_file(fd, &other))
         return fd;
+    adopt(h, &other);
     close(fd);
-    return rc;
+    return -EEXIST;
 }
 
 static int start(struct driver *d, const struct driver_spec *spec, struct driver_process *out,
@@ -364,10 +398,10 @@ static int start(struct driver *d, const struct driver_spec *spec, struct driver
         pidfd = pidfd_open(p.pid, 0);
         rc = pidfd < 0 ? -errno : watch(h, &p, pidfd);
     }
-    if (rc && l.pid_file >= 0)
-        remove_pid_file(h, &p);
     if (l.pid_file >= 0)
         close(l.pid_file);
+    if (rc && l.pid_file >= 0)
+        remove_pid_file(h, &p);
     if (l.log >= 0)
         close(l.log);
     if (!rc)

@@ -2,15 +2,17 @@
 /*
  * The driver that runs programs on this host.
  *
- *   <run_dir>/pids/<name>.pid   {"name", "kind", "pid", "start", "config"}: written by the child
- *                               itself before its exec, so that no program runs without one
+ *   <run_dir>/pids/<name>.pid   {"name", "kind", "pid", "start", "boot", "config"}: written by the child
+ *                               itself before its exec, so that no program runs without one;
+ *                               written and removed only under its lock
  *   <run_dir>/log/<name>.log    its standard error and output; moved to .log.1 at a start when
  *                               longer than 16 MiB
  *
  * A program has a session of its own: no signal of the controller's terminal or group reaches it,
  * and the controller's end is not its end. Its death is known by its pidfd, which cannot mean
- * another process; who is sent a signal is so named, too. pid and start time are a process's name
- * for ever: a pid file whose process has another start time is of a dead one.
+ * another process; who is sent a signal is so named, too. pid, start time and
+ * the kernel's boot id are a process's name for ever: a pid file whose process has another start time, or
+ * which is of another boot, is of a dead one.
  */
 #ifndef LETHE_ORCHESTRATOR_DRIVER_PROCESS_H
 #define LETHE_ORCHESTRATOR_DRIVER_PROCESS_H

@@ -5,9 +5,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/pidfd.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -191,19 +195,30 @@ static void what_a_dead_controller_left_is_adopted(void **state)
     }
 }
 
+/* A number instead of a word, if that is there. */
+static void put_in(char text[400], const char *word, uint64_t number)
+{
+    char rest[400], *at = strstr(text, word);
+    if (!at)
+        return;
+    snprintf(rest, sizeof rest, "%s", at + strlen(word));
+    snprintf(at, (size_t)(text + 400 - at), "%lu%s", number, rest);
+}
+
 static void a_pid_file_of_the_dead_names_nobody(void **state)
 {
     char path[200], err[300];
     struct driver_process p[2];
     static const char *const texts[] = {
         "", "{", "[1]", "{\"name\": \"nf-1\", \"kind\": \"worker\", \"pid\": 1, \"start\": 1, \"config\": 1}",
-        "{\"name\": \"nf-1\", \"kind\": \"worker\", \"pid\": PID, \"start\": 12345, \"config\": 1}"};
+        "{\"name\": \"nf-1\", \"kind\": \"worker\", \"pid\": PID, \"start\": 12345, \"boot\": \"BOOT\", \"config\": 1}",
+        "{\"name\": \"nf-1\", \"kind\": \"worker\", \"pid\": PID, \"start\": START, \"boot\": \"another\", \"config\": 1}",
+        "{\"name\": \"nf-1\", \"kind\": \"worker\", \"pid\": PID, \"start\": START, \"config\": 1}"};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
-        char text[300];
-        const char *at = strstr(texts[i], "PID");
+        char text[400];
         snprintf(text, sizeof text, "%s", texts[i]);
-        if (at)
-            snprintf(text, sizeof text, "%.*s%d%s", (int)(at - texts[i]), texts[i], getpid(), at + 3);
+        put_in(text, "PID", (uint64_t)getpid());
+        put_in(text, "START", process_start_time(getpid()));
         snprintf(path, sizeof path, "%s/pids/nf-1.pid", w.dir);
         FILE *f = fopen(path, "w");
         fputs(text, f);
@@ -216,13 +231,68 @@ static void a_pid_file_of_the_dead_names_nobody(void **state)
     }
 }
 
+/* Another controller is about to start one of that name: it holds the lock. */
+static void a_pid_file_is_removed_under_its_lock_only(void **state)
+{
+    char path[200], err[300];
+    snprintf(path, sizeof path, "%s/pids/nf-1.pid", w.dir);
+    CHECK(!start(w.d, "nf-1", "exit 0", err), "%s", err);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0 && !flock(fd, LOCK_EX));
+    wait_end();
+    assert_true(pid_file("nf-1"));
+    close(fd);
+}
+
+/* Another controller removes what is of nobody, under the lock, between our open and our lock. */
+static atomic_bool stop_removing;
+static void *remove_again_and_again(void *ctx)
+{
+    struct stat st;
+    while (!atomic_load(&stop_removing)) {
+        int fd = open(ctx, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+        if (fd >= 0 && !flock(fd, LOCK_EX | LOCK_NB) && !fstat(fd, &st) && !st.st_size)
+            unlink(ctx);
+        if (fd >= 0)
+            close(fd);
+    }
+    return NULL;
+}
+
+static void no_program_runs_without_its_pid_file(void **state)
+{
+    static char path[200]; /* the thread outlives a test that fails */
+    char err[300];
+    pthread_t remover;
+    uint32_t started = 0;
+    snprintf(path, sizeof path, "%s/pids/nf-1.pid", w.dir);
+    atomic_store(&stop_removing, false);
+    assert_int_equal(pthread_create(&remover, NULL, remove_again_and_again, path), 0);
+    for (int i = 0; i < 5000 && started < 300; i++) {
+        int rc = start(w.d, "nf-1", "exec sleep 1000", err);
+        CHECK(!rc || rc == -EBUSY, "%s", err);
+        if (rc)
+            continue;
+        struct stat st;
+        bool there = !stat(path, &st) && st.st_size;
+        started++;
+        w.d->ops->signal(w.d, "nf-1", SIGKILL);
+        wait_end();
+        CHECK(there, "start %d: it runs, and no pid file says so", i);
+    }
+    atomic_store(&stop_removing, true);
+    pthread_join(remover, NULL);
+    assert_true(started > 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
         T(an_end_is_told_as_it_was), T(what_cannot_be_started_says_why),
         T(a_look_tells_what_has_happened), T(it_lives_apart_and_its_words_are_kept), T(what_a_dead_controller_left_is_adopted),
-        T(a_pid_file_of_the_dead_names_nobody),
+        T(a_pid_file_of_the_dead_names_nobody), T(a_pid_file_is_removed_under_its_lock_only),
+        T(no_program_runs_without_its_pid_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
