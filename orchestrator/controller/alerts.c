@@ -38,11 +38,9 @@ static void of_shards(struct engine *e)
 {
     char subject[24];
     for (uint32_t s = 0; s < e->desired->site->store.shards && e->desired->site->store.nodes_count; s++) {
-        bool led = false, few = false;
-        for (uint32_t i = 0; i < e->n; i++) {
+        bool led = false, few = e->shards[s].have == 1;
+        for (uint32_t i = 0; i < e->n; i++)
             led |= e->at[i].seen.alive && e->at[i].seen.leads >> s & 1;
-            few |= e->at[i].seen.alive && e->at[i].seen.only_copy >> s & 1;
-        }
         snprintf(subject, sizeof subject, "shard %u", s);
         if (e->shards[s].copies == COPIES_LOST && !led)
             alert(e, ALERT_LOST, subject, "no caught-up member is left; see LOST in docs/store.md");

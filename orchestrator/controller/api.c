@@ -353,7 +353,7 @@ static int listen_tcp(struct api *a, const char *at, char *err, uint32_t err_len
                bind(a->fd, found->ai_addr, found->ai_addrlen) || listen(a->fd, CONNECTIONS);
     rc = bad ? -errno : 0;
     if (bad)
-        snprintf(err, err_len, "controller.listen: cannot listen at %s: %s", at, strerror(errno));
+        snprintf(err, err_len, "controller.listen: cannot listen at %s: %s", at, strerror(-rc));
     freeaddrinfo(found);
     return rc;
 }
@@ -373,6 +373,25 @@ static int start_daemon(struct api *a, char *err, uint32_t err_len)
     }
     snprintf(err, err_len, "the API cannot start: %s", strerror(errno));
     return -EIO;
+}
+
+static void take_down(struct api *a)
+{
+    struct stat st;
+    if (a->path[0] && a->fd >= 0 && !lstat(a->path, &st) && st.st_ino == a->socket.st_ino &&
+        st.st_dev == a->socket.st_dev)
+        unlink(a->path);
+    if (a->daemon)
+        MHD_stop_daemon(a->daemon); /* closes a->fd */
+    else if (a->fd >= 0)
+        close(a->fd);
+    pthread_mutex_lock(&a->lock);
+    a->stopping = true;
+    pthread_mutex_unlock(&a->lock);
+    if (a->watches)
+        pthread_join(a->watchman, NULL);
+    pthread_mutex_destroy(&a->lock);
+    free(a);
 }
 
 int api_start(struct api **out, struct engine *e, const struct site_controller *at, const char *scratch,
@@ -400,7 +419,7 @@ int api_start(struct api **out, struct engine *e, const struct site_controller *
         rc = start_daemon(a, err, err_len);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (rc)
-        api_stop(a);
+        take_down(a);
     else
         *out = a;
     return rc;
@@ -408,23 +427,9 @@ int api_start(struct api **out, struct engine *e, const struct site_controller *
 
 void api_stop(struct api *a)
 {
-    struct stat st;
     if (!a)
         return;
-    if (a->path[0] && a->fd >= 0 && !lstat(a->path, &st) && st.st_ino == a->socket.st_ino &&
-        st.st_dev == a->socket.st_dev)
-        unlink(a->path);
     events_close(engine_events(a->engine));
     engine_close_orders(a->engine);
-    if (a->daemon)
-        MHD_stop_daemon(a->daemon); /* closes a->fd */
-    else if (a->fd >= 0)
-        close(a->fd);
-    pthread_mutex_lock(&a->lock);
-    a->stopping = true;
-    pthread_mutex_unlock(&a->lock);
-    if (a->watches)
-        pthread_join(a->watchman, NULL);
-    pthread_mutex_destroy(&a->lock);
-    free(a);
+    take_down(a);
 }

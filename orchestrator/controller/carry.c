@@ -38,7 +38,7 @@ static void begins(struct engine *e, struct tracked *t, const struct driver_proc
     char path[120];
     t->process = *p;
     t->seen.alive = true;
-    t->seen.ready = t->seen.leaving = t->seen.replace = t->was_ready = false;
+    t->seen.ready = t->seen.leaving = t->seen.replace = t->was_ready = t->dying = false;
     t->seen.config = p->config;
     t->seen.started_ms = engine_now(e) - p->age_ms;
     t->seen.told_ms = t->seen.again_ms = 0;
@@ -135,7 +135,7 @@ static void remember_end(struct engine *e, struct tracked *t, const struct drive
     events_time(t->last_exit.time);
     say_end(end, asked, t->last_exit.cause, sizeof t->last_exit.cause);
     t->seen.failures = asked ? 0 : sound ? 1 : t->seen.failures + 1;
-    t->seen.alive = t->seen.ready = t->seen.leaving = t->seen.replace = t->was_ready = false;
+    t->seen.alive = t->seen.ready = t->seen.leaving = t->seen.replace = t->was_ready = t->dying = false;
     t->seen.leads = t->seen.only_copy = 0;
     t->seen.told_ms = t->seen.again_ms = 0;
     t->seen.ended_ms = now_ms;
@@ -178,6 +178,7 @@ int carry_signal(struct engine *e, struct tracked *t, enum event_kind kind, int 
     uint64_t now_ms = engine_now(e);
     int rc = e->driver->ops->signal(e->driver, t->seen.name, number);
     bool again = t->seen.told_ms && kind != EVENT_KILL;
+    t->dying |= !rc && number == SIGKILL;
     if (rc || again) {
         t->seen.again_ms = now_ms;
         return rc;
@@ -193,7 +194,7 @@ int carry_signal(struct engine *e, struct tracked *t, enum event_kind kind, int 
     return 0;
 }
 
-struct hand_over { struct engine *e; char node[ORCH_NAME]; uint32_t shard; uint64_t event; };
+struct hand_over { struct engine *e; char node[ORCH_NAME]; uint32_t shard; uint64_t event; bool answers; };
 
 static void handed_over(void *ctx, const json_t *answer, uint64_t sent_ms, const char *why)
 {
@@ -204,17 +205,22 @@ static void handed_over(void *ctx, const json_t *answer, uint64_t sent_ms, const
     if (!answer)
         events_add(h->e->events, EVENT_ERROR, subject, h->event, NULL, "%s did not take the order to hand it "
                    "over: %s", h->node, why);
+    if (h->answers)
+        orders_handed(h->e, answer ? gather_text(answer, "result") : NULL, why);
     free(h);
 }
 
-void carry_hand_over(struct engine *e, const char *node, uint32_t shard, const char *why)
+void carry_hand_over(struct engine *e, const char *node, uint32_t shard, const char *why, struct order *order)
 {
     struct hand_over *h = calloc(1, sizeof *h);
     struct tracked *t = engine_find(e, node);
     char path[120], request[40], subject[24];
-    if (!h)
+    e->handing = order ? order : e->handing;
+    if (!h) {
+        orders_handed(e, NULL, "out of memory");
         return;
-    *h = (struct hand_over){.e = e, .shard = shard};
+    }
+    *h = (struct hand_over){.e = e, .shard = shard, .answers = order};
     snprintf(h->node, sizeof h->node, "%s", node);
     snprintf(subject, sizeof subject, "shard %u", shard);
     uint64_t event = h->event = events_add(e->events, EVENT_MOVE, subject, 0, json_pack("{s:s}", "from", node),
@@ -222,7 +228,7 @@ void carry_hand_over(struct engine *e, const char *node, uint32_t shard, const c
     engine_socket(e, node, ORCH_STORE, path, sizeof path);
     snprintf(request, sizeof request, "hand-over %u", shard);
     if (!ask_start(&e->loop, path, request, POLL_TIMEOUT_MS, handed_over, h))
-        free(h);
+        handed_over(h, NULL, 0, "out of memory");
     if (t)
         t->seen.again_ms = engine_now(e);
     e->shards[shard].move_event = event;
@@ -248,7 +254,7 @@ void carry_out(struct engine *e, const struct orch_action *a)
         carry_signal(e, t, EVENT_KILL, SIGKILL, a->why);
         break;
     case ORCH_HAND_OVER:
-        carry_hand_over(e, a->name, a->shard, a->why);
+        carry_hand_over(e, a->name, a->shard, a->why, NULL);
         break;
     case ORCH_START:
         break;
@@ -266,7 +272,7 @@ void carry_autoscale(struct engine *e)
         struct orch_load load;
         gather_load(e, g, &load);
         orch_autoscale(&e->scalers[i], g, &load, engine_now(e), &d);
-        if (!d.change || e->change || e->desired->down || !e->kept.sure)
+        if (!d.change || e->change || e->desired->down || !engine_sure(e))
             continue;
         struct orch_desired *to = desired_copy(e->desired);
         int rc = to ? desired_scale(to, g->name, d.replicas, err, sizeof err) : -ENOMEM;

@@ -108,6 +108,14 @@ static void start_report(struct engine *e)
         log_warn("no metrics", "cause=\"%s\"", err);
 }
 
+/* An earlier controller that is stopped may hold the port until it goes on. */
+static int listens(struct engine *e)
+{
+    int rc = e->listening ? 0 : e->config.active(e->config.ctx);
+    e->listening = !rc;
+    return rc == -EADDRINUSE ? 0 : rc;
+}
+
 static int become_active(struct engine *e)
 {
     struct driver_process living[ORCH_INSTANCES];
@@ -136,7 +144,7 @@ static int become_active(struct engine *e)
     carry_site(e);
     for (uint32_t i = 0, n = e->driver->ops->list(e->driver, living, ORCH_INSTANCES); i < n; i++)
         carry_adopt(e, &living[i]);
-    return e->config.active(e->config.ctx);
+    return listens(e);
 }
 
 /* --- turns --------------------------------------------------------------------------------------------- */
@@ -147,10 +155,16 @@ static void finish(struct engine *e, enum engine_end end)
     uv_stop(&e->loop);
 }
 
-/* Only what takes nothing away goes on while it is not sure that we lead. */
-static bool may(const struct engine *e, const struct orch_action *a)
+bool engine_sure(struct engine *e)
 {
-    return e->kept.sure || a->verb == ORCH_START;
+    keep_status(e->keep, &e->kept);
+    return keep_clock_ms() < e->kept.sure_until_ms;
+}
+
+/* Only what takes nothing away goes on while it is not sure that we lead. */
+static bool may(struct engine *e, const struct orch_action *a)
+{
+    return engine_sure(e) || a->verb == ORCH_START;
 }
 
 static void reconcile(struct engine *e)
@@ -227,8 +241,11 @@ static void reap(struct engine *e)
 
 static void on_tick(uv_timer_t *timer)
 {
-    reap(timer->data);
-    engine_turn(timer->data);
+    struct engine *e = timer->data;
+    reap(e);
+    if (e->active && e->end == ENGINE_STOPPED && listens(e))
+        finish(e, ENGINE_FAILED);
+    engine_turn(e);
 }
 
 static void keep_woke(void *ctx)
@@ -253,6 +270,21 @@ static void order_drop(struct order *o)
     free(o);
 }
 
+/* Nobody waits for it any more, so nobody is to carry it out. False: that began. */
+static bool take_back(struct engine *e, struct order *o)
+{
+    struct order **at = &e->first;
+    while (*at && *at != o)
+        at = &(*at)->next;
+    if (!*at)
+        return false;
+    *at = o->next;
+    if (!*at)
+        e->last = at;
+    o->refs--; /* the queue's */
+    return true;
+}
+
 json_t *engine_do(struct engine *e, struct request *r, int *status)
 {
     struct order *o = calloc(1, sizeof *o);
@@ -266,7 +298,7 @@ json_t *engine_do(struct engine *e, struct request *r, int *status)
     *o = (struct order){.request = *r, .refs = 2};
     *r = (struct request){0};
     clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += ORDER_WAIT_MS / 1000;
+    until.tv_sec += e->order_wait_ms / 1000;
     pthread_mutex_lock(&e->lock);
     if (!e->closed) {
         *e->last = o;
@@ -277,6 +309,7 @@ json_t *engine_do(struct engine *e, struct request *r, int *status)
     } else {
         o->refs--; /* the engine's */
     }
+    bool waits = !o->done && take_back(e, o);
     if (o->done) {
         *status = o->status;
         answer = o->answer;
@@ -284,7 +317,10 @@ json_t *engine_do(struct engine *e, struct request *r, int *status)
     }
     order_drop(o);
     pthread_mutex_unlock(&e->lock);
-    return answer ? answer : json_pack("{s:s}", "error", "the controller did not come to it; ask again");
+    if (answer)
+        return answer;
+    return json_pack("{s:s}", "error", waits ? "the controller did not come to it, and will not; ask again"
+                                             : "it is not known what becomes of it; look at the events, and ask again");
 }
 
 void engine_close_orders(struct engine *e)
@@ -300,11 +336,14 @@ void engine_close_orders(struct engine *e)
     }
     e->first = NULL;
     e->last = &e->first;
-    if (e->change && e->change->order) {
-        e->change->order->done = true;
-        e->change->order->status = 503;
-        order_drop(e->change->order);
-        e->change->order = NULL;
+    struct order **const begun[] = {e->change ? &e->change->order : NULL, &e->handing};
+    for (size_t i = 0; i < sizeof begun / sizeof begun[0]; i++) {
+        if (!begun[i] || !*begun[i])
+            continue;
+        (*begun[i])->done = true;
+        (*begun[i])->status = 503;
+        order_drop(*begun[i]);
+        *begun[i] = NULL;
     }
     pthread_cond_broadcast(&e->answered);
     pthread_mutex_unlock(&e->lock);
@@ -368,6 +407,7 @@ int engine_create(struct engine **out, const struct engine_config *config, char 
         return -ENOMEM;
     e->config = *config;
     e->last = &e->first;
+    e->order_wait_ms = ORDER_WAIT_MS;
     set_names(e);
     set_up_loop(e);
     e->events = events_create();

@@ -32,6 +32,7 @@ struct tracked {
     struct orch_instance seen;
     struct driver_process process; /* of the one that lives, or lived last */
     uint64_t restarts, unasked_ends;
+    bool dying;               /* SIGKILL was sent: nothing rests on it, though its death is not proven yet */
     bool was_ready;
     uint64_t start_event, end_event, leave_event;
     uint64_t left_said_ms;
@@ -66,6 +67,7 @@ struct shard_seen {
     uint64_t epoch, view_event, copies_event, move_event;
     char members[3][ORCH_NAME];
     uint32_t nmembers;
+    int64_t have;             /* copies, as its primary says; -1: not known */
     int64_t slots;            /* hash slots that it owns, and 1; 0: not known */
     enum { COPIES_UNKNOWN, COPIES_WHOLE, COPIES_ONE, COPIES_LOST } copies;
 };
@@ -102,7 +104,8 @@ struct engine {
     uv_signal_t term, interrupt;
     enum engine_end end;
     uint64_t started_ms, active_ms;
-    bool active, reconciling;
+    uint32_t order_wait_ms;   /* so long who ordered waits for an answer */
+    bool active, listening, reconciling;
     char id[64], programs[256], self[256], site_path[200];
     struct keep *keep;
     struct keep_status kept;
@@ -119,6 +122,7 @@ struct engine {
     uint64_t etcd_event;
     bool etcd_away;
     struct change *change;
+    struct order *handing;    /* waits for a store's word on its hand-over */
     struct alert alerts[ALERTS_MAX];
     uint32_t nalerts;
     struct collect *collects; /* collect.h */
@@ -133,6 +137,8 @@ struct engine {
 struct tracked *engine_find(struct engine *e, const char *name);
 struct tracked *engine_track(struct engine *e, const char *name, enum orch_kind kind);
 uint64_t engine_now(struct engine *e);
+/* At this moment, and for long enough to do what is to be done: nobody else leads. */
+bool engine_sure(struct engine *e);
 void engine_turn(struct engine *e);
 void engine_soon(void *engine); /* a turn before long */
 /* Where a program of that name answers. */
@@ -166,12 +172,14 @@ int carry_signal(struct engine *e, struct tracked *t, enum event_kind kind, int 
                  const char *why);
 /* Writes the site's file for the programs. */
 void carry_site(struct engine *e);
-void carry_hand_over(struct engine *e, const char *node, uint32_t shard, const char *why);
+/* `order` (or NULL) is answered with the node's word. */
+void carry_hand_over(struct engine *e, const char *node, uint32_t shard, const char *why, struct order *order);
 
 /* orders.c */
 void orders_take(struct engine *e);
 void orders_answer(struct engine *e, struct order *o, int status, json_t *json); /* takes json; o is gone */
 void orders_changed(struct engine *e); /* what keep says of the change under way */
+void orders_handed(struct engine *e, const char *result, const char *why); /* result NULL: `why` not */
 /* Begins to have `to` kept (taken); false: another change is under way. */
 bool orders_begin(struct engine *e, struct orch_desired *to, struct order *order, enum event_kind kind,
                   const char *subject, const char *cause, json_t *detail);

@@ -88,7 +88,7 @@ int64_t gather_drops(const json_t *stats, json_t *by_reason)
 /* --- workers ----------------------------------------------------------------------------------------- */
 
 /* Its front end is the one whose table has it; while none has, that of its group. */
-static const json_t *find_row(struct engine *e, struct tracked *t)
+static const json_t *find_row(struct engine *e, struct tracked *t, uint64_t *asked_ms)
 {
     const struct orch_group *g = desired_group_of(e->desired, t->seen.name);
     t->seen.front = g ? (uint8_t)g->front : ORCH_FRONT_NONE;
@@ -97,6 +97,7 @@ static const json_t *find_row(struct engine *e, struct tracked *t)
         const json_t *row = gather_row(table, t->seen.name);
         if (row) {
             t->seen.front = (uint8_t)i;
+            *asked_ms = table->now_ms;
             return row;
         }
     }
@@ -105,10 +106,14 @@ static const json_t *find_row(struct engine *e, struct tracked *t)
 
 static void see_worker(struct engine *e, struct tracked *t)
 {
-    const json_t *row = find_row(e, t);
+    uint64_t asked_ms = 0;
+    const json_t *row = find_row(e, t, &asked_ms);
     const char *says = gather_text(gather_more(e, t->seen.name), "state");
-    t->seen.ready = row && json_is_true(json_object_get(row, "in_table")) &&
-                    json_is_true(json_object_get(row, "link")) && !strcmp(gather_text(row, "state"), "healthy");
+    /* Steering's row may still be of an earlier process of that name: so this one has to be asked, too. */
+    t->seen.ready = !t->dying && row && asked_ms >= t->seen.started_ms &&
+                    json_is_true(json_object_get(row, "in_table")) && json_is_true(json_object_get(row, "link")) &&
+                    !strcmp(gather_text(row, "state"), "healthy") && !strcmp(says, "serving") &&
+                    json_is_true(json_object_get(gather_more(e, t->seen.name), "links_up"));
     if (!strcmp(says, "leaving") || !strcmp(says, "finishing") || !strcmp(says, "done")) {
         t->seen.leaving = true;
         if (!t->seen.told_ms) /* an earlier controller's order, or somebody's signal */
@@ -166,7 +171,7 @@ void gather_load(struct engine *e, const struct orch_group *g, struct orch_load 
 
 static void see_store(struct engine *e, struct tracked *t)
 {
-    const json_t *stats = gather_stats(e, t->seen.name), *rows = json_object_get(stats, "shards");
+    const json_t *stats = t->dying ? NULL : gather_stats(e, t->seen.name), *rows = json_object_get(stats, "shards");
     bool serves = json_array_size(rows) > 0;
     t->seen.leads = t->seen.only_copy = 0;
     for (size_t i = 0; i < json_array_size(rows); i++) {
@@ -183,24 +188,43 @@ static void see_store(struct engine *e, struct tracked *t)
     t->seen.ready = serves;
 }
 
+/* A store whose copies count: it lives, and nobody told it to end. */
+static bool stands(const struct tracked *t)
+{
+    return t->seen.kind == ORCH_STORE && t->seen.alive && !t->dying && !t->seen.told_ms;
+}
+
 /* The row of whoever leads the shard by the newest view; NULL: not known. */
-static const json_t *leading_row(struct engine *e, uint32_t shard, bool *lost)
+static const json_t *leading_row(struct engine *e, uint32_t shard, struct tracked **leader, bool *lost)
 {
     const json_t *best = NULL;
     int64_t epoch = -1;
     *lost = false;
     for (uint32_t i = 0; i < e->n; i++) {
-        if (e->at[i].seen.kind != ORCH_STORE || !e->at[i].seen.alive)
+        if (!stands(&e->at[i]))
             continue;
         const json_t *row = gather_shard(gather_stats(e, e->at[i].seen.name), shard);
         const char *role = gather_text(row, "role");
         *lost |= !strcmp(role, "lost");
         if (!strcmp(role, "primary") && gather_number(row, "view_epoch") > epoch) {
             best = row;
+            *leader = &e->at[i];
             epoch = gather_number(row, "view_epoch");
         }
     }
     return best;
+}
+
+/* What the primary says may be older than a backup's death: those are counted that say so themselves. */
+static int64_t sure_copies(struct engine *e, uint32_t shard, const json_t *leads)
+{
+    int64_t copies = gather_number(leads, "copies"), living = 1;
+    for (uint32_t i = 0; i < e->n; i++) {
+        const json_t *row = stands(&e->at[i]) ? gather_shard(gather_stats(e, e->at[i].seen.name), shard) : NULL;
+        living += !strcmp(gather_text(row, "role"), "backup") &&
+                  gather_number(row, "view_epoch") == gather_number(leads, "view_epoch");
+    }
+    return living < copies ? living : copies;
 }
 
 static void tell_copies(struct engine *e, uint32_t shard, int copies, int64_t have)
@@ -246,10 +270,14 @@ static void see_copies(struct engine *e)
     e->observed.copies_known = e->observed.copies_whole = true;
     for (uint32_t s = 0; s < e->desired->site->store.shards && e->desired->site->store.nodes_count; s++) {
         bool lost;
-        const json_t *row = leading_row(e, s, &lost);
-        int64_t copies = gather_number(row, "copies");
+        struct tracked *leader = NULL;
+        const json_t *row = leading_row(e, s, &leader, &lost);
+        int64_t copies = gather_number(row, "copies"), sure = row ? sure_copies(e, s, row) : 0;
         e->observed.copies_known &= row != NULL;
-        e->observed.copies_whole &= row && copies >= wanted;
+        e->observed.copies_whole &= sure >= wanted;
+        e->shards[s].have = row ? copies : -1;
+        if (row && sure <= 1)
+            leader->seen.only_copy |= (uint16_t)(1u << s);
         if (row && !*gather_text(row, "collecting"))
             tell_slots(e, s, row);
         tell_copies(e, s, !row ? (lost ? COPIES_LOST : COPIES_UNKNOWN) : copies >= wanted ? COPIES_WHOLE : COPIES_ONE,
@@ -337,6 +365,7 @@ static void tell_ready(struct engine *e, struct tracked *t)
 
 void gather(struct engine *e)
 {
+    engine_now(e); /* ages are counted to this moment */
     e->observed.tables_known = 0;
     for (uint32_t i = 0; i < site_fronts(e->desired->site); i++) {
         const struct reading *table = gather_table(e, i);
@@ -351,7 +380,7 @@ void gather(struct engine *e)
         else if (t->seen.kind == ORCH_STORE)
             see_store(e, t);
         else
-            t->seen.ready = gather_stats(e, t->seen.name) != NULL;
+            t->seen.ready = !t->dying && gather_stats(e, t->seen.name);
         tell_ready(e, t);
         if (t->seen.leaving && t->seen.kind == ORCH_WORKER)
             tell_left(e, t);

@@ -451,16 +451,17 @@ static void say_status(struct keep *k)
 {
     pthread_mutex_lock(&k->lock);
     struct keep_status *s = &k->status;
-    bool was_away = s->away_since_ms, was_sure = s->sure;
-    s->sure = s->role == KEEP_ACTIVE && k->lease && !strcmp(k->leader, k->config.id) &&
-              k->now_ms < k->lease_until_ms;
+    bool was_away = s->away_since_ms, was_sure = k->said_sure;
+    bool leads = s->role == KEEP_ACTIVE && k->lease && !strcmp(k->leader, k->config.id);
+    s->sure_until_ms = leads ? k->lease_until_ms : 0;
+    k->said_sure = k->now_ms < s->sure_until_ms;
     s->tried_ms = k->tried_ms;
     s->away_since_ms = etcd_away_since_ms(k->etcd);
     s->requests = etcd_requests(k->etcd);
     s->failures = etcd_failures(k->etcd);
     snprintf(s->endpoint, sizeof s->endpoint, "%s", etcd_endpoint(k->etcd));
     snprintf(s->why, sizeof s->why, "%s", k->why);
-    bool news = was_away != (s->away_since_ms != 0) || was_sure != s->sure;
+    bool news = was_away != (s->away_since_ms != 0) || was_sure != k->said_sure;
     pthread_mutex_unlock(&k->lock);
     if (news)
         k->config.wake(k->config.ctx);

@@ -7,7 +7,7 @@
  *   desired   desired.h's JSON; every change compares its revision *and* the leader's id
  * and the views that stand there are told on, as they change.
  * Without: <run_dir>/desired.json, replaced whole; active is who holds the lock of
- * <run_dir>/controller.lock.
+ * <run_dir>/controller.lock; if that file is removed, who held it is LOST.
  *
  * While etcd is away nobody else can become active either: who was stays it, but is not `sure`
  * once its lease may have lapsed, and changes nothing until it has asked again. Found that another
@@ -33,7 +33,8 @@ struct keep_config {
 
 struct keep_status {
     enum keep_role role;
-    bool sure;                /* ... and the lease stands, surely */
+    uint64_t sure_until_ms;   /* ... and surely so, until then, CLOCK_MONOTONIC: compare it with keep_clock_ms
+                               * when something is done; 0: it is not known who leads */
     bool etcd;                /* or a file */
     uint64_t tried_ms;        /* when it answered or failed to last, CLOCK_MONOTONIC; 0: never */
     uint64_t away_since_ms;   /* 0: it answers */
@@ -50,6 +51,7 @@ int keep_start(struct keep **out, const struct keep_config *config, char *err, u
 /* Gives the lead up, if it has it. */
 void keep_stop(struct keep *k);
 
+uint64_t keep_clock_ms(void);
 void keep_status(struct keep *k, struct keep_status *out);
 /* True, and the kept state, once for each that is new; the caller frees it. */
 bool keep_take(struct keep *k, struct orch_desired **out);

@@ -10,14 +10,15 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/log/log.h"
 #include "orchestrator/controller/keep_impl.h"
 
-enum { TURN_MS = 20, STANDBY_MS = 200, BROKEN_MS = 900 };
+enum { TURN_MS = 20, STANDBY_MS = 200, BROKEN_MS = 900, SURE_MS = 500 };
 
 int keep_open_file(struct keep *k, const char *run_dir, char *err, uint32_t err_len)
 {
-    char lock[300];
-    snprintf(lock, sizeof lock, "%s/controller.lock", run_dir);
+    char *lock = k->lock_path;
+    snprintf(lock, sizeof k->lock_path, "%s/controller.lock", run_dir);
     snprintf(k->path, sizeof k->path, "%s/desired.json", run_dir);
     snprintf(k->where, sizeof k->where, "file:%s", k->path);
     if (mkdir(run_dir, 0755) && errno != EEXIST)
@@ -106,21 +107,74 @@ static void change(struct keep *k)
     json_decref(wish);
 }
 
+/* The lock is worth something only as the file that others will look at. */
+static bool lock_stands(const struct keep *k)
+{
+    struct stat ours, there;
+    return !fstat(k->lock_fd, &ours) && !stat(k->lock_path, &there) && ours.st_ino == there.st_ino &&
+           ours.st_dev == there.st_dev;
+}
+
+/* A standby whose file is gone looks at the one that is there now. */
+static void open_again(struct keep *k)
+{
+    char run_dir[sizeof k->lock_path];
+    snprintf(run_dir, sizeof run_dir, "%s", k->lock_path);
+    *strrchr(run_dir, '/') = 0;
+    mkdir(run_dir, 0755);
+    int fd = open(k->lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return;
+    close(k->lock_fd);
+    k->lock_fd = fd;
+}
+
+static void sure_for(struct keep *k, uint32_t ms)
+{
+    pthread_mutex_lock(&k->lock);
+    k->status.sure_until_ms = ms ? keep_clock_ms() + ms : 0;
+    pthread_mutex_unlock(&k->lock);
+}
+
+/* Takes the lead, if nobody has it. True: it has. */
+static bool take(struct keep *k, bool *broken)
+{
+    *broken = false;
+    if (!lock_stands(k))
+        open_again(k);
+    if (flock(k->lock_fd, LOCK_EX | LOCK_NB) || !lock_stands(k))
+        return false;
+    *broken = !begin(k); /* said by begin, now and again */
+    if (*broken)
+        return false;
+    sure_for(k, SURE_MS);
+    keep_set_role(k, KEEP_ACTIVE);
+    return true;
+}
+
+/* Removed, another controller may lead by now: this one begins anew. */
+static void lose(struct keep *k)
+{
+    log_error("the lock of the lead is gone", "file=%s was run_dir removed? another controller may lead", k->lock_path);
+    sure_for(k, 0);
+    keep_set_role(k, KEEP_LOST);
+}
+
 void keep_run_file(struct keep *k)
 {
-    bool active = false, broken = false;
+    bool active = false, broken = false, lost = false;
     while (!atomic_load_explicit(&k->stop, memory_order_acquire)) {
-        bool locked = !active && !flock(k->lock_fd, LOCK_EX | LOCK_NB);
-        broken = locked && !begin(k); /* said by begin, now and again */
-        if (locked && !broken) {
-            active = true;
-            pthread_mutex_lock(&k->lock);
-            k->status.sure = true;
-            pthread_mutex_unlock(&k->lock);
-            keep_set_role(k, KEEP_ACTIVE);
+        if (!active && !lost)
+            active = take(k, &broken);
+        if (active && !lock_stands(k)) {
+            active = false;
+            lost = true;
+            lose(k);
         }
-        if (active)
+        if (active) {
+            sure_for(k, SURE_MS);
             change(k);
+        }
         nap(active ? TURN_MS : broken ? BROKEN_MS : STANDBY_MS);
     }
 }

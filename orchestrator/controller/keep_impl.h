@@ -36,15 +36,14 @@ struct keep {
     char *swap_text;          /* being put */
     uint32_t asked;           /* bit per tag: a request is under way */
     int64_t lease, read_revision, leader_revision, desired_revision, view_revision[ORCH_SHARDS];
-    bool synced, rewatch, desired_there, swap_settles;
+    bool said_sure, synced, rewatch, desired_there, swap_settles;
     uint64_t now_ms, tried_ms, read_due_ms, watch_due_ms, keep_due_ms, keep_sent_ms, claim_due_ms, lease_until_ms;
 
     /* the thread's: a file */
     int lock_fd;
-    char path[300];
+    char path[300], lock_path[300];
 };
 
-uint64_t keep_clock_ms(void);
 void keep_set_role(struct keep *k, enum keep_role role);
 void keep_set_desired(struct keep *k, const char *text, size_t bytes);
 void keep_set_swapped(struct keep *k, int rc, const char *why);

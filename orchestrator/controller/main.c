@@ -34,7 +34,7 @@ static const char usage[] =
 
 struct program {
     const char *file, *programs, *metrics;
-    bool check, verbose;
+    bool check, verbose, deaf;
     struct orch_desired *site; /* the file's */
     struct engine *engine;
     struct api *api;
@@ -106,11 +106,15 @@ static int on_active(void *ctx)
     struct program *p = ctx;
     char err[900];
     int rc = api_start(&p->api, p->engine, &p->site->site->controller, p->site->site->run_dir, err, sizeof err);
-    if (rc)
+    if (rc == -EADDRINUSE && !p->deaf)
+        log_error("nobody can ask this controller", "%s; it keeps the site, and tries again", err);
+    else if (rc && rc != -EADDRINUSE)
         log_error("the API cannot open", "%s", err);
-    else
-        log_info("serving", "listen=%s", p->site->site->controller.listen);
-    return rc;
+    p->deaf = rc == -EADDRINUSE;
+    if (rc)
+        return rc;
+    log_info("serving", "listen=%s", p->site->site->controller.listen);
+    return 0;
 }
 
 static int run(struct program *p, char **argv)

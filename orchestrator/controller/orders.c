@@ -14,6 +14,9 @@
 #include "orchestrator/controller/engine_impl.h"
 
 enum { SENTENCE = 700 };
+#define NOT_SURE                                                                                   \
+    "this controller is not certain that it still leads, so it ends nothing and hands nothing over; ask again " \
+    "when etcd answers"
 
 /* --- answering ------------------------------------------------------------------------------------- */
 
@@ -85,6 +88,25 @@ bool orders_begin(struct engine *e, struct orch_desired *to, struct order *order
     return true;
 }
 
+/* Judged again: much may have happened while the change was kept. Refused now, it leaves as soon as it may. */
+static void drain_now(struct engine *e, const char *name, uint64_t because)
+{
+    char err[SENTENCE];
+    struct tracked *t;
+    e->driver->ops->look(e->driver);
+    gather(e);
+    t = engine_find(e, name);
+    if (!t || !t->seen.alive || t->seen.leaving)
+        return;
+    t->leave_event = because;
+    if (orch_kill_allowed(&e->observed, name, err, sizeof err)) {
+        t->seen.replace = true; /* the first to go, by the core's rule */
+        events_add(e->events, EVENT_DRAIN, name, because, NULL, "not yet: %s", err);
+    } else {
+        carry_signal(e, t, EVENT_DRAIN, SIGTERM, "an operator wants it drained");
+    }
+}
+
 static void change_made(struct engine *e, struct change *c)
 {
     if (c->to->revision > e->desired->revision) { /* else it was heard of already */
@@ -97,11 +119,8 @@ static void change_made(struct engine *e, struct change *c)
     carry_site(e);
     json_object_set_new(c->detail, "revision", json_integer((json_int_t)e->desired->revision));
     uint64_t seq = events_add(e->events, c->kind, c->subject, 0, json_incref(c->detail), "%s", c->cause);
-    struct tracked *t = *c->drain ? engine_find(e, c->drain) : NULL;
-    if (t && t->seen.alive && !t->seen.leaving) {
-        t->leave_event = seq;
-        carry_signal(e, t, EVENT_DRAIN, SIGTERM, "an operator wants it drained");
-    }
+    if (*c->drain)
+        drain_now(e, c->drain, seq);
     if (c->order)
         done(e, c->order, "kept; events tell how it goes");
 }
@@ -141,7 +160,7 @@ static struct orch_desired *to_change(struct engine *e, struct order *o)
                e->desired->revision, revision);
         return NULL;
     }
-    if (!e->kept.sure) {
+    if (!engine_sure(e)) {
         refuse(e, o, 503, "%s, so nothing can be changed now; ask again",
                e->kept.etcd ? "etcd does not answer" : "the desired state cannot be kept");
         return NULL;
@@ -230,6 +249,21 @@ static struct tracked *wanted(struct engine *e, struct order *o)
     return t;
 }
 
+/* May it be ended by an operator's word? False, and an answer. */
+static bool may_end(struct engine *e, struct order *o, const struct tracked *t, bool judged)
+{
+    char err[SENTENCE];
+    if (!engine_sure(e))
+        refuse(e, o, 503, NOT_SURE);
+    else if (!t->seen.alive || t->dying)
+        refuse(e, o, 409, "%s is not running", t->seen.name);
+    else if (judged && orch_kill_allowed(&e->observed, t->seen.name, err, sizeof err))
+        refuse(e, o, 403, "%s", err);
+    else
+        return true;
+    return false;
+}
+
 static void drain_worker(struct engine *e, struct order *o, struct tracked *t)
 {
     char err[SENTENCE];
@@ -238,10 +272,8 @@ static void drain_worker(struct engine *e, struct order *o, struct tracked *t)
         refuse(e, o, 409, "%s is %s already", t->seen.name, t->seen.alive ? "leaving" : "not running");
         return;
     }
-    if (orch_kill_allowed(&e->observed, t->seen.name, err, sizeof err)) {
-        refuse(e, o, 403, "%s", err);
+    if (!may_end(e, o, t, true))
         return;
-    }
     struct orch_desired *to = to_change(e, o);
     if (!to)
         return;
@@ -289,15 +321,10 @@ static void on_start(struct engine *e, struct order *o)
 
 static void on_kill(struct engine *e, struct order *o)
 {
-    char err[SENTENCE];
     struct tracked *t = wanted(e, o);
-    if (!t)
+    if (!t || !may_end(e, o, t, !o->request.force))
         return;
-    if (!t->seen.alive)
-        refuse(e, o, 409, "%s is not running", t->seen.name);
-    else if (!o->request.force && orch_kill_allowed(&e->observed, t->seen.name, err, sizeof err))
-        refuse(e, o, 403, "%s", err);
-    else if (carry_signal(e, t, EVENT_KILL, SIGKILL, o->request.force ? "an operator wants it, by force"
+    if (carry_signal(e, t, EVENT_KILL, SIGKILL, o->request.force ? "an operator wants it, by force"
                                                                       : "an operator wants it"))
         refuse(e, o, 409, "%s is not running", t->seen.name);
     else
@@ -306,18 +333,13 @@ static void on_kill(struct engine *e, struct order *o)
 
 static void on_restart(struct engine *e, struct order *o)
 {
-    char err[SENTENCE];
     struct tracked *t = wanted(e, o);
-    if (!t)
+    if (!t || !may_end(e, o, t, !o->request.force && t->seen.kind != ORCH_WORKER)) /* a worker goes when it may */
         return;
-    if (!t->seen.alive)
-        refuse(e, o, 409, "%s is not running", t->seen.name);
-    else if (o->request.force) {
+    if (o->request.force) {
         carry_signal(e, t, EVENT_STOP, SIGTERM, "an operator wants it started anew, by force");
         done(e, o, "told to end; it is started again");
-    } else if (t->seen.kind != ORCH_WORKER && orch_kill_allowed(&e->observed, t->seen.name, err, sizeof err))
-        refuse(e, o, 403, "%s", err);
-    else {
+    } else {
         t->seen.replace = true;
         done(e, o, t->seen.kind == ORCH_WORKER ? "it is drained when another one serves in its place"
                                                : "it is told to end as soon as it leads nothing, and started again");
@@ -331,19 +353,32 @@ static void on_hand_over(struct engine *e, struct order *o)
         refuse(e, o, 404, "there is no shard %u; this site has %u", shard, e->desired->site->store.shards);
         return;
     }
+    if (!engine_sure(e)) {
+        refuse(e, o, 503, NOT_SURE);
+        return;
+    }
     for (uint32_t i = 0; i < e->n; i++) {
         struct tracked *t = &e->at[i];
         if (t->seen.kind != ORCH_STORE || !t->seen.alive || !(t->seen.leads >> shard & 1))
             continue;
-        if (t->seen.only_copy >> shard & 1) {
+        if (t->seen.only_copy >> shard & 1)
             refuse(e, o, 403, "shard %u has no backup that could take over; wait until there is one", shard);
-            return;
-        }
-        carry_hand_over(e, t->seen.name, shard, "an operator wants it");
-        done(e, o, "ordered; events tell how it goes");
+        else
+            carry_hand_over(e, t->seen.name, shard, "an operator wants it", o);
         return;
     }
     refuse(e, o, 503, "who leads shard %u is not known now; ask again", shard);
+}
+
+/* The store's word. */
+void orders_handed(struct engine *e, const char *result, const char *why)
+{
+    struct order *o = e->handing;
+    e->handing = NULL;
+    if (o && result)
+        done(e, o, *result ? result : "taken; events tell how it goes");
+    else if (o)
+        refuse(e, o, 409, "not handed over: %s", why);
 }
 
 /* --- questions ------------------------------------------------------------------------------------------------ */
@@ -421,7 +456,7 @@ static struct order *next_order(struct engine *e, void (**handle)(struct engine 
     bool changes;
     for (; (o = *at); at = &o->next) {
         *handle = handler_of(o->request.kind, &changes);
-        if (!changes || !e->change)
+        if (!(changes && e->change) && !(o->request.kind == REQUEST_HAND_OVER && e->handing))
             break;
     }
     if (o) {
@@ -440,6 +475,7 @@ void orders_take(struct engine *e)
     while ((o = next_order(e, &handle))) {
         o->next = NULL;
         e->driver->ops->look(e->driver); /* who asks may know of a death already */
+        gather(e);                       /* and the order before may have taken somebody away */
         handle(e, o);
     }
 }

@@ -51,6 +51,8 @@ static void collect(void *ctx, struct metrics_text *to)
     text_value(to, f.revision);
     text_family(to, METRIC_GAUGE, "lethe_controller_leads", "1: it leads for certain, and takes changes");
     text_value(to, f.sure);
+    text_family(to, METRIC_GAUGE, "lethe_controller_listens", "0: it leads, and its address is held by another process");
+    text_value(to, f.listening);
     text_family(to, METRIC_GAUGE, "lethe_controller_etcd_away_ms", "so long etcd has not answered");
     text_value(to, f.etcd_away_ms);
     text_family(to, METRIC_COUNTER, "lethe_controller_events_total", "events, by GET /v1/events");
@@ -84,6 +86,8 @@ static void is_ready(void *ctx, char *why, uint32_t len)
 {
     if (!copy_of(ctx).sure)
         snprintf(why, len, "it takes no changes: etcd does not answer");
+    else if (!copy_of(ctx).listening)
+        snprintf(why, len, "it leads and cannot be asked: another process listens at controller.listen");
 }
 
 int report_start(struct report **out, const char *address, char *err, uint32_t err_len)

@@ -18,6 +18,7 @@ struct report_figures {
     uint64_t now_ms;          /* of the turn, CLOCK_MONOTONIC */
     uint64_t revision, etcd_away_ms, events;
     bool sure;                /* it leads for certain: changes are taken */
+    bool listening;           /* its API is open */
     uint32_t ngroups;
     struct { char name[ORCH_NAME]; uint32_t replicas, running, ready; } groups[ORCH_GROUPS];
     struct { uint32_t alive, ready; uint64_t restarts, ends; } kinds[REPORT_KINDS];

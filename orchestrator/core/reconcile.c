@@ -363,7 +363,7 @@ static void group(struct plan *p, uint32_t at)
             wait_until(p, p->now_ms + ORCH_AGAIN_MS); /* its successor first */
             return;
         }
-        if (!i || !drain(p, i, old ? i->replace ? "an operator wants it started anew"
+        if (!i || !drain(p, i, old ? i->replace ? "an operator wants it away"
                                                 : "it runs with an earlier configuration"
                                    : why))
             return;
