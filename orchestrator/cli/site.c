@@ -110,6 +110,8 @@ static bool up_left(const json_t *status, const void *ctx, char *left, uint32_t 
     size_t i;
     for (uint32_t k = 0; k < 3; k++)
         json_array_foreach(json_object_get(status, kinds[k]), i, p) {
+            if (!strcmp(cli_text(p, "state"), "stopped"))
+                continue;
             all++;
             ready += !strcmp(cli_text(p, "state"), "ready");
         }

@@ -271,12 +271,13 @@ void cli_show_status(struct cli *cli, const json_t *status, FILE *to)
 
 /* --- well ------------------------------------------------------------------------------- */
 
+/* A store node that an operator took out is as wished. */
 static bool all_ready(const json_t *rows)
 {
     const json_t *p;
     size_t i;
     json_array_foreach(rows, i, p)
-        if (strcmp(cli_text(p, "state"), "ready"))
+        if (strcmp(cli_text(p, "state"), "ready") && strcmp(cli_text(p, "state"), "stopped"))
             return false;
     return true;
 }

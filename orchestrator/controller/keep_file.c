@@ -15,6 +15,15 @@
 
 enum { TURN_MS = 20, STANDBY_MS = 200, BROKEN_MS = 900, SURE_MS = 500 };
 
+/* A file that was not there may have been removed from under a controller that is sure of its lead yet. */
+static int open_lock(struct keep *k)
+{
+    int fd = open(k->lock_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd >= 0)
+        k->wait_until_ms = keep_clock_ms() + SURE_MS + STANDBY_MS;
+    return fd >= 0 || errno != EEXIST ? fd : open(k->lock_path, O_RDWR | O_CLOEXEC);
+}
+
 int keep_open_file(struct keep *k, const char *run_dir, char *err, uint32_t err_len)
 {
     char *lock = k->lock_path;
@@ -23,7 +32,7 @@ int keep_open_file(struct keep *k, const char *run_dir, char *err, uint32_t err_
     snprintf(k->where, sizeof k->where, "file:%s", k->path);
     if (mkdir(run_dir, 0755) && errno != EEXIST)
         snprintf(err, err_len, "run_dir: %s cannot be made: %s", run_dir, strerror(errno));
-    else if ((k->lock_fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600)) < 0)
+    else if ((k->lock_fd = open_lock(k)) < 0)
         snprintf(err, err_len, "%s cannot be opened: %s", lock, strerror(errno));
     else
         return 0;
@@ -122,7 +131,7 @@ static void open_again(struct keep *k)
     snprintf(run_dir, sizeof run_dir, "%s", k->lock_path);
     *strrchr(run_dir, '/') = 0;
     mkdir(run_dir, 0755);
-    int fd = open(k->lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    int fd = open_lock(k);
     if (fd < 0)
         return;
     close(k->lock_fd);
@@ -142,7 +151,7 @@ static bool take(struct keep *k, bool *broken)
     *broken = false;
     if (!lock_stands(k))
         open_again(k);
-    if (flock(k->lock_fd, LOCK_EX | LOCK_NB) || !lock_stands(k))
+    if (flock(k->lock_fd, LOCK_EX | LOCK_NB) || !lock_stands(k) || keep_clock_ms() < k->wait_until_ms)
         return false;
     *broken = !begin(k); /* said by begin, now and again */
     if (*broken)

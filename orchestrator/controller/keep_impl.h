@@ -41,6 +41,7 @@ struct keep {
 
     /* the thread's: a file */
     int lock_fd;
+    uint64_t wait_until_ms;   /* the lock's holder of before may be sure of its lead until then */
     char path[300], lock_path[300];
 };
 

@@ -6,9 +6,12 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h> /* threads are keep's: keep_start */
+#include <poll.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/inotify.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -276,12 +279,142 @@ static void a_broken_file_is_left_to_a_person(void **state)
     FILE *f = fopen(path, "w");
     fputs("{\"revision\": 3", f);
     fclose(f);
+    int looks = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+    assert_true(looks >= 0 && inotify_add_watch(looks, path, IN_OPEN) >= 0);
     struct keep *a = started("a");
-    usleep(300 * 1000); /* it is looked at each 200 ms */
+    for (uint32_t n = 0; n < 2;) { /* who looks a second time did not believe the first */
+        char event[sizeof(struct inotify_event) + 256];
+        WAIT_FOR(read(looks, event, sizeof event) > 0 && ++n);
+    }
+    close(looks);
     assert_int_equal(status(a).role, KEEP_STANDBY);
     unlink(path);
     WAIT_FOR(status(a).role == KEEP_ACTIVE);
     keep_stop(a);
+}
+
+/* Removed with run_dir, perhaps by a person who cleans up: another one may lead there. Never two at once. */
+static void who_lost_its_lock_leads_no_more(void **state)
+{
+    char command[200];
+    struct keep *a = started("a");
+    WAIT_FOR(sure(a));
+    snprintf(command, sizeof command, "rm -rf '%s'", w.dir);
+    assert_int_equal(system(command), 0);
+    struct keep *b = started("b");
+    WAIT_FOR(sure(b));
+    assert_false(sure(a));
+    WAIT_FOR(status(a).role == KEEP_LOST);
+    keep_stop(a);
+    assert_true(sure(b));
+    keep_stop(b);
+}
+
+/* --- an etcd that answers, and watches nothing ------------------------------------------------------- */
+
+enum { WATCHES = 4, PIPES = 16 };
+static struct {
+    int listener, upstream_port, npipes;
+    atomic_uint watches;
+    uint64_t asked_ms[WATCHES];
+    atomic_bool stop;
+    pthread_t thread;
+    struct { int client, etcd; } pipes[PIPES];
+} relay;
+
+/* False: one of them hung up, or the client wants to watch. */
+static bool pass_on(int from, int to, bool client)
+{
+    char bytes[65536];
+    ssize_t n = recv(from, bytes, sizeof bytes, MSG_DONTWAIT);
+    if (n < 0)
+        return errno == EAGAIN;
+    if (client && n && memmem(bytes, (size_t)n, "/v3/watch", 9)) {
+        uint32_t at = atomic_load(&relay.watches);
+        if (at < WATCHES)
+            relay.asked_ms[at] = now_ms();
+        atomic_store(&relay.watches, at + 1);
+        static const char no[] = "HTTP/1.1 503 no\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        send(from, no, sizeof no - 1, MSG_NOSIGNAL);
+        return false;
+    }
+    return n && send(to, bytes, (size_t)n, MSG_NOSIGNAL) == n;
+}
+
+static void take_client(void)
+{
+    struct sockaddr_in etcd = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+                               .sin_port = htons((uint16_t)relay.upstream_port)};
+    int client = accept4(relay.listener, NULL, NULL, SOCK_CLOEXEC);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (client >= 0 && relay.npipes < PIPES && !connect(fd, (struct sockaddr *)&etcd, sizeof etcd)) {
+        relay.pipes[relay.npipes].client = client;
+        relay.pipes[relay.npipes++].etcd = fd;
+        return;
+    }
+    close(fd);
+    if (client >= 0)
+        close(client);
+}
+
+static void *relay_run(void *ctx)
+{
+    while (!atomic_load(&relay.stop)) {
+        struct pollfd fds[1 + 2 * PIPES] = {{.fd = relay.listener, .events = POLLIN}};
+        int n = relay.npipes;
+        for (int i = 0; i < n; i++) {
+            fds[1 + 2 * i] = (struct pollfd){.fd = relay.pipes[i].client, .events = POLLIN};
+            fds[2 + 2 * i] = (struct pollfd){.fd = relay.pipes[i].etcd, .events = POLLIN};
+        }
+        poll(fds, 1 + 2 * (nfds_t)n, 20);
+        for (int i = n - 1; i >= 0; i--) {
+            int client = relay.pipes[i].client, etcd = relay.pipes[i].etcd;
+            if (pass_on(client, etcd, true) && pass_on(etcd, client, false))
+                continue;
+            close(client);
+            close(etcd);
+            relay.pipes[i] = relay.pipes[--relay.npipes];
+        }
+        if (fds[0].revents)
+            take_client();
+    }
+    for (int i = 0; i < relay.npipes; i++) {
+        close(relay.pipes[i].client);
+        close(relay.pipes[i].etcd);
+    }
+    close(relay.listener);
+    return NULL;
+}
+
+static void relay_start(void)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof at;
+    char err[300];
+    memset(&relay, 0, sizeof relay);
+    assert_int_equal(sscanf(w.client, "http://127.0.0.1:%d", &relay.upstream_port), 1);
+    relay.listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(relay.listener, (struct sockaddr *)&at, sizeof at), 0);
+    assert_int_equal(getsockname(relay.listener, (struct sockaddr *)&at, &len), 0);
+    assert_int_equal(listen(relay.listener, 8), 0);
+    snprintf(w.text, sizeof w.text, "run_dir: %s\nstore:\n  etcd: [\"http://127.0.0.1:%d\"]\n  nodes: [{name: a, "
+             "listen: \"127.0.0.1:7400\"}]\n", w.dir, ntohs(at.sin_port));
+    desired_free(w.site);
+    CHECK(!desired_from_text(&w.site, "site.yaml", w.text, err, sizeof err), "%s", err);
+    assert_int_equal(pthread_create(&relay.thread, NULL, relay_run, NULL), 0);
+}
+
+static void a_watch_that_fails_is_not_asked_for_again_at_once(void **state)
+{
+    relay_start();
+    struct keep *a = started("a");
+    WAIT_FOR(status(a).role == KEEP_ACTIVE); /* reading is enough to lead */
+    WAIT_FOR(atomic_load(&relay.watches) >= WATCHES);
+    uint64_t took = relay.asked_ms[WATCHES - 1] - relay.asked_ms[0];
+    CHECK(took >= 250 * (WATCHES - 1), "%d watches in %lu ms", WATCHES, took);
+    keep_stop(a);
+    atomic_store(&relay.stop, true);
+    pthread_join(relay.thread, NULL);
 }
 
 int main(void)
@@ -295,6 +428,8 @@ int main(void)
         E(without_etcd_nothing_changes_and_nobody_else_leads),
         E(an_empty_etcd_is_filled_again),
         F(a_broken_file_is_left_to_a_person),
+        F(who_lost_its_lock_leads_no_more),
+        E(a_watch_that_fails_is_not_asked_for_again_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
