@@ -80,7 +80,7 @@ static const char *wanted(const char *type)
         {"MAPPING", "keys with values, one a line and indented"},
         {"SEQUENCE", "a list: [a, b], or lines that begin with '- '"},
         {"UINT", "a number"}, {"INT", "a number"}, {"FLOAT", "a number"},
-        {"STRING", "one text"}, {"BOOL", "true or false"}, {"ENUM", "one word"},
+        {"STRING", "one text"}, {"ENUM", "true or false"},
     };
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         if (strncmp(type, all[i].type, strlen(all[i].type)) == 0)
@@ -106,6 +106,8 @@ static int explain_value(const struct complaint *c, const char *key, const char 
     char hint[120];
     const char *rest, *number = number_hint(key, hint, sizeof hint);
     unsigned n;
+    if ((rest = after(message, "Invalid ENUM value: "))) /* truth.h */
+        return complain(c, key, "'%s' is neither true nor false; write one of the two", rest);
     if ((rest = strstr(message, "Invalid ")) && (rest = strchr(message, '\'')))
         return complain(c, key, "%s is no number here; write %s", rest,
                         number ? number : "a whole number");

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "common/config/schema.h"
+#include "common/config/truth.h"
 
 enum { FILE_BYTES_MAX = 256 * 1024, TEXT_MAX = 255 };
 
@@ -144,7 +145,7 @@ static const cyaml_schema_field_t group_limit_fields[] = {
     CYAML_FIELD_END};
 
 static const cyaml_schema_field_t autoscale_fields[] = {
-    CYAML_FIELD_BOOL("enabled", CYAML_FLAG_OPTIONAL, struct site_autoscale, enabled),
+    CONFIG_TRUTH("enabled", struct site_autoscale, enabled),
     NUMBER("busy_high_permille", struct site_autoscale, busy_high_permille),
     NUMBER("busy_low_permille", struct site_autoscale, busy_low_permille),
     NUMBER("queue_high", struct site_autoscale, queue_high),

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "nf/lethe_nf.h"
+#include "common/config/truth.h"
 
 struct counts {
     int64_t packets_out, bytes_out, packets_in, bytes_in;
@@ -29,7 +30,7 @@ struct self {
 static const cyaml_schema_field_t fields[] = {
     CYAML_FIELD_UINT("idle_s", CYAML_FLAG_OPTIONAL, struct config, idle_s),
     CYAML_FIELD_UINT("max_flows", CYAML_FLAG_OPTIONAL, struct config, max_flows),
-    CYAML_FIELD_BOOL("count_ended", CYAML_FLAG_OPTIONAL, struct config, count_ended),
+    CONFIG_TRUTH("count_ended", struct config, count_ended),
     CYAML_FIELD_END};
 
 enum { FLOWS_ENDED };

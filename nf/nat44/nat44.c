@@ -7,6 +7,7 @@
 #include <cyaml/cyaml.h>
 
 #include "nat44.h"
+#include "common/config/truth.h"
 
 static const cyaml_schema_value_t text = {
     CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 0, 64),
@@ -33,8 +34,8 @@ static const cyaml_schema_field_t fields[] = {
     NUMBER(port_rest_s),
     NUMBER(max_mappings_per_address),
     NUMBER(max_sessions),
-    CYAML_FIELD_BOOL("inbound_refresh", CYAML_FLAG_OPTIONAL, struct nat_config, inbound_refresh),
-    CYAML_FIELD_BOOL("quiet", CYAML_FLAG_OPTIONAL, struct nat_config, quiet),
+    CONFIG_TRUTH("inbound_refresh", struct nat_config, inbound_refresh),
+    CONFIG_TRUTH("quiet", struct nat_config, quiet),
     CYAML_FIELD_END};
 
 static const char *const drops[] = {

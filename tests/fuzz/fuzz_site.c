@@ -9,6 +9,7 @@
 #include <cyaml/cyaml.h>
 
 #include "common/config/site.h"
+#include "common/config/truth.h"
 #include "common/log/log.h"
 
 struct nat { char **external; unsigned external_count, udp_s; bool quiet; };
@@ -17,7 +18,7 @@ static const cyaml_schema_value_t text = {CYAML_VALUE_STRING(CYAML_FLAG_POINTER,
 static const cyaml_schema_field_t nat_fields[] = {
     CYAML_FIELD_SEQUENCE("external", CYAML_FLAG_POINTER, struct nat, external, &text, 1, 4),
     CYAML_FIELD_UINT("udp_s", CYAML_FLAG_OPTIONAL, struct nat, udp_s),
-    CYAML_FIELD_BOOL("quiet", CYAML_FLAG_OPTIONAL, struct nat, quiet), CYAML_FIELD_END};
+    CONFIG_TRUTH("quiet", struct nat, quiet), CYAML_FIELD_END};
 static const cyaml_schema_field_t nf_fields[] = {
     CYAML_FIELD_MAPPING_PTR("nat44", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct nfs, nat44,
                             nat_fields),
