@@ -140,7 +140,10 @@ def check_crowd(c):
 def metrics(c, path):
     with socket.socket(socket.AF_UNIX) as s:
         s.settimeout(10)
-        s.connect(c.folder + "/run/controller.metrics.sock")
+        try:
+            s.connect(c.folder + "/run/controller.metrics.sock")
+        except OSError:
+            return ""
         s.sendall(b"GET %s HTTP/1.0\r\n\r\n" % path.encode())
         answer = b""
         while piece := s.recv(65536):
@@ -155,6 +158,21 @@ def check_metrics(c):
         check("metrics: " + line, "\n" + line + "\n" in text, text)
     check("ready, for the monitoring", metrics(c, "/readyz").startswith("HTTP/1.1 200")
           or metrics(c, "/readyz").startswith("HTTP/1.0 200"), metrics(c, "/readyz"))
+
+
+def check_held_port(c):
+    """Another process listens where the API is to: the site is kept, it is said, and the API opens afterwards."""
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", c.port))
+        other.listen()
+        p = c.start()
+        wait_for(lambda: os.path.exists(c.folder + "/run/pids/store-a.pid"), "the store to be started")
+        ready = wait_for(lambda: (lambda t: t if "cannot be asked" in t else "")(metrics(c, "/readyz")), "not ready")
+        check("a held port: it is not ready, and says why", " 503 " in ready.split("\n")[0], ready)
+        check("a held port: the site is kept all the same", p.poll() is None)
+    wait_for(c.store, "the API to open when the port is free")
+    wait_for(lambda: " 200 " in metrics(c, "/readyz").split("\n")[0], "it to be ready")
 
 
 def check_lives(c):
@@ -203,8 +221,8 @@ def main():
         check("a token that others may read: it does not serve", p.wait(20) == 1)
         c.process = None
         os.chmod(folder + "/token", 0o600)
-        c.start()
         try:
+            check_held_port(c)
             wait_for(lambda: c.store(), "the store to be ready")
             check_token(c)
             check_crowd(c)

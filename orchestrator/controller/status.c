@@ -212,12 +212,12 @@ static json_t *steering_row(struct engine *e, const struct tracked *t)
 
 /* --- steering --------------------------------------------------------------------------------------------- */
 
-static json_t *steering_workers(const json_t *rows)
+static json_t *steering_workers(struct engine *e, const json_t *rows, uint64_t asked_ms)
 {
     json_t *all = json_array();
     for (size_t i = 0; i < json_array_size(rows); i++) {
         const json_t *row = json_array_get(rows, i);
-        json_t *o = json_pack("{s:s}", "name", gather_text(row, "name"));
+        json_t *o = json_pack("{s:s, s:o}", "name", gather_text(row, "name"), "age_ms", age_of(e, asked_ms));
         put_row(o, row);
         put_number(o, "bytes_to", gather_number(row, "bytes_to"));
         put_number(o, "bytes_from", gather_number(row, "bytes_from"));
@@ -231,7 +231,7 @@ static void put_steering(struct engine *e, const struct tracked *t, json_t *o)
     const struct observed_program *p = known(e, t);
     const json_t *rows = p && p->more.now ? json_object_get(p->more.now, "workers") : NULL;
     int64_t in_table = 0, buckets = 0;
-    put(o, "workers", rows ? steering_workers(rows) : NULL);
+    put(o, "workers", rows ? steering_workers(e, rows, p->more.now_ms) : NULL);
     if (!rows || !p->stats.now) {
         put(o, "figures", NULL);
         return;

@@ -89,6 +89,19 @@ def parse_source(text):
     return fd, ["%s.%d" % (base, i) for i in range(int(low), int(high) + 1)]
 
 
+def running(command):
+    """Processes that were started by these words."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open("/proc/%s/cmdline" % pid, "rb") as f:
+                if f.read().split(b"\0")[:-1] == [w.encode() for w in command]:
+                    found.append(int(pid))
+        except OSError:
+            continue
+    return found
+
+
 class Ledger:
     """What must be removed if we cannot do it ourselves: a file of JSON lines."""
 
@@ -111,6 +124,8 @@ class Ledger:
         for e in entries:
             if "pid" in e and _start_time(e["pid"]) == e["start"]:
                 os.kill(e["pid"], signal.SIGKILL)
+            for pid in running(e.get("command", [])) if e.get("command") else []:
+                os.kill(pid, signal.SIGKILL)
             if "folder" in e and os.path.basename(e["folder"]).startswith("lethe-"):
                 shutil.rmtree(e["folder"], ignore_errors=True)
 
@@ -123,6 +138,10 @@ class Ledger:
 
     def note_process(self, pid):
         self._write({"pid": pid, "start": _start_time(pid)})
+
+    def note_command(self, command):
+        """Of a process that somebody else starts: its words name it alone, by a path in our folder."""
+        self._write({"command": command})
 
     def note_folder(self, folder):
         self._write({"folder": folder})

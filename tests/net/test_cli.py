@@ -8,13 +8,22 @@ import signal
 import scene
 from controlled_site import ControlledSite
 from lethe_site import wait_for
+from netns import running
 
 OK, REFUSED, USAGE, UNREACHABLE, NOT_YET = range(5)
 
 
 class Typed(ControlledSite):
+    def controller(self):
+        """What `lethe up` starts: nobody's instance here."""
+        return ["lethe-controller", "-c", self.config]
+
+    def close(self):
+        for pid in running(self.controller()):
+            os.kill(pid, signal.SIGKILL)
+        super().close()
+
     def shut_down(self):
-        """`lethe up` started the controller, so it is nobody's instance here."""
         pid = self.status()["controller"]["pid"]
         wrong = super().shut_down()
         os.kill(pid, signal.SIGTERM)
@@ -45,9 +54,9 @@ def check_up(site, checks):
     code, out, err = site.lethe("up", broken)
     checks.check("a wrong file: 2, with line and key", code == USAGE and "groups[0].replicas" in err
                  and "broken.yaml:" in err, err)
+    site.lab.ledger.note_command(site.controller())
     code, out, err = site.lethe("up", site.config)
     checks.check("up starts a controller and waits until all is ready", code == OK, out + err)
-    site.lab.ledger.note_process(site.status()["controller"]["pid"])
     checks.check("and it is", site.lethe("status", "--well")[0] == OK, site.lethe("status")[1])
     code, out, err = site.lethe("up", site.config)
     checks.check("up again changes nothing", code == OK and site.status()["site"]["revision"] == 1, out + err)
@@ -115,7 +124,13 @@ def check_orders(site, checks):
                  {w["pid"] for w in now["workers"]}, out + err)
     site.lethe("scale", "nf=1")
     code, out, err = site.lethe("hand-over", "0")
-    checks.check("hand-over is taken", code == OK, out + err)
+    checks.check("hand-over is taken, and says so by the store's word", code == OK and "the log say" in out, out + err)
+    code, out, err = site.lethe("drain", "store-c")
+    site.wait_status(lambda s: all(x["copies"] == 2 for x in s["shards"]), 20, "two copies without store-c")
+    wait_for(lambda: site.lethe("status", "--well")[0] == OK, 15, "a site whose third store was taken out to be well")
+    checks.check("a store node that was taken out is as wished: up has nothing to wait for",
+                 site.lethe("up", site.config, "--timeout", "20")[0] == OK, site.lethe("status")[1])
+    site.lethe("start", "store-c")
     code, out, err = site.lethe("autoscale", "nf", "--dry-run", "--busy-high", "1", "--busy-low", "0")
     checks.check("a dry run says why and changes nothing", code == OK and "why " in out
                  and not site.api("GET", "/v1/groups/nf")[1]["autoscale"]["enabled"], out)
