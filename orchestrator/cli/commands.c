@@ -52,6 +52,11 @@ const struct cli_command cli_commands[] = {
      "Follows packets of the flow, and of their answers, through steering, worker and store, for --seconds (10) or until "
      "--packets (3) are complete. The flow is named as it comes in, either end first; a NAT's other side is followed by "
      "itself. Without a port: any; for icmp it is the identifier. Exit status 4: no packet came.", cmd_trace},
+    {"support-bundle", "[FILE.tar.gz|FILE.tar.zst]", "everything that whoever helps you needs, in one file",
+     "The site's file, desired state, status, events, figures and the end of the logs of each program, what the doctor "
+     "says, the host; what could not be had is listed in it, with the reason. Secrets are not in it: what the "
+     "secret files hold is blotted out wherever it stands. At most 96 MiB before packing. Works without a controller.",
+     cmd_support_bundle},
     {"completion", "bash|zsh|fish", "completion of commands, for your shell",
      "For example: lethe completion bash > /etc/bash_completion.d/lethe", cmd_completion},
     {"help", "[COMMAND|--man]", "this, one command, or the manual page", "", cmd_help},
@@ -106,7 +111,7 @@ int cli_help(const char *command, FILE *to)
     fprintf(to, "lethe %s\n\n  lethe up site.yaml      # then\n  lethe status\n  lethe scale nf=4\n\n"
             "Commands (`lethe help COMMAND` says more):\n", cli_intro);
     for (const struct cli_command *c = cli_commands; c->name; c++)
-        fprintf(to, "  %-11s %s\n", c->name, c->summary);
+        fprintf(to, "  %-14s %s\n", c->name, c->summary);
     fprintf(to, "\nOptions, before a command or behind it:\n%s\n%s", cli_options, cli_ends);
     return 0;
 }

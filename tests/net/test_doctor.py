@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
 """`lethe doctor` with real faults planted: each is named, and is gone after the cure it printed was carried out.
-`lethe explain`, before and while the site runs."""
+`lethe explain`; `lethe support-bundle`, whose every part is there, and no secret in any of them."""
+import hashlib
 import json
 import os
 import re
 import signal
+import tarfile
 
 import scene
 from lethe_site import wait_for
@@ -133,12 +135,66 @@ def check_running(site, checks):
     checks.check("woken, it answers", site.doctor("instances")[0] == OK)
 
 
+def bundle(site, name, *words):
+    """{path in it: bytes}, what was said"""
+    file = os.path.join(site.lab.folder, name)
+    if os.path.exists(file):
+        os.unlink(file)
+    code, out, err = site.lethe("support-bundle", file, *words)
+    if code != OK:
+        return {}, out + err
+    with tarfile.open(file) as t:
+        return {m.name.split("/", 1)[1]: t.extractfile(m).read() for m in t.getmembers() if m.isfile()}, out
+
+
+def holds(parts, *wanted):
+    """Those of `wanted` that are not there, or empty."""
+    return [w for w in wanted if not parts.get(w)]
+
+
+def check_bundle(lab, site, checks):
+    secrets = {}
+    for name in ("probe.key", "workers.secret", "replicas.secret"):
+        with open(os.path.join(site.run_dir, name)) as f:
+            secrets[name] = f.read().strip()
+    with open(os.path.join(site.run_dir, "log", "nf-1.log"), "a") as f:
+        f.write("planted: %s, %s\n" % (secrets["probe.key"], secrets["workers.secret"].upper()))
+    os.environ["TMPDIR"] = lab.folder
+    parts, said = bundle(site, "bundle.tar.gz")
+    of_programs = ["instances/%s/%s" % (name, part) for name in site.pids() for part in ("stats.json", "metrics.txt",
+                                                                                          "process.limits")]
+    lacks = holds(parts, "site/site.yaml", "site/programs.yaml", "controller/status.json", "controller/events.json",
+                  "controller/instances.json", "etcd/keys.json", "instances/steer/workers.json",
+                  "instances/controller/metrics.txt", "logs/nf-1.log", "logs/store-a.log", "logs/controller.log",
+                  "host/links.txt", "host/routes.txt", "host/ethtool-k.inside.txt", "host/proc/meminfo", "host/uname.txt",
+                  "doctor.txt", "doctor.json", *of_programs)
+    checks.check("a bundle of a running site has every part", not lacks, said + str(lacks))
+    found = [(name, path) for name, s in secrets.items() for path, data in parts.items()
+             if s.encode() in data.lower()]
+    checks.check("no secret is in it, though a log held two", not found and b"planted: ****" in parts["logs/nf-1.log"]
+                 and "2 places" in said, str(found))
+    sums = dict(reversed(line.split("  ")) for line in parts["SHA256SUMS"].decode().splitlines())
+    checks.check("its list is right", {p: hashlib.sha256(d).hexdigest() for p, d in parts.items()
+                                       if p not in ("SHA256SUMS", "MISSING")} == sums)
+    keys = {k["key"]: k["value"] for k in json.loads(parts["etcd/keys.json"])}
+    checks.check("views are told as they stand in etcd", keys["/lethe/site/shards/0"]["members"], str(sorted(keys)))
+    checks.check("nothing is left behind", not [n for n in os.listdir(lab.folder) if "support" in n or ".part" in n])
+    parts, said = bundle(site, "alone.tar.gz", "-C", "/nowhere.sock")
+    checks.check("without a controller: the rest, and why that is missing", "controller/: nobody answers at /nowhere.sock"
+                 in parts["MISSING"].decode() and not holds(parts, *of_programs, "logs/nf-1.log", "etcd/keys.json"),
+                 parts["MISSING"].decode())
+    code, out, err = site.lethe("support-bundle", os.path.join(lab.folder, "alone.tar.gz"))
+    checks.check("a file that is there is not written over", code == REFUSED and "already" in err, err)
+    checks.check("another ending: 2", site.lethe("support-bundle", "x.zip")[0] == USAGE)
+
+
 def act(lab, site, checks):
     check_words(lab, site, checks)
     check_explain(site, checks)
     check_memlock(lab, site, checks)
     check_faults(lab, site, checks)
     check_running(site, checks)
+    check_bundle(lab, site, checks)
 
 
 if __name__ == "__main__":
