@@ -42,6 +42,7 @@ const char *doctor_verdict_text(enum doctor_verdict v)
 int doctor_run(struct doctor *d, const char *only)
 {
     bool any = false;
+    doctor_free(d); /* of a run before */
     d->findings = calloc(DOCTOR_FINDINGS_MAX, sizeof *d->findings);
     if (!d->findings)
         return -ENOMEM;
@@ -61,7 +62,7 @@ void doctor_free(struct doctor *d)
 {
     free(d->findings);
     d->findings = NULL;
-    d->n = 0;
+    d->n = d->lost = 0;
 }
 
 uint32_t doctor_count(const struct doctor *d, enum doctor_verdict v)

@@ -67,7 +67,6 @@ static int end(void **state)
 /* The check's finding whose text holds `found`. */
 static void expect(const char *check, enum doctor_verdict is, const char *found)
 {
-    doctor_free(&d);
     assert_int_equal(doctor_run(&d, check), 0);
     for (uint32_t i = 0; i < d.n; i++)
         if (d.findings[i].v.is == is && strstr(d.findings[i].v.found, found))

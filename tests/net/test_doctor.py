@@ -112,7 +112,7 @@ def check_explain(site, checks):
 
 
 def check_running(site, checks):
-    code, out, err = site.lethe("up", site.config)
+    code, out, err = site.lethe("up", site.config, "--timeout", "60")
     checks.check("up", code == OK, out + err)
     site.lab.ledger.note_process(site.status()["controller"]["pid"])
     pids = site.pids()
