@@ -359,7 +359,7 @@ static void collect_doctor(struct bundle *b)
     }
     FILE *to = open_memstream(&text, &n);
     if (to) {
-        doctor_show(&plain, &b->patient.d, to);
+        doctor_show(&plain, &b->patient.d, true, to);
         fclose(to);
         bundle_put(b, text, n, "doctor.txt");
     }

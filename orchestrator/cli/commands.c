@@ -44,9 +44,10 @@ const struct cli_command cli_commands[] = {
      "Tables, reads, writes and round trips of a new flow's packets and of an established one's. Asks the site's "
      "lethe-nf (or GROUP's own) with the site's file (-c), or with the file that the controller keeps; no program "
      "has to run.", cmd_explain},
-    {"doctor", "[CHECK]", "looks for what ails this host and the site, and says how to mend each",
+    {"doctor", "[CHECK] [--all]", "looks for what ails this host and the site, and says how to mend each",
      "Works without a controller, too, and without root as far as that goes: what could not be looked at is "
-     "unknown, never ok. Exit status 1 if something is wrong; warnings alone are 0. CHECK: only that one.", cmd_doctor},
+     "unknown, never ok. Exit status 1 if something is wrong; warnings alone are 0. CHECK: only that one. --all: also each thing "
+     "that is ok.", cmd_doctor},
     {"trace", "tcp|udp|icmp ADDR[:PORT] ADDR[:PORT] [--seconds N] [--packets N]",
      "where the time of one flow's packets went",
      "Follows packets of the flow, and of their answers, through steering, worker and store, for --seconds (10) or until "

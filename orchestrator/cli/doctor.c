@@ -28,9 +28,13 @@ static void ask_controller(struct cli *cli, struct patient *p)
     if (!status)
         status = cli_get_quietly(cli, "/v1/status", &p->status);
     p->d.controller = *cli->address ? cli->address : usual;
-    p->d.controller_error = status == CLI_USAGE ? "its token cannot be read" : status == CLI_REFUSED ? "it refused to tell"
-                            : access(p->d.controller, F_OK) && *p->d.controller == '/' ? "there is no socket"
-                                                                                      : "no answer";
+    int error = *p->d.controller == '/' && access(p->d.controller, R_OK | W_OK) ? errno : 0;
+    p->d.controller_hidden = error == EACCES;
+    p->d.controller_error = status == CLI_USAGE     ? "its token cannot be read"
+                            : status == CLI_REFUSED ? "it refused to tell"
+                            : error == EACCES       ? "needs root, or the user who runs the site"
+                            : error                 ? "there is no socket"
+                                                    : "no answer";
     p->d.status = p->status;
 }
 
@@ -63,18 +67,35 @@ static void lines_of(struct cli *cli, const char *head, const char *text, enum c
                 cli_paint(cli, c), text, cli_paint(cli, CLI_PLAIN));
 }
 
-void doctor_show(struct cli *cli, const struct doctor *d, FILE *to)
+static void show_one(struct cli *cli, const struct doctor_finding *f, const char *check, uint32_t more, FILE *to)
 {
     static const enum cli_colour colours[] = {CLI_GOOD, CLI_PLAIN, CLI_CARE, CLI_CARE, CLI_BAD};
-    for (uint32_t i = 0; i < d->n; i++) {
-        const struct doctor_finding *f = &d->findings[i];
-        bool again = i && d->findings[i - 1].check == f->check;
-        fprintf(to, "%s%-8s%s %-11s %s%s%s\n", cli_paint(cli, colours[f->v.is]), doctor_verdict_text(f->v.is),
-                cli_paint(cli, CLI_PLAIN), again ? "" : f->check, f->about, *f->about ? ": " : "", f->v.found);
-        if (f->v.is >= DOCTOR_WARNING)
-            lines_of(cli, "why ", f->why, CLI_FAINT, to);
-        if (f->v.is != DOCTOR_OK)
-            lines_of(cli, "mend", f->v.mend, CLI_HEAD, to);
+    fprintf(to, "%s%-8s%s %-11s %s%s%s", cli_paint(cli, colours[f->v.is]), doctor_verdict_text(f->v.is),
+            cli_paint(cli, CLI_PLAIN), check, f->about, *f->about ? ": " : "", f->v.found);
+    if (more)
+        fprintf(to, "%s; and %u more%s", cli_paint(cli, CLI_FAINT), more, cli_paint(cli, CLI_PLAIN));
+    fputc('\n', to);
+    if (f->v.is >= DOCTOR_WARNING)
+        lines_of(cli, "why ", f->why, CLI_FAINT, to);
+    if (f->v.is != DOCTOR_OK)
+        lines_of(cli, "mend", f->v.mend, CLI_HEAD, to);
+}
+
+void doctor_show(struct cli *cli, const struct doctor *d, bool all, FILE *to)
+{
+    for (uint32_t i = 0, end; i < d->n; i = end) {
+        const char *check = d->findings[i].check;
+        uint32_t well = 0, shown = 0;
+        for (end = i; end < d->n && d->findings[end].check == check; end++)
+            well += d->findings[end].v.is == DOCTOR_OK;
+        for (uint32_t k = i; k < end; k++) {
+            const struct doctor_finding *f = &d->findings[k];
+            bool ok = f->v.is == DOCTOR_OK;
+            if (ok && !all && well == 0)
+                continue; /* told with the first of them */
+            show_one(cli, f, shown++ ? "" : check, ok && !all ? well - 1 : 0, to);
+            well = ok && !all ? 0 : well;
+        }
     }
     if (d->lost)
         fprintf(to, "and %u findings more\n", d->lost);
@@ -95,6 +116,13 @@ static int no_such_check(const char *name)
 int cmd_doctor(struct cli *cli, int argc, char **argv)
 {
     struct patient p;
+    bool all = false;
+    for (int i = 1; i < argc; i++)
+        if (!strcmp(argv[i], "--all")) {
+            all = true;
+            argv[i] = argv[--argc];
+            break;
+        }
     if (argc > 2 || (argc == 2 && *argv[1] == '-'))
         return cli_say(CLI_USAGE, "write `lethe doctor`, or `lethe doctor CHECK`; see lethe help doctor");
     patient_find(cli, &p);
@@ -104,7 +132,7 @@ int cmd_doctor(struct cli *cli, int argc, char **argv)
     if (!status && cli->json)
         cli_json(cli, doctor_json(&p.d));
     else if (!status)
-        doctor_show(cli, &p.d, stdout);
+        doctor_show(cli, &p.d, all || argc == 2, stdout);
     if (!status && doctor_count(&p.d, DOCTOR_WRONG))
         status = CLI_REFUSED;
     patient_free(&p);

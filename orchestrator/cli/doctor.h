@@ -16,7 +16,7 @@ struct patient {
 /* Never fails: what is not there is a finding. Not to be copied: it points into itself. */
 void patient_find(struct cli *cli, struct patient *p);
 void patient_free(struct patient *p);
-/* All findings, for people. */
-void doctor_show(struct cli *cli, const struct doctor *d, FILE *to);
+/* The findings, for people. `all`: else those of a check that are ok are one line. */
+void doctor_show(struct cli *cli, const struct doctor *d, bool all, FILE *to);
 
 #endif

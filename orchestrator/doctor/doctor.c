@@ -25,6 +25,7 @@ const struct doctor_check doctor_checks[] = {
     {"clock", "leases and time-outs are measured by it; logs of several hosts are compared by the time of day", look_clock},
     {"pauses", "who is not scheduled for failure_timeout_ms counts as dead", look_pauses},
     {"edges", "packets enter and leave here", look_edges},
+    {"tunnel", "workers on other networks get their packets by it", look_tunnel},
     {"forwarding", "steering sees a copy of each packet; the kernel must drop its own", look_forwarding},
     {"rdma", "the store's verbs channels need an active device", look_rdma},
     {"ports", "the store's nodes listen here", look_ports},

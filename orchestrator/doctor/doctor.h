@@ -56,6 +56,7 @@ struct doctor {
     const char *programs;     /* folder of lethe-nf and the others */
     const char *controller;   /* where it was asked */
     const char *controller_error; /* why there is no status */
+    bool controller_hidden;   /* it may be there: this user must not look */
     const json_t *status;     /* of GET /v1/status; NULL: nobody answered */
     void (*progress)(void *ctx, const char *check); /* NULL: not told */
     void *ctx;
@@ -112,6 +113,7 @@ void look_cpu(struct doctor *d);
 void look_clock(struct doctor *d);
 void look_pauses(struct doctor *d);
 void look_edges(struct doctor *d);
+void look_tunnel(struct doctor *d);
 void look_forwarding(struct doctor *d);
 void look_rdma(struct doctor *d);
 void look_ports(struct doctor *d);

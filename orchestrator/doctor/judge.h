@@ -43,7 +43,7 @@ struct clock_facts { char source[32]; bool other_tsc; uint64_t suspended_ms; };
 void judge_clock_source(const struct clock_facts *f, struct verdict *v);
 void judge_suspended(const struct clock_facts *f, struct verdict *v);
 void judge_ntp(bool synchronised, int64_t error_us, struct verdict *v);
-void judge_offset(const char *who, int64_t offset_ms, struct verdict *v);
+void judge_offset(int64_t offset_ms, struct verdict *v);
 
 struct pause_facts { uint32_t failure_timeout_ms, worst_us, looked_ms; uint64_t held_too_long; };
 void judge_pauses(const struct pause_facts *f, struct verdict *v);
@@ -90,6 +90,9 @@ void judge_edge_there(const struct edge_facts *f, struct verdict *v);
 void judge_edge_offloads(const struct edge_facts *f, struct verdict *v);
 void judge_edge_address(const struct edge_facts *f, struct verdict *v);
 void judge_edge_mtu(const struct edge_facts *f, struct verdict *v);
+/* The interface of a tunnel keeps its address; `inner`: MTU of the edges, `path`: the tunnel's own, 0 none said. */
+void judge_tunnel_address(const struct edge_facts *f, const char *wanted, bool has, struct verdict *v);
+void judge_tunnel_mtu(const struct edge_facts *f, uint32_t inner, uint32_t path, struct verdict *v);
 void judge_forwarding(const char *iface, uint64_t forwarding, struct verdict *v); /* UINT64_MAX: not known */
 
 struct rdma_facts {

@@ -156,15 +156,16 @@ void judge_ntp(bool synchronised, int64_t error_us, struct verdict *v)
     verdict_mend(v, "apt-get install chrony, or systemctl enable --now systemd-timesyncd (in a container: on its host)");
 }
 
-void judge_offset(const char *who, int64_t offset_ms, struct verdict *v)
+void judge_offset(int64_t offset_ms, struct verdict *v)
 {
     bool far = offset_ms > 2000 || offset_ms < -2000; /* HTTP's Date has whole seconds */
-    verdict_is(v, far ? DOCTOR_WARNING : DOCTOR_OK, "%s is %" PRId64 " s %s this host", who,
-               (offset_ms < 0 ? -offset_ms : offset_ms) / 1000, offset_ms < 0 ? "behind" : "ahead of");
-    if (far)
-        verdict_mend(v, "chronyc makestep (or timedatectl set-ntp true), here and there");
-    else
-        snprintf(v->found, sizeof v->found, "%s shows the same time within 2 s", who);
+    if (!far) {
+        verdict_is(v, DOCTOR_OK, "the same time of day as here, within 2 s");
+        return;
+    }
+    verdict_is(v, DOCTOR_WARNING, "it is %" PRId64 " s %s this host", (offset_ms < 0 ? -offset_ms : offset_ms) / 1000,
+               offset_ms < 0 ? "behind" : "ahead of");
+    verdict_mend(v, "chronyc makestep (or timedatectl set-ntp true), here and there");
 }
 
 /* --- processors, pauses --------------------------------------------------------------------------- */

@@ -121,6 +121,25 @@ void judge_edge_mtu(const struct edge_facts *f, struct verdict *v)
                  : f->other, f->mtu == least ? f->other_mtu : f->mtu);
 }
 
+void judge_tunnel_address(const struct edge_facts *f, const char *wanted, bool has, struct verdict *v)
+{
+    verdict_is(v, has ? DOCTOR_OK : DOCTOR_WRONG, has ? "%s is an address of %s" : "%s is no address of %s", wanted, f->iface);
+    v->why = "workers send to it, and the kernel answers ARP for it";
+    if (!has)
+        verdict_mend(v, "ip addr add %s/24 dev %s  # with the prefix of that network", wanted, f->iface);
+}
+
+void judge_tunnel_mtu(const struct edge_facts *f, uint32_t inner, uint32_t path, struct verdict *v)
+{
+    enum { VXLAN_BYTES = 50 }; /* Ethernet, IPv4, UDP, VXLAN */
+    uint32_t carries = path && path < f->mtu ? path : f->mtu;
+    bool small = inner && carries < inner + VXLAN_BYTES;
+    verdict_is(v, small ? DOCTOR_ADVICE : DOCTOR_OK, "it carries %u bytes, packets in it %u%s", carries, carries - VXLAN_BYTES,
+               small ? ": larger ones are answered with ICMP, or fragmented" : "");
+    if (small)
+        verdict_mend(v, "ip link set dev %s mtu %u  # if the whole path carries that", f->iface, inner + VXLAN_BYTES);
+}
+
 void judge_forwarding(const char *iface, uint64_t forwarding, struct verdict *v)
 {
     if (forwarding == UINT64_MAX)

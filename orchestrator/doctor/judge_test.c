@@ -104,9 +104,9 @@ static void clocks_and_pauses(void **state)
     expect("ntp", &v, DOCTOR_WARNING, "nobody", "chrony");
     judge_ntp(true, 3000, &v);
     expect("ntp", &v, DOCTOR_OK, "3 ms", "");
-    judge_offset("etcd", -61000, &v);
+    judge_offset(-61000, &v);
     expect("offset", &v, DOCTOR_WARNING, "61 s behind", "makestep");
-    judge_offset("etcd", 900, &v);
+    judge_offset(900, &v);
     expect("offset", &v, DOCTOR_OK, "same time", "");
     const struct { struct pause_facts f; enum doctor_verdict is; const char *found, *mend; } pauses[] = {
         {{500, 10000, 300, 0}, DOCTOR_OK, "10.0 ms", ""}, {{500, 130000, 300, 0}, DOCTOR_WARNING, "130.0", "failure_timeout_ms: 1100"},
@@ -191,6 +191,18 @@ static void edges(void **state)
     f.there = false;
     judge_edge_there(&f, &v);
     expect("not there", &v, DOCTOR_WRONG, "no interface in", "nsenter");
+    f = well;
+    judge_tunnel_address(&f, "10.9.0.1", true, &v);
+    expect("tunnel", &v, DOCTOR_OK, "10.9.0.1 is an address of in", "");
+    judge_tunnel_address(&f, "10.9.0.1", false, &v);
+    expect("tunnel", &v, DOCTOR_WRONG, "no address of in", "ip addr add 10.9.0.1");
+    judge_tunnel_mtu(&f, 1500, 0, &v);
+    expect("tunnel", &v, DOCTOR_ADVICE, "packets in it 1450", "ip link set dev in mtu 1550");
+    f.mtu = 1600;
+    judge_tunnel_mtu(&f, 1500, 0, &v);
+    expect("tunnel", &v, DOCTOR_OK, "1550", "");
+    judge_tunnel_mtu(&f, 1500, 1400, &v);
+    expect("tunnel", &v, DOCTOR_ADVICE, "packets in it 1350", "");
     judge_forwarding("in", 1, &v);
     expect("forwarding", &v, DOCTOR_WARNING, "forwards", "sysctl -w net.ipv4.conf.in.forwarding=0");
     judge_forwarding("in", UINT64_MAX, &v);

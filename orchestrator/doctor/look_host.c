@@ -173,7 +173,7 @@ static void look_offset(struct doctor *d, const char *who, const char *url)
     free(f.text);
     if (!f.date_s)
         return; /* who does not answer is another check's */
-    judge_offset(who, f.date_s * 1000 + 500 - now_ms, &v);
+    judge_offset(f.date_s * 1000 + 500 - now_ms, &v);
     doctor_add(d, &v, "%s", who);
 }
 

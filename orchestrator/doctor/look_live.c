@@ -253,7 +253,8 @@ void look_controller(struct doctor *d)
         free(all);
         verdict_is(&v, n ? DOCTOR_WRONG : DOCTOR_UNKNOWN, "nobody answers at %s (%s)%s", d->controller, d->controller_error,
                    n ? ", and the site's programs run: nobody starts again what dies" : "");
-        verdict_mend(&v, "lethe up %s", d->file ? d->file : "FILE");
+        if (!d->controller_hidden)
+            verdict_mend(&v, "lethe up %s", d->file ? d->file : "FILE");
         doctor_add(d, &v, "%s", "");
         return;
     }

@@ -148,6 +148,54 @@ void look_edges(struct doctor *d)
         look_not_used(d, "no edge is a kernel's interface");
 }
 
+static bool has_address(const char *iface, const char *wanted)
+{
+    struct ifaddrs *all;
+    struct in_addr four;
+    bool has = false;
+    if (inet_pton(AF_INET, wanted, &four) != 1 || getifaddrs(&all))
+        return false;
+    for (struct ifaddrs *a = all; a; a = a->ifa_next) {
+        const struct sockaddr_in *in = (const void *)a->ifa_addr;
+        has |= in && in->sin_family == AF_INET && !strcmp(a->ifa_name, iface) && in->sin_addr.s_addr == four.s_addr;
+    }
+    freeifaddrs(all);
+    return has;
+}
+
+void look_tunnel(struct doctor *d)
+{
+    uint32_t seen = 0;
+    for (unsigned i = 0; d->site && i < site_fronts(d->site); i++) {
+        struct site_front front = site_front(d->site, i);
+        struct look_edge e = {.key = "tunnel.port"}, in;
+        struct edge_facts f, edge = {.mtu = 0};
+        struct verdict v;
+        if (!front.tunnel.address || !look_iface_of(front.tunnel.port, e.iface, &e.xdp))
+            continue;
+        seen++;
+        find_edge(&e, &f);
+        if (look_iface_of(front.inside.port, in.iface, &in.xdp)) {
+            *in.other = '\0';
+            find_edge(&in, &edge);
+        }
+        judge_edge_there(&f, &v);
+        if (!f.there && (site_fronts(d->site) > 1 || look_is_store_only(d)))
+            verdict_is(&v, DOCTOR_UNKNOWN, "there is no interface %s here; run this on the host of %s", e.iface, front.name);
+        doctor_add(d, &v, "%s", e.iface);
+        if (!f.there)
+            continue;
+        judge_edge_offloads(&f, &v);
+        doctor_add(d, &v, "%s", e.iface);
+        judge_tunnel_address(&f, front.tunnel.address, has_address(e.iface, front.tunnel.address), &v);
+        doctor_add(d, &v, "%s", e.iface);
+        judge_tunnel_mtu(&f, edge.mtu, front.tunnel.mtu, &v);
+        doctor_add(d, &v, "%s", e.iface);
+    }
+    if (!seen)
+        look_not_used(d, "not used by this site");
+}
+
 static void look_forward(void *ctx, struct doctor *d, const struct look_edge *e)
 {
     struct verdict v;

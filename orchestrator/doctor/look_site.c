@@ -79,10 +79,12 @@ static void look_version(struct doctor *d, const char *path, const char *name, b
     struct spawned s;
     struct verdict v;
     const char *argv[] = {path, "--version", NULL};
+    char *real = realpath(path, NULL);
     spawn_ask(argv, PROGRAM_MS, 0, &s);
     if (s.out)
         s.out[strcspn(s.out, "\n")] = '\0';
-    judge_version(path, s.status == 0 && s.out ? s.out : "", name, LETHE_VERSION, other, &v);
+    judge_version(real ? real : path, s.status == 0 && s.out ? s.out : "", name, LETHE_VERSION, other, &v);
+    free(real);
     free(s.out);
     doctor_add(d, &v, "%s", name);
 }
