@@ -20,6 +20,7 @@ packages=(
   libmicrohttpd-dev                     # HTTP: metrics, probes, the controller
   libcurl4-openssl-dev etcd-server      # etcd, which keeps the views (Debian has it for amd64), and how to ask it
   libsodium-dev                         # keyed probes, authentication
+  libmnl-dev                            # netlink: routes of lethe-nexthop
   # testing, with the real peers
   libcmocka-dev redis-server
   prometheus                            # promtool checks rules and metrics

@@ -45,14 +45,15 @@ def start_servers(lab):
 class Lines:
     """Long-lived TCP connections with a numbered line every second (traffic_lines.py)."""
 
-    def __init__(self, lab, count=512, deadline_s=15, epoch=None, every_s=1.0):
+    def __init__(self, lab, count=512, deadline_s=15, epoch=None, every_s=1.0, ramp=4):
         self.latest = {"wanted": count, "opened": 0, "live": 0, "kept": 0, "broken": 0, "late": 0,
                        "answers": 0, "slowest_ms": 0, "reasons": [], "last": False}
         servers = [a for s in network.SERVERS.values() for a in ("--server", s)]
         self.process = lab.spawn(
             "lines", python("traffic_lines.py", *servers, *network.client_sources(lab),
                             "--count", str(count), "--deadline", str(deadline_s),
-                            "--every", str(every_s), "--epoch", str(epoch or time.time())),
+                            "--every", str(every_s), "--epoch", str(epoch or time.time()),
+                            "--ramp", str(ramp)),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, nice=-5)
         self.deadline_s = deadline_s
         self.reader = threading.Thread(target=self._read, daemon=True)
