@@ -4,7 +4,7 @@
 #   links.sh BUILD verbs|no-verbs      no-verbs: nobody may, and RDMA was not there to build with
 # A new program that needs one of them is named here.
 set -u
-may_verbs='^(lethe-store|lethe-nf|operations|fence_test|[a-z_]*verbs[a-z_]*)$'
+may_verbs='^(lethe-store|lethe-store-planted|lethe-nf|operations|fence_test|[a-z_]*verbs[a-z_]*)$'
 may_dpdk='^(lethe-nf|lethe-steer|pass_worker|nat_bench)$'
 [ "$2" = no-verbs ] && may_verbs='^$'
 
