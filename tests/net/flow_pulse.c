@@ -231,6 +231,8 @@ static void tick(struct pulse *p)
     }
     if (p->now_us - p->tcp_us >= TCP_TICK_US) {
         p->tcp_us = p->now_us;
+        if (p->phase == OPENING || p->phase == RUNNING)
+            udp_ask_again(p);
         tcp_tick(p);
         drain_look(p);
     }

@@ -21,7 +21,7 @@ enum {
     PRESS_FLOWS = 64, PRESS_WINDOW = 6, PRESS_STUCK_US = 500000,
     SEEN = 4096,                /* numbers of a direction that are told from a duplicate */
     QUIET_US = 4000000,
-    OPEN_PER_TICK = 4, OPEN_AGAIN_US = 1000000,
+    OPEN_PER_TICK = 4, ASK_AGAIN_US = 1000000,
     RECORDS = 2, TCP_EVERY_US = 4000000, TCP_TICK_US = 2000, LAST_US = 1000000,
     DEADLINE_S = 15,
     SLOW_MAX = 16, SLOW_STOP_US = 5000, SLOW_RUN_US = 2000,
@@ -113,6 +113,7 @@ void note(struct pulse *p, const char *text, ...) __attribute__((format(printf, 
 
 void udp_open_server(struct pulse *p);
 void udp_open_some(struct pulse *p);
+void udp_ask_again(struct pulse *p);           /* of those that were not answered for a while */
 int udp_send(struct pulse *p, struct flow *f); /* 0, or the kernel did not take it */
 void udp_serve(struct pulse *p);
 void udp_receive(struct pulse *p, struct flow *f);

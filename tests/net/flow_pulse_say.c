@@ -93,6 +93,8 @@ void phase_reset(struct pulse *p)
         f->up.arrived = f->down.arrived = 0;
         f->answered = f->up.sent;
         f->hole_us = 0;
+        if (f->asked_us)
+            f->asked_us += p->now_us - p->drain_us; /* nobody was asked meanwhile */
         f->answered_us = p->now_us;
     }
     tcp_kernel(p, &p->tcp_again, &p->tcp_needless, &p->tcp_out_of_order);

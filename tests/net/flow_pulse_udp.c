@@ -177,14 +177,19 @@ static void open_flow(struct pulse *p)
     udp_send(p, f);
 }
 
-/* A few more; and once more to those that were not answered. */
 void udp_open_some(struct pulse *p)
 {
     for (int i = 0; i < OPEN_PER_TICK && p->udp_made < p->udp_n; i++)
         open_flow(p);
-    for (uint32_t i = 0; i < p->udp_made; i++)
-        if (!p->udp[i].answered && p->now_us - p->udp[i].sent_us > OPEN_AGAIN_US && p->now_us > p->udp[i].sent_us)
-            udp_send(p, &p->udp[i]);
+}
+
+void udp_ask_again(struct pulse *p)
+{
+    for (uint32_t i = 0; i < p->udp_made; i++) {
+        struct flow *f = &p->udp[i];
+        if (f->asked_us && p->now_us > f->sent_us && p->now_us - f->sent_us > ASK_AGAIN_US)
+            udp_send(p, f);
+    }
 }
 
 /* --- the server's end ---------------------------------------------------------------------- */
