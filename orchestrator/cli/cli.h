@@ -91,6 +91,8 @@ void cli_cell(struct cli_table *t, enum cli_colour c, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 uint32_t cli_table_lines(const struct cli_table *t);
 void cli_table_print(struct cli *cli, struct cli_table *t, FILE *to); /* and frees */
+/* Words from column `at` on, in lines that end before the terminal does; further lines begin at `indent`. */
+void cli_words(struct cli *cli, const char *text, uint32_t at, uint32_t indent, FILE *to);
 /* The answer as it came, indented on a terminal. */
 int cli_json(struct cli *cli, json_t *answer); /* takes it; CLI_OK */
 

@@ -60,25 +60,26 @@ void patient_free(struct patient *p)
     json_decref(p->status);
 }
 
-static void lines_of(struct cli *cli, const char *head, const char *text, enum cli_colour c, FILE *to)
-{
-    if (*text)
-        fprintf(to, "         %s%s%s %s%s%s\n", cli_paint(cli, CLI_FAINT), head, cli_paint(cli, CLI_PLAIN),
-                cli_paint(cli, c), text, cli_paint(cli, CLI_PLAIN));
-}
+enum { INDENT = 21 };
 
 static void show_one(struct cli *cli, const struct doctor_finding *f, const char *check, uint32_t more, FILE *to)
 {
     static const enum cli_colour colours[] = {CLI_GOOD, CLI_PLAIN, CLI_CARE, CLI_CARE, CLI_BAD};
-    fprintf(to, "%s%-8s%s %-11s %s%s%s", cli_paint(cli, colours[f->v.is]), doctor_verdict_text(f->v.is),
-            cli_paint(cli, CLI_PLAIN), check, f->about, *f->about ? ": " : "", f->v.found);
+    const char *faint = cli_paint(cli, CLI_FAINT), *plain = cli_paint(cli, CLI_PLAIN);
+    char text[sizeof f->about + sizeof f->v.found + 4];
+    snprintf(text, sizeof text, "%s%s%s", f->about, *f->about ? ": " : "", f->v.found);
+    fprintf(to, "%s%-8s%s %-11s ", cli_paint(cli, colours[f->v.is]), doctor_verdict_text(f->v.is), plain, check);
+    cli_words(cli, text, INDENT, INDENT, to);
     if (more)
-        fprintf(to, "%s; and %u more%s", cli_paint(cli, CLI_FAINT), more, cli_paint(cli, CLI_PLAIN));
+        fprintf(to, "%s; and %u more%s", faint, more, plain);
     fputc('\n', to);
-    if (f->v.is >= DOCTOR_WARNING)
-        lines_of(cli, "why ", f->why, CLI_FAINT, to);
-    if (f->v.is != DOCTOR_OK)
-        lines_of(cli, "mend", f->v.mend, CLI_HEAD, to);
+    if (f->v.is >= DOCTOR_WARNING) {
+        fprintf(to, "%*s%swhy  ", INDENT, "", faint);
+        cli_words(cli, f->why, INDENT + 5, INDENT + 5, to);
+        fprintf(to, "%s\n", plain);
+    }
+    if (f->v.is != DOCTOR_OK && *f->v.mend) /* in one line, to be copied */
+        fprintf(to, "%*s%smend%s %s%s%s\n", INDENT, "", faint, plain, cli_paint(cli, CLI_HEAD), f->v.mend, plain);
 }
 
 void doctor_show(struct cli *cli, const struct doctor *d, bool all, FILE *to)
@@ -99,7 +100,7 @@ void doctor_show(struct cli *cli, const struct doctor *d, bool all, FILE *to)
     }
     if (d->lost)
         fprintf(to, "and %u findings more\n", d->lost);
-    fprintf(to, "\n%s%u wrong%s, %u to be careful of, %u unknown, %u advised, %u ok\n",
+    fprintf(to, "\n%s%u wrong%s, %u warnings, %u unknown, %u advice, %u ok\n",
             cli_paint(cli, doctor_count(d, DOCTOR_WRONG) ? CLI_BAD : CLI_GOOD), doctor_count(d, DOCTOR_WRONG),
             cli_paint(cli, CLI_PLAIN), doctor_count(d, DOCTOR_WARNING), doctor_count(d, DOCTOR_UNKNOWN),
             doctor_count(d, DOCTOR_ADVICE), doctor_count(d, DOCTOR_OK));

@@ -9,7 +9,7 @@
 #include "orchestrator/controller/programs.h"
 #include "orchestrator/doctor/spawn.h"
 
-enum { EXPLAIN_MS = 30000 };
+enum { EXPLAIN_MS = 30000, INDENT = 25 };
 
 static void show_tables(struct cli *cli, const json_t *tables)
 {
@@ -77,9 +77,10 @@ static void show_steps(struct cli *cli, const json_t *cases)
         json_array_foreach(json_object_get(o, "steps"), k, step) {
             bool waited = json_is_true(json_object_get(step, "waited_for"));
             step_text(step, text, sizeof text);
-            printf("  %s%.0f. %-10s %-8s %s%s%s\n", waited ? "" : cli_paint(cli, CLI_FAINT),
-                   cli_number(step, "round_trip", 0), cli_text(step, "nf"), cli_text(step, "phase"), text,
-                   waited ? "" : "  (not waited for)", waited ? "" : cli_paint(cli, CLI_PLAIN));
+            printf("  %s%.0f. %-10s %-8s ", waited ? "" : cli_paint(cli, CLI_FAINT), cli_number(step, "round_trip", 0),
+                   cli_text(step, "nf"), cli_text(step, "phase"));
+            cli_words(cli, text, INDENT, INDENT, stdout);
+            printf("%s%s\n", waited ? "" : "  (not waited for)", waited ? "" : cli_paint(cli, CLI_PLAIN));
         }
     }
 }

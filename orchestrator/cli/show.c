@@ -121,6 +121,19 @@ void cli_table_print(struct cli *cli, struct cli_table *t, FILE *to)
     free(t);
 }
 
+void cli_words(struct cli *cli, const char *text, uint32_t at, uint32_t indent, FILE *to)
+{
+    enum { LEAST_COLUMNS = 60 };
+    uint32_t wide = cli->columns > LEAST_COLUMNS ? cli->columns : LEAST_COLUMNS;
+    for (bool first = true; *text; first = false) {
+        int n = (int)strcspn(text, " ");
+        bool anew = !first && at + 1 + (uint32_t)n > wide;
+        at = anew ? indent + (uint32_t)n : at + (uint32_t)n + !first;
+        fprintf(to, anew ? "\n%*s%.*s" : "%*s%.*s", anew ? (int)indent : !first, "", n, text);
+        text += n + strspn(text + n, " ");
+    }
+}
+
 int cli_json(struct cli *cli, json_t *answer)
 {
     json_dumpf(answer, stdout, JSON_ENCODE_ANY | (cli->terminal ? JSON_INDENT(2) : JSON_COMPACT));

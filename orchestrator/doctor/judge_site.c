@@ -24,7 +24,7 @@ void judge_secret(const struct secret_facts *f, struct verdict *v)
         verdict_mend(v, "name another file in the site's");
     } else if (f->mode & 077) {
         verdict_is(v, DOCTOR_WRONG, "%s: others than its owner have access to it (mode %04o)", f->path, f->mode);
-        verdict_mend(v, "chmod 600 %s  # and if others may have read it, another: %s", f->path, make);
+        verdict_mend(v, "chmod 600 %s  # and if others may have read it, make another", f->path);
     } else if (f->length < f->min || f->length > f->max || (f->kind == SECRET_HEX && (!f->hex || f->length % 2))) {
         verdict_is(v, DOCTOR_WRONG, "%s holds %u characters%s; it has to be %u to %u%s", f->path, f->length,
                    f->kind == SECRET_HEX && !f->hex ? ", not all of them hex digits" : "", f->min, f->max,
@@ -90,7 +90,7 @@ void judge_edge_offloads(const struct edge_facts *f, struct verdict *v)
         verdict_is(v, DOCTOR_OK, "offloads that spoil packets are off");
         return;
     }
-    verdict_is(v, DOCTOR_WRONG, "on at %s: %s", f->iface, on);
+    verdict_is(v, DOCTOR_WRONG, "switched on: %s", on);
     v->why = "packets come with partial checksums, or as super-packets that are cut: ping works, TCP never connects; "
              "steering refuses such an edge";
     verdict_mend(v, "ethtool -K %s%s  # and the same at the other end of a veth pair", f->iface, off);
@@ -192,8 +192,8 @@ void judge_etcd(const struct etcd_facts *f, struct verdict *v)
     unsigned major = 0, minor = 0;
     if (*f->error) {
         verdict_is(v, DOCTOR_WRONG, "%s", f->error);
-        verdict_mend(v, "is etcd running there, is this its clients' port (2379 by default)? curl %s/health; "
-                     "systemctl status etcd; else correct store.etcd", f->endpoint);
+        verdict_mend(v, "systemctl status etcd; curl %s/health  # is it its clients' port? Else correct store.etcd",
+                     f->endpoint);
     } else if (sscanf(f->version, "%u.%u", &major, &minor) == 2 && (major < 3 || (major == 3 && minor < 4))) {
         verdict_is(v, DOCTOR_WRONG, "etcd %s is too old: 3.4 or later is needed", f->version);
         verdict_mend(v, "upgrade etcd, a member at a time");

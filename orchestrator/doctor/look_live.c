@@ -128,6 +128,8 @@ void look_etcd(struct doctor *d)
             doctor_add(d, &v, "%s", at);
         }
     }
+    if (!answer && d->site->store.etcd_count == 1)
+        return; /* said */
     judge_etcd_members(d->site->store.etcd_count, answer, members, &v);
     doctor_add(d, &v, "members");
 }

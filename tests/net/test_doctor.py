@@ -60,7 +60,7 @@ def check_faults(lab, site, checks):
         f = found.get((check, about), {"found": "not named", "mend": ""})
         checks.check(name + " is named, with its cure", says in f["found"] and cure in f["mend"],
                      "%s -- %s" % (f["found"], f["mend"]))
-    named = {(check, about) for check, about, *_ in planted.values()} | {("etcd", "members")}
+    named = {(check, about) for check, about, *_ in planted.values()}
     checks.check("and nothing else", set(found) == named, str(sorted(set(found) ^ named)))
     for key in (("edges", "inside"), ("edges", "outside"), ("secrets", "steering.probe_key_file"),
                 ("secrets", "store.replica_secret_file")):
