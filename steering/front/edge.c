@@ -218,11 +218,18 @@ static void discard(struct steer *s, struct rte_mbuf *m, enum drop why)
     rte_pktmbuf_free(m);
 }
 
-/* Routers ask so whether packets may come here: silence while no worker is healthy says no. */
+/* Routers ask so whether packets may come here; silence says no. */
+static bool is_ready(const struct steer *s)
+{
+    return metric_get(s->counts.gauge[GAUGE_HEALTHY]) > 0 && s->end_us == 0 &&
+           !__atomic_load_n(&s->edge_down, __ATOMIC_RELAXED);
+}
+
 static void receive_echo(struct steer *s, enum packet_side side, struct rte_mbuf *m, struct packet *p)
 {
-    if (metric_get(s->counts.gauge[GAUGE_HEALTHY]) == 0) {
-        discard(s, m, DROP_NO_WORKER);
+    if (!is_ready(s)) {
+        count_add(s, COUNT_ECHO_REFUSED, 1);
+        rte_pktmbuf_free(m);
     } else if (!echo_reply(p)) {
         discard(s, m, DROP_BAD_CHECKSUM);
     } else {

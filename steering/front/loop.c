@@ -120,12 +120,25 @@ static void sleep_a_while(struct steer *s)
     doorbell_sleep(s->bell, fds, n, sleep_ms(s));
 }
 
+/* Told to end, one of several front ends serves on until routers have turned from it: it answers
+ * no more echo requests, and what they do not hear for a failure time-out they spare. */
+static bool over(struct steer *s, bool stop)
+{
+    if (!stop || site_fronts(s->site) < 2)
+        return stop;
+    if (s->end_us == 0) {
+        __atomic_store_n(&s->end_us, s->now_us + 2 * s->timeout_us, __ATOMIC_RELAXED); /* probe_ready */
+        note_put(s, &(struct note){.kind = NOTE_ENDS, .a = 2 * s->timeout_us / 1000});
+    }
+    return s->now_us >= s->end_us;
+}
+
 void loop_run(struct steer *s, const volatile int *stop)
 {
     uint32_t empty = 0;
     bool busy = false;
     s->now_us = s->window_us = monotonic_us();
-    while (!*stop) {
+    while (!over(s, *stop)) {
         busy = one_round(s, busy) > 0;
         empty = busy ? 0 : empty + 1;
         if (busy)

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The aide: a thread that does for the datapath what may take long. It builds
- * tables (table.h) and writes log lines. The datapath puts notes into a ring
- * of NOTES_MAX, one writer and one reader; a full ring loses log lines, which
- * is counted, never packets.
+ * tables (table.h), writes log lines, and looks whether the edges carry. The
+ * datapath puts notes into a ring of NOTES_MAX, one writer and one reader; a
+ * full ring loses log lines, which is counted, never packets.
  */
 #include "steering/front/steer.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -118,6 +119,9 @@ static void log_note(const struct steer *s, const struct note *n)
     case NOTE_HOLD:
         log_hold(n);
         break;
+    case NOTE_ENDS:
+        log_info("serves on until routers have turned from it", "for_ms=%d", (int)n->a);
+        break;
     case NOTE_SPRAY:
         log_info("spray", "on=%d", (int)n->a);
         break;
@@ -133,17 +137,29 @@ static void write_notes(struct aide *a)
     }
 }
 
+static void look_at_edges(struct steer *s)
+{
+    int down = !edge_up(&s->edge[SIDE_INSIDE]) || !edge_up(&s->edge[SIDE_OUTSIDE]);
+    if (down != s->edge_down)
+        log_line(down ? LOG_LEVEL_WARN : LOG_LEVEL_INFO, down ? "an edge is down" : "both edges carry",
+                 "inside=%s outside=%s", s->edge[SIDE_INSIDE].iface, s->edge[SIDE_OUTSIDE].iface);
+    __atomic_store_n(&s->edge_down, down, __ATOMIC_RELAXED); /* receive_echo */
+}
+
 static void *serve(void *arg)
 {
     struct aide *a = arg;
+    struct pollfd wake = {.fd = a->wake_fd, .events = POLLIN};
     uint64_t ignored;
-    while (read(a->wake_fd, &ignored, sizeof(ignored)) > 0 || errno == EINTR) {
+    while (!__atomic_load_n(&a->stop, __ATOMIC_ACQUIRE)) {
+        if (poll(&wake, 1, EDGES_LOOK_MS) > 0 && read(a->wake_fd, &ignored, sizeof(ignored)) < 0)
+            continue;
         while (table_serve(a->s->tables))
             continue; /* packets first, words later */
         write_notes(a);
-        if (__atomic_load_n(&a->stop, __ATOMIC_ACQUIRE))
-            break;
+        look_at_edges(a->s);
     }
+    write_notes(a);
     return NULL;
 }
 

@@ -19,7 +19,7 @@ enum { STILL_MS = 10000 };
 static const char *const side_text[2] = {[SIDE_INSIDE] = "inside", [SIDE_OUTSIDE] = "outside"};
 
 /* A port that is no kernel interface is up once it was opened. */
-static bool edge_up(const struct edge *e)
+bool edge_up(const struct edge *e)
 {
     struct ifreq r;
     size_t n = strlen(e->iface);
@@ -59,6 +59,8 @@ void probe_ready(void *ctx, char *why, uint32_t len)
     for (int side = 0; side < 2 && why[0] == '\0'; side++)
         if (!edge_up(&s->edge[side]))
             snprintf(why, len, "the %s edge, %s, is down", side_text[side], s->edge[side].iface);
+    if (why[0] == '\0' && __atomic_load_n(&s->end_us, __ATOMIC_RELAXED) != 0)
+        snprintf(why, len, "it was told to end; routers are turning from it");
     if (why[0] == '\0' && metric_get(s->counts.gauge[GAUGE_HEALTHY]) == 0)
         snprintf(why, len, "no worker answers probes");
 }

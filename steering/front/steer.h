@@ -57,6 +57,7 @@ enum {
     TICK_US = 1000,            /* timers are looked at this often */
     BUSY_WINDOW_US = 1000000,
     NOTES_MAX = 256, ORDER_WAIT_MS = 5000,
+    EDGES_LOOK_MS = 50,        /* the aide asks the kernel whether they carry */
     PATH_BYTES = 108, ERR_BYTES = 512,
 };
 
@@ -109,7 +110,9 @@ enum drop {
       "ARP frames of somebody else who uses our address")                      \
     X(COUNT_ARP_MALFORMED, "lethe_steer_arp_malformed_total", "ARP frames refused")\
     X(COUNT_ECHO_ANSWERED, "lethe_steer_echo_answered_total",                  \
-      "echo requests for an edge's address answered: a worker is healthy")     \
+      "echo requests for an edge's address answered: it serves")               \
+    X(COUNT_ECHO_REFUSED, "lethe_steer_echo_refused_total",                    \
+      "such requests not answered: no worker is healthy, an edge is down, or it ends")\
     X(COUNT_HELD, "lethe_steer_held_total", "packets held in planned changes")  \
     X(COUNT_SLEEPS, "lethe_steer_sleeps_total", "times the loop slept")        \
     X(COUNT_PAUSES, "lethe_steer_pauses_total",                                \
@@ -242,6 +245,8 @@ struct steer {
     const struct table *table;
     struct hold *hold;
     bool spray, kept;
+    uint64_t end_us;           /* told to end, it goes on until then; 0: it was not. Others read it, too */
+    int edge_down;             /* an edge's interface does not carry: the aide writes, the datapath reads */
     uint64_t rng, now_us, run_us, tick_us, busy_us, window_us;
     struct health_clock clock;
     struct aide *aide;
@@ -280,6 +285,8 @@ void probe_healthy(void *ctx, char *why, uint32_t len);
 void probe_ready(void *ctx, char *why, uint32_t len);
 /* lethe_steer_edge_up. */
 void probe_edges(void *ctx, struct metrics_text *to);
+/* Does the edge's interface carry? Asks the kernel. */
+bool edge_up(const struct edge *e);
 
 /* --- check.c: 0 or -errno and a sentence ------------------------------------------ */
 int check_site(struct steer *s, char *err, uint32_t err_len);
@@ -358,7 +365,7 @@ void loop_run(struct steer *s, const volatile int *stop);
 
 /* --- notes.c: the aide ---------------------------------------------------------------- */
 enum note_kind { NOTE_STATE, NOTE_JOIN, NOTE_LEAVE, NOTE_TABLE, NOTE_KEPT, NOTE_RESTARTED,
-                 NOTE_RESOLVED, NOTE_CONFLICT, NOTE_SPRAY, NOTE_HOLD };
+                 NOTE_RESOLVED, NOTE_CONFLICT, NOTE_SPRAY, NOTE_HOLD, NOTE_ENDS };
 int aide_start(struct steer *s);
 void aide_stop(struct steer *s);
 void aide_wake(struct steer *s);

@@ -21,6 +21,7 @@ import traffic
 from gap import Gaps
 from lethe_site import Site, wait_for
 from netns import NetError
+from pulse import Pulse
 
 CONNECTIONS, UDP_FLOWS, LINE_EVERY_S = 2000, 160, 4.0
 FRONTS = {"steer": ["w1", "w2"], "steer-2": ["w3", "w4"]}
@@ -180,6 +181,24 @@ def lose(site, gaps, checks, name, what, do, undo):
     return gap
 
 
+def restart(site, gaps, checks, pulse, name):
+    """A front end that is told to end serves on until routers have turned from it: nothing is lost."""
+    pulse.drain("before")
+    gaps.prepare(name)
+    status = site.stop(name)
+    away = [router.fronts() for router in site.routers]
+    site.start_front(name)
+    site.wait_front(name)
+    gaps.udp.ask("count")
+    wait_for(gaps.recovered, 20, "every paced UDP flow to be answered after the restart of " + name, 0.05)
+    counts = pulse.drain("restart_of_" + name)
+    ways = (counts["up"], counts["down"])
+    sums = {k: sum(w[k] for w in ways) for k in ("sent", "lost", "reordered", "duplicated")}
+    checks.check("restart of " + name, status == 0 and sums["lost"] == counts["broken"] == 0 and sums["sent"] > 0 and
+                 all(a == set(FRONTS) - {name} for a in away), "ended with %s; packets %s; longest hole %d ms" % (
+                     status, sums, gaps.longest()))
+
+
 def disagree(lab, site, gaps, checks, lines):
     """The two front ends, and the two routers, see different things for a while."""
     answers = lines.status()["answers"]
@@ -231,7 +250,15 @@ def act(args):
             found.append(lose(site, gaps, checks, name, "kill -9", lambda: site.kill(name), start_again))
         for name in FRONTS:
             found.append(lose(site, gaps, checks, name, "SIGSTOP", lambda: site.pause(name), lambda: site.resume(name)))
+        cut = site.outside
+        found.append(lose(site, gaps, checks, "steer-2", "outside cable", lambda: cut.ns.ip("link set outside-2 down"),
+                          lambda: cut.ns.ip("link set outside-2 up")))
         disagree(lab, site, gaps, checks, lines)
+        pulse = Pulse(lab, site.programs, 96, 16)
+        pulse.pace(60)
+        restart(site, gaps, checks, pulse, "steer")
+        last = pulse.finish()
+        checks.check("numbered flows", last["broken"] == 0, str(last["broken"]))
         checks.say("gaps, ms: %s" % found)
         checks.result("connections", lines.finish())
         checks.result("UDP flows", udp.finish())
