@@ -226,8 +226,14 @@ static uint32_t let_out(struct worker *w)
     struct line *l = &w->line;
     uint64_t now = w->slow ? now_us() : 0;
     uint32_t n = 0;
-    for (; l->out < l->in && l->packet[l->out % LINE].due_us <= now; l->out++, n++)
-        send_one(w, l->packet[l->out % LINE].to, l->packet[l->out % LINE].m);
+    for (; l->out < l->in && l->packet[l->out % LINE].due_us <= now; l->out++, n++) {
+        struct rte_mbuf *m = l->packet[l->out % LINE].m;
+        if (rte_eth_tx_burst((uint16_t)w->port[l->packet[l->out % LINE].to], 0, &m, 1) == 1)
+            continue;
+        if (linked(w))
+            break; /* a full ring: in the next round */
+        rte_pktmbuf_free(m);
+    }
     if (w->waits && l->out >= w->barrier) {
         w->waits = false;
         return_marker(w, 0);

@@ -416,6 +416,62 @@ def what_the_hold_prevents_is_seen(site):
     check(result[0] == 0 and ends["overdue"] >= 2, "old: lost, overtaken %s, %s" % (result, ends))
 
 
+def flood(site, flows, packets):
+    """Numbered datagrams, no faster than steering reads them, then w2 goes on; how many echoes, all in order?"""
+    rx, newest, got = site.stat("lethe_steer_rx_packets_total"), {}, 0
+    for n in range(packets):
+        flows[n % len(flows)].send(b"%d" % n)
+        if n % 500 == 499:
+            wait_for(lambda: site.stat("lethe_steer_rx_packets_total") >= rx + n, 10, "steering to read")
+    most = max(site.stat("lethe_steer_held_packets"), 1)
+    site.workers["w2"].signal(signal.SIGCONT)
+    ordered, quiet = True, 0
+    while got < packets and quiet < 20:
+        ready = select.select(flows, [], [], 0.1)[0]
+        quiet = 0 if ready else quiet + 1
+        for s in ready:
+            n = int(s.recv(100))
+            ordered &= n > newest.get(s, -1)
+            newest[s], got = n, got + 1
+    return got, ordered, most
+
+
+def more_than_can_be_held_is_sent_on(site):
+    """w1 stands still and leaves; its flows' packets are more than are held and than w2's ring takes,
+    and w2 stands still, too, until all were sent."""
+    def open_flows(socket_of):
+        flows = []
+        while len(flows) < 8:
+            s = socket_of(socket.AF_INET, socket.SOCK_DGRAM)
+            s.setsockopt(socket.SOL_SOCKET, FORCED_RCVBUF, 8 << 20)
+            s.connect(site.SERVER)
+            where = site.ask("where udp %s %d %s %d" % (*s.getsockname(), *site.SERVER))
+            if where["name"] == "w1":
+                flows.append(s)
+        return flows
+    flows = in_namespace(site.client, open_flows, socket.socket)
+    before = site.stats()
+    for name in ("w1", "w2"):
+        site.workers[name].signal(signal.SIGSTOP)
+    asked = threading.Thread(target=site.ask, args=("leave w1",), daemon=True)
+    asked.start()
+    wait_for(lambda: site.worker("w1")["buckets"] == 0, 10, "w1 to be out of the table")
+    got, ordered, most = flood(site, flows, 5000)
+    site.workers["w1"].signal(signal.SIGCONT)
+    asked.join(10)
+    ends = {r: site.stat(RELEASES % r) - before[RELEASES % r] for r in ("full", "overdue")}
+    print("     %d of 5000 answered, %d waited at most, %s" % (got, most, ends), flush=True)
+    drops = {k: v - before[k] for k, v in site.stats().items() if "drops_total" in k and v > before.get(k, 0)}
+    check(got == 5000 and ordered, "%d of 5000, in order: %s; drops %s" % (got, ordered, drops))
+    check(sum(ends.values()) >= 1 and most > 1000, "%s, %d waited" % (ends, most))
+    site.workers["w1"].kill()
+    wait_for(lambda: site.worker("w1") is None, 15, "w1 to be gone")
+    site.start("w1")
+    site.wait_state("w1", "healthy")
+    site.wait_state("w2", "healthy")
+    site.wait_buckets(w1=0.5, w2=0.5)
+
+
 def a_worker_killed_while_packets_are_held_costs_what_it_had(site):
     site.start("p", "slow")
     site.wait_buckets(w1=1 / 3, w2=1 / 3, p=1 / 3)
@@ -496,7 +552,7 @@ SCENARIOS = [
     mute_and_forging_workers_get_nothing, a_paused_steering_condemns_nobody,
     the_last_worker_is_never_removed, a_leaving_worker_loses_nothing,
     planned_changes_lose_and_overtake_nothing, what_the_hold_prevents_is_seen,
-    a_worker_killed_while_packets_are_held_costs_what_it_had,
+    more_than_can_be_held_is_sent_on, a_worker_killed_while_packets_are_held_costs_what_it_had,
     spray_uses_everybody_for_one_flow, partial_checksums_are_counted,
     a_killed_steering_gets_its_workers_back, nothing_leaks_and_it_ends_well,
 ]
