@@ -31,21 +31,21 @@ OUTSIDE = {"steer": network.OUTSIDE_ADDRESS, "steer-2": "198.51.100.3"}
 MORE = """\
   more:
     - name: steer-2
-      inside: {address: %s, next_hop: %s, port: "net_af_packet0,iface=inside,framecnt=4096,blocksz=65536"}
-      outside: {address: %s, next_hop: %s, port: "net_af_packet1,iface=outside,framecnt=4096,blocksz=65536"}
-""" % (INSIDE["steer-2"], network.INSIDE_NEXT_HOP, OUTSIDE["steer-2"], network.OUTSIDE_NEXT_HOP)
+      inside: {address: %s, next_hop: %s, port: "net_af_packet0,iface=%s,framecnt=4096,blocksz=65536"}
+      outside: {address: %s, next_hop: %s, port: "net_af_packet1,iface=%s,framecnt=4096,blocksz=65536"}
+"""
 
 
 class Router:
     """A router that spreads flows over the front ends, and its supervisor."""
 
-    def __init__(self, lab, name, side, own, route, hops):
+    def __init__(self, lab, name, side, own, route, hops, second, edge):
+        """second, edge: the namespace of the second front end, and its interface there."""
         self.lab, self.ns, self.name = lab, lab.namespaces[name], name
         self.side, self.route, self.hops = side, route, hops
-        steer2 = lab.namespaces["steer-2"]
         self.ns.ip("link set %s down" % side, "addr flush dev %s" % side, "link set %s name %s-1" % (side, side),
                    "link add %s type bridge" % side, "link set %s up" % side, "addr add %s/24 dev %s" % (own, side))
-        lab.veth(self.ns, side + "-2", steer2, side)
+        lab.veth(self.ns, side + "-2", second, edge)
         self.ns.ip(*["link set %s-%d master %s up" % (side, i, side) for i in (1, 2)])
         self.ns.run(["ethtool", "-K", side, "tx", "off", "gro", "off"])
         self.ns.sysctl("net.ipv4.fib_multipath_hash_policy", 1)
@@ -78,22 +78,31 @@ class Router:
         return [names[hop] for hop in found]
 
 
+def routers(lab, second, edges):
+    """The two routers between clients, front ends and servers."""
+    return (Router(lab, "client-router", "inside", network.INSIDE_NEXT_HOP, "default", INSIDE, second, edges[0]),
+            Router(lab, "outside-router", "outside", network.OUTSIDE_NEXT_HOP, network.EXTERNAL_PREFIX, OUTSIDE, second,
+                   edges[1]))
+
+
+def with_more(text, edges):
+    """site.yaml with a second front end. Routers know both, so nobody answers ARP for external addresses."""
+    more = MORE % (INSIDE["steer-2"], network.INSIDE_NEXT_HOP, edges[0], OUTSIDE["steer-2"], network.OUTSIDE_NEXT_HOP,
+                   edges[1])
+    return re.sub(r"serves: \[.*\]", "serves: []", text.replace("\nchain:", "\n" + more + "chain:"))
+
+
 class FrontsSite(Site):
     def __init__(self, lab, build, **options):
         super().__init__(lab, build, **options)
-        lab.namespace("steer-2")
-        self.inside = Router(lab, "client-router", "inside", network.INSIDE_NEXT_HOP, "default", INSIDE)
-        self.outside = Router(lab, "outside-router", "outside", network.OUTSIDE_NEXT_HOP, network.EXTERNAL_PREFIX,
-                              OUTSIDE)
-        self.routers = (self.inside, self.outside)
+        self.routers = self.inside, self.outside = routers(lab, lab.namespace("steer-2"), ("inside", "outside"))
 
     def write_config(self, path, **other):
         super().write_config(path, **other)
         with open(path) as f:
-            text = f.read().replace("\nchain:", "\n" + MORE + "chain:")
+            text = with_more(f.read(), ("inside", "outside"))
         with open(path, "w") as f:
-            # routers know the front ends, so nobody answers ARP for the external addresses
-            f.write(re.sub(r"serves: \[.*\]", "serves: []", text))
+            f.write(text)
 
     def start_front(self, name):
         self._start(name, "steering", [self.programs + "/steering/lethe-steer", "-c", self.config, "--name", name], name)
