@@ -7,7 +7,7 @@
 #include "orchestrator/doctor/doctor.h"
 #include "orchestrator/doctor/judge.h"
 
-enum { LOOK_INSTANCES = 96, LOOK_ASK_MS = 1500, LOOK_NAME = 48 };
+enum { LOOK_INSTANCES = 96, LOOK_ASK_MS = 3000, LOOK_NAME = 48 };
 
 struct look_instance {
     char name[LOOK_NAME], state[24], log[200], socket[160];
