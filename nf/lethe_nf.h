@@ -36,6 +36,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/packet/layout.h"
 #include "common/packet/packet.h"
 #include "common/wire/schema.h"
 #include "common/wire/txn.h"
@@ -159,6 +160,10 @@ struct nf_ops {
     uint32_t self_size;
     int (*init)(void *self, const void *config, struct table_schema *tables, int *ntables,
                 char *err, uint32_t err_len);
+
+    /* Control time. What the bytes of its table `table` (position in tables[]) are, for people
+     * who look at entries: `out` is empty before. NULL, or left empty: they are shown as hex. */
+    void (*layout)(const void *self, int table, struct table_layout *out);
 
     /* Datapath. False: this NF needs nothing for this packet; process is then
      * called with no entries. */

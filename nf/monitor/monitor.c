@@ -64,6 +64,18 @@ static int init(void *self_, const void *config, struct table_schema *tables, in
     return 0;
 }
 
+static void layout(const void *self, int table, struct table_layout *out)
+{
+    static const struct table_field key[] = {{"flow", FIELD_FLOW, 0, NULL}};
+    static const struct table_field value[] = {
+        {"packets_out", FIELD_I64, offsetof(struct counts, packets_out), NULL},
+        {"bytes_out", FIELD_I64, offsetof(struct counts, bytes_out), NULL},
+        {"packets_in", FIELD_I64, offsetof(struct counts, packets_in), NULL},
+        {"bytes_in", FIELD_I64, offsetof(struct counts, bytes_in), NULL}};
+    layout_key(out, key, 1);
+    layout_value(out, value, 4);
+}
+
 static bool lookup(const void *self, const struct packet *pkt, struct nf_plan *plan)
 {
     return false;
@@ -114,6 +126,7 @@ const struct nf_ops monitor_ops = {
     .counter_names = counters,
     .self_size = sizeof(struct self),
     .init = init,
+    .layout = layout,
     .lookup = lookup,
     .process = process,
     .expired = expired,

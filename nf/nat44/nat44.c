@@ -68,6 +68,7 @@ const struct nf_ops nat44_ops = {
     .counter_names = counts,
     .self_size = sizeof(struct nat_self),
     .init = nat_init,
+    .layout = nat_layout,
     .lookup = nat_lookup,
     .process = nat_process,
 };

@@ -8,6 +8,7 @@
  *   plan.c      lookup: that as txns
  *   process.c   entries -> translated packet, or its refusal
  *   tcp.c       the TCP state machine, a table
+ *   layout.c    its tables' keys and values, for people
  *
  * State, per protocol p of tcp, udp, icmp:
  *
@@ -217,6 +218,10 @@ void nat_plan_hairpin(const struct nat_self *self, const struct packet *p, struc
                       const struct nat_end_point *receiver, uint32_t receiver_index,
                       uint32_t sender_index);
 struct nat_frag_key nat_frag_key_of(const struct packet *p);
+
+/* --- layout.c ------------------------------------------------------------------------ */
+
+void nat_layout(const void *self, int table, struct table_layout *out);
 
 /* --- tcp.c -------------------------------------------------------------------------- */
 

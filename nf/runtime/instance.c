@@ -9,6 +9,16 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+static const char *layout_wrong(const struct nf_instance *nf, int table)
+{
+    struct table_layout l = {.nkey = 0};
+    const struct table_schema *s = &nf->tables[table];
+    if (nf->ops->layout)
+        nf->ops->layout(nf->self, table, &l);
+    const char *why = layout_check(l.key, l.nkey, s->key_size);
+    return why ? why : layout_check(l.value, l.nvalue, s->value_size);
+}
+
 static int tables_check(const struct nf_instance *nf, char *err, uint32_t err_len)
 {
     const char *why = NULL;
@@ -20,6 +30,8 @@ static int tables_check(const struct nf_instance *nf, char *err, uint32_t err_le
         why = schema_validate(&nf->tables[i]);
         if (!why && nf->tables[i].value_size > NF_VALUE_MAX)
             why = "values of an NF's table are at most 128 bytes";
+        if (!why)
+            why = layout_wrong(nf, i);
     }
     if (!why)
         return 0;

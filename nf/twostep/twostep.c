@@ -64,6 +64,17 @@ static int init(void *self_, const void *config, struct table_schema *tables, in
     return 0;
 }
 
+static void layout(const void *self, int table, struct table_layout *out)
+{
+    static const char *const verdicts[] = {"pass", "drop", NULL};
+    static const struct table_field host = {"inside", FIELD_ADDR, 0, NULL},
+                                    number = {"policy", FIELD_U32, 0, NULL},
+                                    verdict = {"verdict", FIELD_NAMES, 0, verdicts},
+                                    hits = {"hits", FIELD_I64, 0, NULL};
+    layout_key(out, table == HOSTS ? &host : &number, 1);
+    layout_value(out, table == HOSTS ? &number : table == HITS ? &hits : &verdict, 1);
+}
+
 static const struct packet_addr *host_of(const struct packet *pkt)
 {
     return pkt->side == SIDE_INSIDE ? &pkt->tuple.src : &pkt->tuple.dst;
@@ -120,6 +131,7 @@ const struct nf_ops twostep_ops = {
     .drop_reasons = drops,
     .self_size = sizeof(struct self),
     .init = init,
+    .layout = layout,
     .lookup = lookup,
     .process = process,
 };

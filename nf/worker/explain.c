@@ -341,6 +341,47 @@ static int sources(const char *path, uint32_t to[SOURCES_MAX + 4])
 
 /* --- the plan ---------------------------------------------------------------------------------------- */
 
+static json_t *fields_of(const struct table_field *f, uint32_t n)
+{
+    json_t *all = json_array();
+    for (uint32_t i = 0; i < n; i++) {
+        json_t *o = json_pack("{s:s, s:s, s:i}", "name", f[i].name, "type", field_type_text(f[i].type), "offset",
+                              (int)f[i].off);
+        if (f[i].type == FIELD_NAMES) {
+            json_t *names = json_array();
+            for (int k = 0; k < LAYOUT_NAMES && f[i].names[k]; k++)
+                json_array_append_new(names, json_string(f[i].names[k]));
+            json_object_set_new(o, "names", names);
+        }
+        json_array_append_new(all, o);
+    }
+    return all;
+}
+
+static json_t *pool_of(const struct layout_pool *p)
+{
+    json_t *ranges = json_array();
+    char text[16];
+    for (uint32_t i = 0; i < p->nranges; i++) {
+        uint32_t first = htonl(p->ranges[i].first);
+        inet_ntop(AF_INET, &first, text, sizeof text);
+        json_array_append_new(ranges, json_pack("[s, I]", text, (json_int_t)p->ranges[i].count));
+    }
+    return json_pack("{s:I, s:I, s:o}", "first_port", (json_int_t)p->first_port, "ports", (json_int_t)p->ports,
+                     "ranges", ranges);
+}
+
+/* As lethe state reads it. */
+static void add_layout(json_t *to, const struct nf_instance *nf, int table)
+{
+    struct table_layout l = {.nkey = 0};
+    if (nf->ops->layout)
+        nf->ops->layout(nf->self, table, &l);
+    json_object_set_new(to, "key", fields_of(l.key, l.nkey));
+    json_object_set_new(to, "value", fields_of(l.value, l.nvalue));
+    json_object_set_new(to, "pool", pool_of(&l.pool));
+}
+
 static json_t *tables_of(const struct chain *c)
 {
     json_t *all = json_array();
@@ -354,6 +395,7 @@ static json_t *tables_of(const struct chain *c)
                                (int)s->key_size, "value_bytes", (int)s->value_size, "timeout_ms",
                                (json_int_t)s->timeout_ms, "max_entries", (json_int_t)s->max_entries,
                                "events", (s->flags & TABLE_EVENTS) != 0));
+            add_layout(json_array_get(all, json_array_size(all) - 1), c->nf[i], t);
         }
     return all;
 }

@@ -9,7 +9,9 @@
  *
  *   {"chain": ["nat44", "monitor"], "source": "10.1.0.5",
  *    "tables": [{"nf", "table", "kind", "durability", "key_bytes", "value_bytes", "timeout_ms",
- *                "max_entries", "events"}],
+ *                "max_entries", "events",
+ *                "key": [{"name": "inside", "type": "end_point", "offset": 0}], "value": [...],
+ *                "pool": {"first_port", "ports", "ranges": [["203.0.113.0", 16]]}}],   layout.h
  *    "cases": [{"case": "new flow", "packet": "tcp 10.1.0.5:40000 > 192.0.2.80:80 SYN",
  *               "side": "inside", "verdict": "sent", "out": "outside", "round_trips": 2,
  *               "reads": 3, "writes": 3,

@@ -58,6 +58,13 @@ const struct cli_command cli_commands[] = {
      "says, the host; what could not be had is listed in it, with the reason. Secrets are not in it: what the "
      "secret files hold is blotted out wherever it stands. At most 96 MiB before packing. Works without a controller.",
      cmd_support_bundle},
+    {"state", "tables | get TABLE KEY | scan TABLE [--limit N] [--match FIELD=VALUE] | watch TABLE [KEY] [--every S] "
+     "[--seconds S]", "what the store keeps: its tables, and their entries",
+     "tables: kinds, sizes, limits, entries of each. get: one entry; KEY is FIELD=VALUE ..., the value alone if the key has "
+     "one field, or 0x and its bytes. scan: entries, --limit (100) of them, those whose fields are as --match says; an "
+     "address matches each of its ports. watch: what comes, changes and goes, until ctrl-C, by a look every --every (1) "
+     "seconds; what comes and goes between two looks is not seen. Read as the site's workers read (-c FILE: addresses, "
+     "tenant, secret); nothing lives longer for being looked at.", cmd_state},
     {"completion", "bash|zsh|fish", "completion of commands, for your shell",
      "For example: lethe completion bash > /etc/bash_completion.d/lethe", cmd_completion},
     {"help", "[COMMAND|--man]", "this, one command, or the manual page", "", cmd_help},

@@ -232,6 +232,8 @@ static void show_packet(struct cli *cli, uint32_t number, const json_t *p)
            cli_paint(cli, CLI_PLAIN), cli_number(p, "bytes", 0), *cli_text(p, "left_as") ? ", left as " : "",
            cli_text(p, "left_as"), cli_text(p, "end"), *cli_text(p, "reason") ? ": " : "", cli_text(p, "reason"),
            micros(total));
+    if (cli_number(p, "repeated", 0) > 0)
+        printf(", requests sent again: %.0f", cli_number(p, "repeated", 0));
     printf(error > 0 ? " (clocks of other hosts: give or take %s)\n" : "\n", micros(error));
     struct cli_table *t = cli_table(heads, 6);
     json_array_foreach(steps, i, s) {

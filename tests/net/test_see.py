@@ -20,7 +20,7 @@ from network import SERVERS
 from test_cli import NOT_YET, OK, REFUSED, UNREACHABLE, USAGE, Typed
 from traffic_server import ECHO_PORT
 
-CLIENT, SERVER, PORT = "10.1.1.10", SERVERS["s1"], 40404
+CLIENT, OTHER, SERVER, PORT = "10.1.1.10", "10.1.1.11", SERVERS["s1"], 40404
 PAUSE_S = 0.4
 
 # Sends every 40 ms; prints the source that the server saw, once. With a port of 0 each packet is a flow of its own.
@@ -28,7 +28,7 @@ FLOW = """
 import socket, struct, time
 def one(port):
     s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    s.bind((%r, port))
+    s.bind((CLIENT, port))
     s.connect((%r, %d))
     s.settimeout(0.04)
     return s
@@ -47,7 +47,12 @@ while True:
         s.close()
         s = one(0)
     time.sleep(max(0, begun + 0.04 - time.monotonic()))
-""" % (CLIENT, SERVER, ECHO_PORT)
+""" % (SERVER, ECHO_PORT)
+
+def judge(checks, what, ok, text=""):
+    """What was seen is told only if it is wrong: it is long."""
+    checks.check(what, ok, "" if ok else text)
+
 
 EVERY = {"received", "spread", "ring_in", "turn", "batch", "to_store", "execute", "commit", "reply", "answer",
          "process", "ring_out", "edge"}
@@ -69,8 +74,9 @@ class Seen(Typed):
     shut_down = ControlledSite.shut_down # the controller is an instance here
 
 
-def flow(lab, port):
-    return lab.spawn("flow-%d" % port, ["python3", "-c", FLOW.replace("PORT", str(port))], lab.namespaces["c1"])
+def flow(lab, port, client=CLIENT):
+    script = FLOW.replace("PORT", str(port)).replace("CLIENT", repr(client))
+    return lab.spawn("flow-%d" % port, ["python3", "-c", script], lab.namespaces["c1"])
 
 
 def seen_as(process):
@@ -99,24 +105,20 @@ def check_trace(site, checks, outer):
     told = json.loads(out or "{}")
     packets = told.get("packets", [])
     whole = [p for p in packets if p["complete"]]
-    checks.check("a packet's way, every step of it", code == OK and any(
+    judge(checks, "a packet's way, every step of it", code == OK and any(
         EVERY <= {s["step"] for s in p["steps"]} for p in whole), err + str(packets[:1]))
-    checks.check("the steps' times are the whole", packets and all(map(sums, packets)), str(packets[:1]))
-    checks.check("there and back", {p["side"] for p in whole} == {"inside", "outside"}, str([p["flow"] for p in whole]))
-    checks.check("it names the flow that the server sees", any(
+    judge(checks, "the steps' times are the whole", packets and all(map(sums, packets)), str(packets[:1]))
+    judge(checks, "there and back", {p["side"] for p in whole} == {"inside", "outside"}, str([p["flow"] for p in whole]))
+    judge(checks, "it names the flow that the server sees", any(
         p["flow"] == inner and p["left_as"] == "udp %s > %s:%d" % (outer, SERVER, ECHO_PORT) for p in whole),
         outer + " " + str([p["left_as"] for p in whole]))
-    checks.check("nobody is missing", not told.get("missing") and err == "", err)
+    judge(checks, "nobody is missing", not told.get("missing") and err == "", err)
     code, out, err = site.lethe("trace", "udp", "%s:%d" % (SERVER, ECHO_PORT), "%s:%d" % (CLIENT, PORT),
                                 "--packets", "1", "--seconds", "20")
-    checks.check("for people: steps, bars, a summary", code == OK and "commit: the backups have it" in out
+    judge(checks, "for people: steps, bars, a summary", code == OK and "commit: the backups have it" in out
                  and "█" in out + "█" and "1 packet" in out and "OF ALL TIME" in out, out + err)
     print(out)
     return packets
-
-
-def is_steady(flow):
-    return ":%d " % PORT in flow + " " or "> 203." in flow or "udp 203." in flow
 
 
 def pause(site, name, pid):
@@ -130,12 +132,12 @@ def pause(site, name, pid):
 def check_delay(lab, site, checks):
     """New flows, whose mappings the backup has to have before their packets leave."""
     backup = site.kept_views()[0][1]
-    new = flow(lab, 0)
-    slow = None
+    new = flow(lab, 0, OTHER)
     for attempt in range(5):
-        asked = site.begin("trace", "udp", CLIENT, "%s:%d" % (SERVER, ECHO_PORT), "--packets", "100", "--seconds", "2",
+        checks.say("the backup, %s, is stopped twice for %g s" % (backup, PAUSE_S))
+        asked = site.begin("trace", "udp", OTHER, "%s:%d" % (SERVER, ECHO_PORT), "--packets", "100", "--seconds", "2",
                            "-o", "json")
-        wait_for(lambda: any(not is_steady(x["flow"]) for p in site.api("GET", "/v1/trace?limit=9")[1]["programs"]
+        wait_for(lambda: any(OTHER in x["flow"] for p in site.api("GET", "/v1/trace?limit=9")[1]["programs"]
                              for x in p.get("packets", [])), 20, "new flows to be traced")
         for i in range(2):
             pause(site, backup, site.pids()[backup])
@@ -147,8 +149,66 @@ def check_delay(lab, site, checks):
         if most["step"] == "commit" and most["us"] > PAUSE_S * 1e6 / 4:
             break
     new.stop(10)
-    checks.check("a backup that was stopped shows at the commit", most["step"] == "commit"
+    judge(checks, "a backup that was stopped shows at the commit", most["step"] == "commit"
                  and most["us"] > PAUSE_S * 1e6 / 4 and most["us"] * 2 > slow["total_us"], str(slow))
+
+
+# --- state ------------------------------------------------------------------------------------
+
+def check_tables(site, checks):
+    code, out, err = site.lethe("state", "tables")
+    rows = site.rows("TABLE", out) if code == OK else {}
+    judge(checks, "state tables names every table", code == OK and {"nat.map.udp", "nat.ports.udp", "nat.session",
+                 "monitor.flows"} <= set(rows) and "pool" in rows["nat.ports.udp"], out + err)
+    print(out)
+
+
+def entries(site, *words):
+    code, out, err = site.lethe("state", *words, "-o", "json")
+    return json.loads(out) if code == OK else {"error": "%d %s" % (code, err), "entries": []}
+
+
+def check_entries(site, checks, outer):
+    """The mapping of the flow is the very one that the server sees."""
+    inside = "%s:%d/udp" % (CLIENT, PORT)
+    maps = entries(site, "scan", "nat.map.udp", "--match", "inside=%s:%d" % (CLIENT, PORT))
+    judge(checks, "scan finds the flow's mapping", [(e["key"]["inside"], e["value"]["outside"]) for e in maps["entries"]]
+                 == [(inside, outer)] and maps["more"] == 0, outer + " " + str(maps))
+    one = entries(site, "get", "nat.ports.udp", outer)
+    judge(checks, "get finds who has the port that the server sees", one.get("value", {}).get("inside") == inside, str(one))
+    same = entries(site, "get", "nat.map.udp", "inside=" + inside)
+    judge(checks, "and a key by its fields, or by its bytes", same.get("value", {}).get("outside") == outer and entries(
+        site, "get", "nat.map.udp", same["key"]["hex"]).get("value") == same["value"], str(same))
+    wait_for(lambda: entries(site, "scan", "monitor.flows", "--match", "flow=" + outer)["entries"], 20,
+             "the flow to be counted, as it is behind the NAT")
+
+
+def check_people(site, checks):
+    few = entries(site, "scan", "nat.map.udp", "--limit", "1")
+    judge(checks, "a limit says how many more there are", len(few["entries"]) == 1 and few["more"] > 0, str(few)[:300])
+    code, out, err = site.lethe("state", "scan", "nat.map.udp", "--match", "inside=" + CLIENT, "--limit", "1")
+    judge(checks, "for people", code == OK and "INSIDE" in out and "LEFT" in out and "1 more; --limit" in out, out + err)
+    print(out)
+
+
+def check_watch(lab, site, checks):
+    """An entry that comes, changes and expires, and is not kept alive by being looked at."""
+    asked = site.begin("state", "watch", "monitor.flows", "--every", "0.3", "--seconds", "30", "-o", "json")
+    asked.stderr.readline() # the first look is done
+    short = flow(lab, PORT + 1)
+    told, mine = [], " %s " % seen_as(short)
+    for line in asked.stdout:
+        change = json.loads(line)
+        if mine in ((change["now"] or change["before"])["key"]["flow"]):
+            told.append(change["change"])
+            if told.count("changed") == 2:
+                short.stop(10)
+        if told and told[-1] == "expired":
+            break
+    asked.terminate()
+    asked.communicate(timeout=20)
+    judge(checks, "watch sees it come, change and expire", told[:1] == ["inserted"] and "changed" in told
+                 and told[-1:] == ["expired"], str(told))
 
 
 def check_missing(site, checks):
@@ -156,11 +216,11 @@ def check_missing(site, checks):
     pid = site.pids()["nf-1"]
     os.kill(pid, signal.SIGSTOP)
     try:
-        code, out, err = site.lethe("trace", "udp", CLIENT, SERVER, "--packets", "1", "--seconds", "2")
+        code, out, err = site.lethe("trace", "udp", CLIENT, SERVER, "--packets", "1", "--seconds", "1")
     finally:
         os.kill(pid, signal.SIGCONT)
-    checks.check("a stopped worker is named", "no answer of nf-1" in err, out + err)
-    checks.check("and what only it knows is called missing", code == OK and "missing: no worker has told of it" in out
+    judge(checks, "a stopped worker is named", "no answer of nf-1" in err, out + err)
+    judge(checks, "and what only it knows is called missing", code == OK and "missing: no worker has told of it" in out
                  and "unknown" in out, out + err)
     site.wait_ready(1)
 
@@ -174,7 +234,7 @@ def check_described(site, checks):
                                ("POST", "/v1/trace", {"flow": "udp"}), ("GET", "/v1/trace?limit=0", None)):
         code, answer = site.api(method, path, body)
         wrong.append(described.wrong_answer(method, path, code, answer))
-    checks.check("the API's answers are as described", not any(wrong), str(wrong))
+    judge(checks, "the API's answers are as described", not any(wrong), str(wrong))
 
 
 def check_wrong(site, checks):
@@ -192,7 +252,38 @@ def check_wrong(site, checks):
         code, out, err = site.lethe(*words)
         if code != want or says not in err or not err.startswith("lethe: ") or out:
             bad.append("%s: %d %s%s" % (" ".join(words), code, out, err))
-    checks.check("%d wrong commands: a sentence each" % len(wrong), not bad, "; ".join(bad))
+    judge(checks, "%d wrong commands: a sentence each" % len(wrong), not bad, "; ".join(bad))
+
+
+def check_wrong_state(site, checks):
+    other = os.path.join(site.lab.folder, "other.yaml")
+    with open(site.config) as f:
+        text = f.read()
+    secret = os.path.join(site.lab.folder, "wrong.secret")
+    with open(secret, "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as f:
+        f.write("00" * 32 + "\n")
+    with open(other, "w") as f:
+        f.write(text.replace("worker: {max_hold_ms: 5000, tenant: workers, secret_file: %s/workers.secret}" % site.run_dir,
+                             "worker: {tenant: workers, secret_file: %s}" % secret))
+    wrong = [(USAGE, ("state",), "write state tables"), (USAGE, ("state", "drop"), "write state tables"),
+             (USAGE, ("state", "tables", "x"), "nothing more"), (USAGE, ("state", "get", "nat.map.udp"), "write state get"),
+             (REFUSED, ("state", "get", "nat.maps", "x"), "there are nat."),
+             (USAGE, ("state", "get", "nat.map.udp", "inside=10.1.1.10"), "inside=10.1.0.5:5353/udp"),
+             (USAGE, ("state", "get", "nat.session", "inside=10.1.1.10:1/tcp"), "remote="),
+             (USAGE, ("state", "get", "nat.map.udp", "0x00"), "40 hex digits"),
+             (REFUSED, ("state", "get", "nat.map.udp", "10.1.4.41:9/udp"), "no such entry"),
+             (USAGE, ("state", "scan"), "write state scan"), (USAGE, ("state", "scan", "nat.map.udp", "--limit", "0"), "--limit"),
+             (USAGE, ("state", "scan", "nat.map.udp", "--match", "port=5"), "the fields of nat.map.udp are inside, outside"),
+             (USAGE, ("state", "scan", "nat.session", "--match", "state=open=it"), "written like"),
+             (USAGE, ("state", "watch", "nat.map.udp", "--every", "0"), "--every"),
+             (UNREACHABLE, ("-C", "/nowhere", "state", "tables"), "no controller"),
+             (REFUSED, ("-c", other, "state", "scan", "nat.map.udp"), "wrong secret")]
+    bad = []
+    for want, words, says in wrong:
+        code, out, err = site.lethe(*words)
+        if code != want or says not in err or not err.startswith("lethe: ") or out:
+            bad.append("%s: %d %s%s" % (" ".join(words), code, out, err))
+    judge(checks, "%d wrong questions: a sentence each" % len(wrong), not bad, "; ".join(bad))
 
 
 def act(lab, site, checks):
@@ -203,6 +294,11 @@ def act(lab, site, checks):
     outer = seen_as(steady)
     checks.say("%s:%d is seen as %s" % (CLIENT, PORT, outer))
     check_trace(site, checks, outer)
+    check_tables(site, checks)
+    check_entries(site, checks, outer)
+    check_watch(lab, site, checks)
+    check_people(site, checks)
+    check_wrong_state(site, checks)
     check_delay(lab, site, checks)
     check_missing(site, checks)
     check_wrong(site, checks)
@@ -211,4 +307,5 @@ def act(lab, site, checks):
 
 
 if __name__ == "__main__":
-    scene.play(scene.arguments(__doc__), act, site_class=Seen, shards=1, failure_timeout_ms=1500)
+    scene.play(scene.arguments(__doc__), act, site_class=Seen, shards=1, failure_timeout_ms=1500,
+               nat44="  monitor: {idle_s: 2}\n")

@@ -38,6 +38,7 @@ struct way {
     json_t *missing;
     const char *end, *reason, *worker;
     int64_t error_us;
+    int repeated;             /* requests that were sent again */
 };
 
 static const char *text_of(const json_t *o, const char *key)
@@ -212,6 +213,12 @@ static void steering(struct way *p, const struct entry *s)
     p->error_us = s->error_us > p->error_us ? s->error_us : p->error_us;
 }
 
+static bool same_request(const json_t *a, const json_t *b)
+{
+    return number_of(a, "seq") == number_of(b, "seq") && number_of(a, "client") == number_of(b, "client") &&
+           number_of(a, "shard") == number_of(b, "shard");
+}
+
 /* The store's book of a txn: of several stores the one that answered it. */
 static const json_t *txn_of(const json_t *answer, const json_t *sent)
 {
@@ -219,8 +226,7 @@ static const json_t *txn_of(const json_t *answer, const json_t *sent)
     size_t i;
     json_t *x;
     json_array_foreach(json_object_get(answer, "txns"), i, x)
-        if (number_of(x, "seq") == number_of(sent, "seq") && number_of(x, "client") == number_of(sent, "client") &&
-            number_of(x, "shard") == number_of(sent, "shard") && (!found || number_of(x, "sent_us")))
+        if (same_request(x, sent) && (!found || number_of(x, "sent_us")))
             found = x;
     return found;
 }
@@ -251,6 +257,13 @@ static void store_stamps(struct way *p, const struct book *b, const json_t *x, c
     p->error_us = error_us > p->error_us ? error_us : p->error_us;
 }
 
+static int64_t received_us(const struct book *b, const json_t *x)
+{
+    int64_t shift_us, error_us, us = number_of(x, "received_us");
+    clock_of(program_of(b->answer, text_of(x, "store")), &shift_us, &error_us);
+    return us ? us - shift_us + error_us : 0;
+}
+
 static int by_stamp(const void *a, const void *b)
 {
     int64_t x = ((const struct stamp *)a)->us, y = ((const struct stamp *)b)->us;
@@ -258,7 +271,8 @@ static int by_stamp(const void *a, const void *b)
 }
 
 /* Requests, and of the one that was answered last what the store did with it: by time, for a request
- * may have been sent twice. True: the store's steps are there. */
+ * may have been sent twice. What was sent after the store had that one took none of the packet's time.
+ * True: the store's steps are there. */
 static bool requests(struct way *p, const struct book *b, const struct entry *w, struct group *g,
                      int64_t until_us)
 {
@@ -273,9 +287,14 @@ static bool requests(struct way *p, const struct book *b, const struct entry *w,
         if (x && (!last || number_of(x, "sent_us") > number_of(last, "sent_us")))
             last = x;
     }
+    int64_t had_us = last ? received_us(b, last) : 0;
     for (uint32_t i = 0; i < g->n; i++) {
+        bool repeated = i && same_request(g->sent[i], g->sent[i - 1]);
+        p->repeated += repeated;
+        if (i && had_us && number_of(g->sent[i], "us") - w->shift_us > had_us)
+            continue;
         struct stamp *s = stamp(p, number_of(g->sent[i], "us") - w->shift_us, i ? "again" : "batch",
-                                i ? "a further request" : "requests gathered");
+                                repeated ? "sent again" : i ? "a further request" : "requests gathered");
         snprintf(s->where, sizeof s->where, "%s", w->name);
     }
     if (last) {
@@ -368,12 +387,12 @@ static json_t *packet_json(struct way *p, const struct entry *of)
     const char *as = text_of(of->o, "left_as");
     json_t *steps = steps_json(p, &total_us);
     bool complete = !json_array_size(p->missing) && strcmp(p->end, "unknown") != 0;
-    return json_pack("{s:s, s:o, s:s, s:I, s:o, s:s, s:o, s:b, s:o, s:I, s:I, s:o}", "flow",
+    return json_pack("{s:s, s:o, s:s, s:I, s:o, s:s, s:o, s:b, s:o, s:I, s:i, s:I, s:o}", "flow",
                      text_of(of->o, "flow"), "left_as", *as ? json_string(as) : json_null(), "side",
                      text_of(of->o, "side"), "bytes", (json_int_t)number_of(of->o, "bytes"), "worker",
                      p->worker ? json_string(p->worker) : json_null(), "end", p->end, "reason",
                      p->reason ? json_string(p->reason) : json_null(), "complete", complete, "missing", p->missing,
-                     "clock_error_us", (json_int_t)p->error_us, "total_us", (json_int_t)total_us, "steps", steps);
+                     "clock_error_us", (json_int_t)p->error_us, "repeated", p->repeated, "total_us", (json_int_t)total_us, "steps", steps);
 }
 
 static bool has_steering(const json_t *answer)

@@ -26,7 +26,7 @@
 #include <stdbool.h>
 
 /* [{"flow", "left_as" (or null), "side", "bytes", "worker" (or null), "end": "sent" | "dropped" |
- *   "unknown", "reason" (or null), "complete", "missing": ["sentence"], "clock_error_us", "total_us",
+ *   "unknown", "reason" (or null), "complete", "missing": ["sentence"], "clock_error_us", "repeated", "total_us",
  *   "steps": [{"step", "text", "where", "at_us", "us"}]}], in the order in which they came. The first
  * step is where it begins and takes no time; `at_us` counts from there. `since` is the answer of POST
  * /v1/trace, or NULL: what a program booked before that is left out. */

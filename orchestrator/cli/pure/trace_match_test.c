@@ -207,6 +207,19 @@ static void a_request_that_was_sent_twice(void **state)
     json_decref(packets);
 }
 
+/* The worker asked again while the backups were waited for: that is no step. */
+static void a_request_that_the_store_had_already(void **state)
+{
+    json_t *packets = match(ANSWER(STEER(SAME, CAME(1) "," LEFT(1)) "," WORKER(SAME, "{" PACKET(IN) ", \"left_as\": \"" OUT
+        "\", \"events\": [{\"us\": 110, \"what\": \"received\"}, {\"us\": 112, \"what\": \"begun\", \"nf\": \"nat44\"}, "
+        "{\"us\": 115, \"what\": \"sent\", \"shard\": 1, \"client\": 9, \"seq\": 1}, {\"us\": 140, \"what\": \"sent\", "
+        "\"shard\": 1, \"client\": 9, \"seq\": 1}, {\"us\": 160, \"what\": \"answered\"}, {\"us\": 170, \"what\": \"emitted\"}]}")
+        "," STORE(SAME), TXN(1)), NULL);
+    steps_are(json_array_get(packets, 0), WHOLE);
+    assert_int_equal(number(json_array_get(packets, 0), "repeated"), 1);
+    json_decref(packets);
+}
+
 static void what_was_booked_before_is_left_out(void **state)
 {
     const char *since = "{\"programs\": [{\"name\": \"steer\", \"clock\": {\"now_us\": 200}}, {\"name\": \"nf-1\", \"clock\": "
@@ -259,6 +272,7 @@ int main(void)
         cmocka_unit_test(clocks_of_other_hosts_are_moved),
         cmocka_unit_test(what_cannot_be_is_bounded_by_what_is_known),
         cmocka_unit_test(a_request_that_was_sent_twice),
+        cmocka_unit_test(a_request_that_the_store_had_already),
         cmocka_unit_test(what_was_booked_before_is_left_out),
         cmocka_unit_test(others_flows_are_others),
         cmocka_unit_test(anything_is_survived),
