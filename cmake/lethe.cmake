@@ -107,7 +107,7 @@ function(lethe_use_dpdk target)
     list(APPEND whole -l:lib${driver}.a)
   endforeach()
   set(core)
-  foreach(lib eal ethdev mbuf mempool ring kvargs telemetry net gso meter hash rcu pci)
+  foreach(lib eal ethdev mbuf mempool ring kvargs telemetry net gso ip_frag meter hash rcu pci)
     list(APPEND core -l:librte_${lib}.a)
   endforeach()
   target_sources(${target} PRIVATE ${CMAKE_SOURCE_DIR}/common/packet/dpdk_port.c

@@ -2,8 +2,8 @@
 /*
  * The datapath's loop.
  *
- * A round: packets from the edges -> workers' rings; packets and probe replies
- * from the workers -> edges; then, each TICK_US, time: links, silence, probes,
+ * A round: packets from the edges -> workers' rings, or the tunnel; packets and
+ * probe replies from the workers -> edges; then, each TICK_US, time: links, silence, probes,
  * ARP; what is held (holding.c); one order of the control thread. Replies are read before silence is
  * judged, and run time (health.h) advances by little however long we were away.
  *
@@ -82,6 +82,7 @@ static uint32_t one_round(struct steer *s, bool was_busy)
         spread_flush(s, &s->worker[i]);
     for (unsigned i = 0; i < s->workers_max; i++)
         n += worker_receive(s, &s->worker[i]);
+    n += tunnel_receive(s);
     tick(s);
     holding_round(s);
     edge_flush(s, SIDE_INSIDE);
@@ -104,18 +105,20 @@ static int sleep_ms(const struct steer *s)
     if (holding_busy(s) && due_us > s->run_us + HOLDING_SLEEP_US)
         due_us = s->run_us + HOLDING_SLEEP_US;
     int ms = due_us <= s->run_us ? 1 : (int)((due_us - s->run_us + 999) / 1000);
-    if (s->edge[0].fd < 0 || s->edge[1].fd < 0)
+    if (s->edge[0].fd < 0 || s->edge[1].fd < 0 || (s->tunnel.port >= 0 && s->tunnel.fd < 0))
         ms = ms < SLEEP_BLIND_MS ? ms : SLEEP_BLIND_MS;
     return ms;
 }
 
 static void sleep_a_while(struct steer *s)
 {
-    struct pollfd fds[2];
+    struct pollfd fds[3];
     int n = 0;
     for (int side = 0; side < 2; side++)
         if (s->edge[side].fd >= 0)
             fds[n++] = (struct pollfd){.fd = s->edge[side].fd, .events = POLLIN};
+    if (s->tunnel.fd >= 0)
+        fds[n++] = (struct pollfd){.fd = s->tunnel.fd, .events = POLLIN};
     count_add(s, COUNT_SLEEPS, 1);
     doorbell_sleep(s->bell, fds, n, sleep_ms(s));
 }

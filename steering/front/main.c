@@ -132,8 +132,11 @@ static int prepare(struct steer *s, char *err, uint32_t err_len)
     s->workers_max = s->site->steering.workers_max != 0 ? s->site->steering.workers_max
                                                         : WORKERS_DEFAULT;
     s->edge[0].port = s->edge[1].port = s->edge[0].fd = s->edge[1].fd = -1;
+    s->tunnel.port = s->tunnel.fd = s->tunnel.under.fd = -1;
     int rc = check_site(s, err, err_len);
-    return rc < 0 ? rc : check_edges(s, err, err_len);
+    if (rc == 0)
+        rc = check_edges(s, err, err_len);
+    return rc < 0 ? rc : tunnel_check(s, err, err_len);
 }
 
 static int allocate(struct steer *s)
@@ -198,7 +201,8 @@ static int start_dpdk(struct steer *s, char *err, uint32_t err_len)
                  buffers, s->room, memory_mb);
         return -ENOMEM;
     }
-    return edges_open(s, err, err_len);
+    rc = edges_open(s, err, err_len);
+    return rc < 0 ? rc : tunnel_open(s, err, err_len);
 }
 
 static void close_ports(struct steer *s)
@@ -207,6 +211,7 @@ static void close_ports(struct steer *s)
         for (int side = 0; side < 2; side++)
             if (s->worker[i].port[side] >= 0)
                 dpdk_port_remove((uint16_t)s->worker[i].port[side]);
+    tunnel_close(s);
     for (int side = 0; side < 2; side++)
         if (s->edge[side].port >= 0)
             dpdk_port_remove((uint16_t)s->edge[side].port);

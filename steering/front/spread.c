@@ -122,6 +122,8 @@ void spread_flush(struct steer *s, struct worker *w)
 
 void spread(struct steer *s, enum packet_side side, struct rte_mbuf *m, uint64_t hash)
 {
+    if (m->pkt_len > s->tunnel.fits && oversize(s, side, m, hash))
+        return;
     if (s->hold->waits != 0 && holding_keep(s, side, m, hash))
         return;
     int number = spread_pick(s, hash);

@@ -8,6 +8,8 @@
  *   notes.c    log lines from the datapath   spread.c   hash -> worker -> ring
  *   counts.c   metrics                       probes.c   /healthz, /readyz
  *   holding.c  planned changes (hold.h)      traced.c   traces of packets
+ *   tunnel.c   workers behind routers        enrol.c    how they join
+ *                                            oversize.c packets too large for them
  *
  * Threads: the *datapath* (main) owns everything in struct steer but for what
  * is said otherwise. The *control* thread (control.h) hands orders over one at
@@ -29,6 +31,9 @@
 #include "common/packet/doorbell.h"
 #include "common/packet/packet.h"
 #include "common/packet/probe.h"
+#include "common/packet/tunnel.h"
+#include "common/packet/underlay.h"
+#include "common/packet/vxlan.h"
 #include "steering/arp.h"
 #include "steering/health.h"
 #include "steering/hold.h"
@@ -56,6 +61,9 @@ enum {
     SLEEP_MAX_MS = 10, SLEEP_BLIND_MS = 1, /* blind: an edge without descriptor */
     TICK_US = 1000,            /* timers are looked at this often */
     BUSY_WINDOW_US = 1000000,
+    TUNNEL_SILENT_US = 1500000, /* so long without JOIN: no link; and two failure time-outs at least */
+    TUNNEL_FORGET_US = 60000000, /* and then, who is not in the table loses his place */
+    ICMP_PER_S = 500, ICMP_BURST = 100, /* answers to packets too large for a tunnel */
     NOTES_MAX = 256, ORDER_WAIT_MS = 5000,
     EDGES_LOOK_MS = 50,        /* the aide asks the kernel whether they carry */
     PATH_BYTES = 108, ERR_BYTES = 512,
@@ -74,6 +82,13 @@ enum {
     X(DROP_BAD_HEADER, "bad_header")                                           \
     X(DROP_BAD_CHECKSUM, "bad_ip_checksum")                                    \
     X(DROP_BAD_LENGTH, "bad_length")                                           \
+    X(DROP_TOO_BIG, "too_big_for_tunnel")                                      \
+    X(DROP_TUNNEL_STRANGER, "tunnel_stranger")  /* no worker has this address */ \
+    X(DROP_TUNNEL_OUTER, "tunnel_bad_outer")                                   \
+    X(DROP_TUNNEL_FRAGMENT, "tunnel_fragment")                                 \
+    X(DROP_TUNNEL_VNI, "tunnel_wrong_vni")                                     \
+    X(DROP_TUNNEL_FORGED, "tunnel_forged")      /* a join with a wrong tag */  \
+    X(DROP_TUNNEL_STALE, "tunnel_replayed")                                    \
     X(DROP_UNRESOLVED, "next_hop_unresolved")                                  \
     X(DROP_EDGE_FULL, "edge_full")                                             \
     X(DROP_NO_BUFFER, "no_buffer")
@@ -114,6 +129,14 @@ enum drop {
     X(COUNT_ECHO_REFUSED, "lethe_steer_echo_refused_total",                    \
       "such requests not answered: no worker is healthy, an edge is down, or it ends")\
     X(COUNT_HELD, "lethe_steer_held_total", "packets held in planned changes")  \
+    X(COUNT_TUNNEL_JOINS, "lethe_steer_tunnel_joins_total",                    \
+      "fresh genuine messages of workers that join, stay or leave by tunnel")  \
+    X(COUNT_TUNNEL_REFUSED, "lethe_steer_tunnel_joins_refused_total",          \
+      "the same, of workers that were told why they cannot join")              \
+    X(COUNT_PMTU, "lethe_steer_packet_too_big_total",                          \
+      "ICMP \"fragmentation needed\" sent: the packet does not fit the worker's tunnel")\
+    X(COUNT_FRAGMENTED, "lethe_steer_fragmented_total",                        \
+      "packets without DF cut to fit the worker's tunnel")                     \
     X(COUNT_SLEEPS, "lethe_steer_sleeps_total", "times the loop slept")        \
     X(COUNT_PAUSES, "lethe_steer_pauses_total",                                \
       "rounds later than 25 ms, of which health counts 25 ms only")            \
@@ -163,10 +186,14 @@ enum gauge {
     X(W_BYTES_FROM_OUTSIDE, "bytes_total", "side=\"outside\",direction=\"from\"")\
     X(W_RING_FULL, "drops_total", "reason=\"worker_ring_full\"")               \
     X(W_GONE, "drops_total", "reason=\"worker_gone\"")                         \
+    X(W_TOO_BIG, "drops_total", "reason=\"too_big_for_tunnel\"")               \
+    X(W_TUNNEL_BAD, "drops_total", "reason=\"tunnel_refused\"")  /* of its address */ \
     X(W_STATE, "state", "")                                                    \
     X(W_RTT_US, "probe_rtt_us", "")                                            \
     X(W_BUSY, "busy_permille", "")                                             \
-    X(W_IN_FLIGHT, "in_flight", "")
+    X(W_IN_FLIGHT, "in_flight", "")                                            \
+    X(W_WEIGHT, "weight", "")                                                  \
+    X(W_MTU, "mtu_bytes", "")    /* of IP packets on the way to it */
 enum worker_count {
 #define X(id, name, labels) id,
     WORKER_COUNTS(X)
@@ -198,9 +225,20 @@ struct edge {
     uint64_t held_us;          /* when the first was */
 };
 
+/* A worker's end of the tunnel, as its last fresh and genuine message came from. */
+struct peer {
+    bool on;                   /* it joined by tunnel */
+    uint8_t mac[6];            /* of the last router on the way here */
+    uint32_t address;          /* network order */
+    uint32_t mtu;              /* of IP packets inside */
+    struct tunnel_seen seen;
+    uint64_t incarnation, heard_us; /* run time */
+    struct vxlan_path path;
+};
+
 struct worker {
     char name[TABLE_NAME_BYTES];
-    unsigned number;
+    unsigned number, weight;
     struct health health;
     int port[2];               /* by side; -1: none */
     bool link, asked_early;    /* asked_early: packets since the last probe */
@@ -211,9 +249,21 @@ struct worker {
     uint8_t marked;            /* bits: sides where the marker was put */
     uint64_t mark_us;          /* run time at which it is put again */
     uint64_t catches_up_us;    /* run time until which it may have a backlog */
+    struct peer peer;
     struct metric *count[W_END];
     struct metric *info;       /* lethe_steer_worker_info of its present name; NULL: none */
     struct metric unregistered[W_END]; /* for what the registry has no room for */
+};
+
+struct tunnel {                /* of the site's steering.tunnel */
+    int port, fd;              /* -1: there is none */
+    struct underlay under;
+    uint8_t mac[6];
+    uint32_t vni, mtu;         /* inside VNI; of the underlay */
+    uint64_t floor_us;         /* messages echoing an earlier time are refused */
+    uint32_t address[TABLE_WORKERS_MAX]; /* of peers, by number: 0: none */
+    uint32_t fits;             /* frames up to here fit all peers */
+    uint64_t icmp_credit_us, icmp_us;
 };
 
 struct note {
@@ -236,6 +286,7 @@ struct steer {
     struct rte_mempool *pool;
     struct doorbell *bell;
     struct edge edge[2];       /* by side */
+    struct tunnel tunnel;
     struct worker *worker;     /* workers_max of them */
     unsigned workers_max;
     uint64_t members;          /* bits: who shall get packets */
@@ -299,6 +350,30 @@ void edge_send(struct steer *s, enum packet_side side, struct rte_mbuf *m);
 void edge_flush(struct steer *s, enum packet_side side);
 void edge_tick(struct steer *s, enum packet_side side);
 
+/* --- tunnel.c ------------------------------------------------------------------------ */
+/* 0 where the site has no tunnel. */
+int tunnel_check(struct steer *s, char *err, uint32_t err_len);
+int tunnel_open(struct steer *s, char *err, uint32_t err_len);
+void tunnel_close(struct steer *s);
+uint32_t tunnel_receive(struct steer *s);
+/* worker_tx of a peer. What does not fit is taken, dropped and counted. */
+uint16_t tunnel_tx(struct steer *s, struct worker *w, enum packet_side side, struct rte_mbuf **m,
+                   uint16_t n);
+/* Is it heard of? */
+bool tunnel_link(const struct steer *s, const struct worker *w);
+/* w is a peer from here on, or at another address; or none any more. */
+void tunnel_set(struct steer *s, struct worker *w, uint32_t address, const uint8_t mac[6], uint32_t mtu);
+void tunnel_unset(struct steer *s, struct worker *w);
+
+/* --- enrol.c ------------------------------------------------------------------------- */
+/* A joining message: takes the frame. `outer`: the whole frame it came in. */
+void enrol(struct steer *s, const uint8_t *outer, const struct vxlan_outer *o,
+           const struct tunnel_message *m);
+
+/* --- oversize.c ---------------------------------------------------------------------- */
+/* A packet that may be too large for its worker (s->tunnel.fits). True: it is, and was taken. */
+bool oversize(struct steer *s, enum packet_side side, struct rte_mbuf *m, uint64_t hash);
+
 /* --- spread.c ------------------------------------------------------------------------ */
 /* The worker of a hash value; -1: there is none. */
 int spread_pick(struct steer *s, uint64_t hash);
@@ -333,7 +408,14 @@ static inline bool holding_busy(const struct steer *s)
 }
 
 /* --- worker.c ------------------------------------------------------------------------ */
-int worker_join(struct steer *s, const char *name, unsigned *number, char *err, uint32_t err_len);
+int worker_join(struct steer *s, const char *name, unsigned weight, unsigned *number, char *err,
+                uint32_t err_len);
+struct worker *worker_named(struct steer *s, const char *name);
+/* The same as worker_join for who comes by tunnel: NULL: no room. Its peer is set by the caller. */
+struct worker *worker_enrol(struct steer *s, const char *name);
+void worker_apply(struct steer *s, struct worker *w, enum health_event e);
+/* In steering's table. */
+void worker_weigh(struct steer *s, struct worker *w, unsigned weight);
 /* To be asked again while *later: packets may still be put into its rings. */
 int worker_leave(struct steer *s, const char *name, unsigned *number, bool *last, bool *later,
                  char *err, uint32_t err_len);

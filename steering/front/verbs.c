@@ -35,6 +35,7 @@ struct worker_info {
     uint32_t buckets;
     uint64_t incarnation, count[W_END];
     uint8_t mac[2][6];
+    uint32_t address;          /* in the tunnel, network order; 0: it joined by memif */
 };
 
 struct order {
@@ -42,6 +43,7 @@ struct order {
     sem_t done;
     enum order_verb verb;
     char name[256];
+    unsigned weight;           /* join */
     bool on, last, later;
     struct packet packet;      /* where: the tuple */
     int rc;
@@ -61,6 +63,7 @@ static void copy_info(struct steer *s, const struct worker *w, struct worker_inf
     i->link = w->link;
     i->member = s->usable >> w->number & 1;
     i->buckets = s->table->share[w->number];
+    i->address = w->peer.on ? w->peer.address : 0;
     i->incarnation = w->health.incarnation;
     for (int side = 0; side < 2; side++)
         worker_memif(s, w, (enum packet_side)side, i->socket[side], i->mac[side]);
@@ -104,7 +107,7 @@ static int carry_out(struct steer *s, struct order *o)
     int rc = 0;
     switch (o->verb) {
     case ORDER_JOIN:
-        rc = worker_join(s, o->name, &number, o->err, sizeof(o->err));
+        rc = worker_join(s, o->name, o->weight, &number, o->err, sizeof(o->err));
         break;
     case ORDER_LEAVE:
         rc = worker_leave(s, o->name, &number, &o->last, &o->later, o->err, sizeof(o->err));
@@ -254,11 +257,18 @@ static json_t *port_json(const struct steer *s, const struct worker_info *i, int
                                   m[1], m[2], m[3], m[4], m[5]));
 }
 
-static void do_join(struct steer *s, const char *name, char *reply, uint32_t room)
+static void do_join(struct steer *s, const char *name, const char *weight, char *reply, uint32_t room)
 {
     struct order *o = s->order;
+    char *end;
+    unsigned long n = strtoul(weight, &end, 10);
+    if (*end != '\0' || end == weight || n < 1 || n > WEIGHT_MAX) {
+        refuse(reply, room, "a weight is a number from 1 to 100");
+        return;
+    }
     if (!begin(o, ORDER_JOIN, reply, room))
         return;
+    o->weight = (unsigned)n;
     snprintf(o->name, sizeof(o->name), "%s", name);
     if (!finish(s, o, reply, room))
         return;
@@ -291,16 +301,21 @@ static void do_leave(struct steer *s, const char *name, char *reply, uint32_t ro
 static json_t *worker_json(const struct worker_info *i)
 {
     const uint64_t *c = i->count;
+    char address[INET_ADDRSTRLEN] = "";
+    if (i->address != 0)
+        inet_ntop(AF_INET, &i->address, address, sizeof(address));
     return json_pack(
-        "{s:s, s:i, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "name", i->name,
-        "worker", (int)i->number, "state", health_state_text(i->state), "link", i->link, "in_table",
+        "{s:s, s:i, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, "
+        "s:s, s:I}", "name", i->name, "worker", (int)i->number, "state", health_state_text(i->state), "link", i->link, "in_table",
         i->member, "buckets", (json_int_t)i->buckets, "packets_to",
         (json_int_t)(c[W_TO_INSIDE] + c[W_TO_OUTSIDE]), "packets_from",
         (json_int_t)(c[W_FROM_INSIDE] + c[W_FROM_OUTSIDE]), "bytes_to",
         (json_int_t)(c[W_BYTES_TO_INSIDE] + c[W_BYTES_TO_OUTSIDE]), "bytes_from",
         (json_int_t)(c[W_BYTES_FROM_INSIDE] + c[W_BYTES_FROM_OUTSIDE]), "busy_permille",
         (json_int_t)c[W_BUSY], "in_flight", (json_int_t)c[W_IN_FLIGHT], "rtt_us",
-        (json_int_t)c[W_RTT_US], "incarnation", (json_int_t)i->incarnation);
+        (json_int_t)c[W_RTT_US], "incarnation", (json_int_t)i->incarnation, "weight",
+        (json_int_t)c[W_WEIGHT], "via", i->address != 0 ? "tunnel" : "memif", "address", address, "mtu",
+        (json_int_t)c[W_MTU]);
 }
 
 static void do_workers(struct steer *s, char *reply, uint32_t room)
@@ -372,8 +387,8 @@ static void do_where(struct steer *s, char **argv, char *reply, uint32_t room)
 void verbs_handle(void *ctx, int argc, char **argv, char *reply, uint32_t room)
 {
     struct steer *s = ctx;
-    if (argc == 2 && strcmp(argv[0], "join") == 0)
-        do_join(s, argv[1], reply, room);
+    if ((argc == 2 || argc == 3) && strcmp(argv[0], "join") == 0)
+        do_join(s, argv[1], argc == 3 ? argv[2] : "100", reply, room);
     else if (argc == 2 && strcmp(argv[0], "leave") == 0)
         do_leave(s, argv[1], reply, room);
     else if (argc == 1 && strcmp(argv[0], "workers") == 0)
@@ -385,6 +400,6 @@ void verbs_handle(void *ctx, int argc, char **argv, char *reply, uint32_t room)
     else if (strcmp(argv[0], "trace") == 0)
         trace_verb(s->trace, argc, argv, reply, room);
     else
-        refuse(reply, room, "say one of: join <name>, leave <name>, workers, trace ..., where tcp|udp|icmp "
+        refuse(reply, room, "say one of: join <name> [<weight>], leave <name>, workers, trace ..., where tcp|udp|icmp "
                             "<address> <port> <address> <port>, spray on|off, stats");
 }

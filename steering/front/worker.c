@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Workers: their memif ports, links, probes, joining and leaving, and what
- * they send. Datapath thread only; ports are made and removed here too, between
+ * Workers: their memif ports (or their ends of the tunnel, tunnel.c), links,
+ * probes, joining and leaving, and what they send. Datapath thread only; ports are made and removed here too, between
  * two rounds, and the time that takes is measured (GAUGE_STALL_US).
  */
 #include "steering/front/steer.h"
@@ -110,10 +110,12 @@ static void remove_ports(struct steer *s, struct worker *w)
     doorbell_close(w->bell);
     w->bell = NULL;
     w->link = false;
+    if (w->peer.on)
+        tunnel_unset(s, w);
     stalled_since(s, began_us);
 }
 
-static void apply(struct steer *s, struct worker *w, enum health_event e)
+void worker_apply(struct steer *s, struct worker *w, enum health_event e)
 {
     enum health_state before = w->health.state;
     if (e == HEALTH_NOTHING || !health_apply(&w->health, e, s->run_us))
@@ -175,7 +177,7 @@ static void open_bell(struct steer *s, struct worker *w)
 
 /* --- join, leave -------------------------------------------------------------------- */
 
-static struct worker *find(struct steer *s, const char *name)
+struct worker *worker_named(struct steer *s, const char *name)
 {
     for (unsigned i = 0; i < s->workers_max; i++)
         if (worker_present(&s->worker[i]) && strcmp(s->worker[i].name, name) == 0)
@@ -191,6 +193,17 @@ static struct worker *free_place(struct steer *s)
     return NULL;
 }
 
+static void begin_life(struct steer *s, struct worker *w)
+{
+    /* Starting from the clock, a probe of an earlier steering is never fresh. */
+    health_init(&w->health, s->timeout_us, s->incarnation + s->now_us);
+    w->weight = WEIGHT_MAX;
+    table_name(s->tables, w->number, w->name);
+    counts_worker(s, w);
+    metric_set(w->count[W_WEIGHT], w->weight);
+    metric_set(w->count[W_MTU], s->mtu);
+}
+
 static int make_worker(struct steer *s, struct worker *w, const char *name, char *err,
                        uint32_t err_len)
 {
@@ -203,22 +216,50 @@ static int make_worker(struct steer *s, struct worker *w, const char *name, char
         remove_ports(s, w);
         return rc;
     }
-    /* Starting from the clock, a probe of an earlier steering is never fresh. */
-    health_init(&w->health, s->timeout_us, s->incarnation + s->now_us);
-    table_name(s->tables, w->number, w->name);
-    counts_worker(s, w);
+    begin_life(s, w);
     stalled_since(s, began_us);
     return 0;
 }
 
-int worker_join(struct steer *s, const char *name, unsigned *number, char *err, uint32_t err_len)
+struct worker *worker_enrol(struct steer *s, const char *name)
+{
+    char path[PATH_BYTES];
+    struct worker *w = free_place(s);
+    if (w == NULL)
+        return NULL;
+    snprintf(w->name, sizeof(w->name), "%s", name);
+    for (int side = 0; side < 2; side++)
+        worker_memif(s, w, (enum packet_side)side, path, w->mac[side]);
+    begin_life(s, w);
+    return w;
+}
+
+void worker_weigh(struct steer *s, struct worker *w, unsigned weight)
+{
+    if (w->weight == weight)
+        return;
+    w->weight = weight;
+    table_weigh(s->tables, w->number, weight);
+    metric_set(w->count[W_WEIGHT], weight);
+    if (s->members >> w->number & 1) {
+        table_want(s->tables, s->members);
+        aide_wake(s);
+    }
+}
+
+int worker_join(struct steer *s, const char *name, unsigned weight, unsigned *number, char *err,
+                uint32_t err_len)
 {
     if (!worker_name_is_good(name)) {
         snprintf(err, err_len, "'%s' is no worker's name: 1 to %d characters of a-z A-Z 0-9 . _ -, "
                  "the first a letter or digit", name, TABLE_NAME_BYTES - 1);
         return -EINVAL;
     }
-    struct worker *w = find(s, name);
+    struct worker *w = worker_named(s, name);
+    if (w != NULL && w->peer.on) {
+        snprintf(err, err_len, "a worker of the name '%s' has joined by tunnel; choose another", name);
+        return -EEXIST;
+    }
     if (w == NULL) {
         w = free_place(s);
         if (w == NULL) {
@@ -230,7 +271,8 @@ int worker_join(struct steer *s, const char *name, unsigned *number, char *err, 
         if (rc < 0)
             return rc;
     }
-    apply(s, w, HEALTH_JOINED);
+    worker_weigh(s, w, weight);
+    worker_apply(s, w, HEALTH_JOINED);
     open_bell(s, w);
     note_worker(s, NOTE_JOIN, w, 0, 0);
     *number = w->number;
@@ -240,20 +282,20 @@ int worker_join(struct steer *s, const char *name, unsigned *number, char *err, 
 int worker_leave(struct steer *s, const char *name, unsigned *number, bool *last, bool *later,
                  char *err, uint32_t err_len)
 {
-    struct worker *w = find(s, name);
+    struct worker *w = worker_named(s, name);
     if (w == NULL) {
         snprintf(err, err_len, "no worker of the name '%s' has joined", name);
         return -ENOENT;
     }
     bool first = w->health.state != HEALTH_LEAVING;
     *number = w->number;
-    apply(s, w, HEALTH_LEAVE);
+    worker_apply(s, w, HEALTH_LEAVE);
     *last = (s->members >> w->number & 1) != 0;
     *later = !*last && ((s->usable | s->hold->waits) >> w->number & 1) != 0;
     if (first)
         note_worker(s, NOTE_LEAVE, w, *last, 0);
     if (!w->link) {
-        apply(s, w, HEALTH_LINK_DOWN);
+        worker_apply(s, w, HEALTH_LINK_DOWN);
         remove_ports(s, w);
     }
     return 0;
@@ -264,7 +306,8 @@ int worker_leave(struct steer *s, const char *name, unsigned *number, bool *last
 uint16_t worker_tx(struct steer *s, struct worker *w, enum packet_side side, struct rte_mbuf **m,
                    uint16_t n)
 {
-    (void)s;
+    if (w->peer.on)
+        return tunnel_tx(s, w, side, m, n);
     return rte_eth_tx_burst((uint16_t)w->port[side], 0, m, n);
 }
 
@@ -279,15 +322,16 @@ static bool link_of(int port)
 
 bool worker_look_at_link(struct steer *s, struct worker *w)
 {
-    bool link = link_of(w->port[0]) && link_of(w->port[1]);
+    bool link = w->peer.on ? tunnel_link(s, w) : link_of(w->port[0]) && link_of(w->port[1]);
     if (link && !w->link) {
-        open_bell(s, w); /* a clean restart made new files */
+        if (!w->peer.on)
+            open_bell(s, w); /* a clean restart made new files */
         w->health.next_probe_us = s->run_us;
     }
     bool lost = w->link && !link;
     w->link = link;
     if (lost)
-        apply(s, w, HEALTH_LINK_DOWN);
+        worker_apply(s, w, HEALTH_LINK_DOWN);
     return link;
 }
 
@@ -343,7 +387,7 @@ static void receive_reply(struct steer *s, struct worker *w, const struct probe 
         count_add(s, COUNT_RESTARTS, 1);
         note_worker(s, NOTE_RESTARTED, w, p->incarnation, 0);
     }
-    apply(s, w, e);
+    worker_apply(s, w, e);
 }
 
 static void receive_probe(struct steer *s, struct worker *w, enum packet_side side,
@@ -368,18 +412,29 @@ static void receive_probe(struct steer *s, struct worker *w, enum packet_side si
     }
 }
 
+/* A worker by tunnel that is long silent and not needed: pods come and go under ever new names. */
+static bool is_forgotten(const struct steer *s, const struct worker *w)
+{
+    return w->peer.on && !w->link && !(s->members >> w->number & 1) &&
+           s->run_us - w->peer.heard_us > TUNNEL_FORGET_US;
+}
+
 void worker_tick(struct steer *s, struct worker *w)
 {
     if (!worker_present(w))
         return;
     worker_look_at_link(s, w);
-    apply(s, w, health_tick(&w->health, s->run_us));
+    if (is_forgotten(s, w)) {
+        worker_apply(s, w, HEALTH_LEAVE);
+        worker_apply(s, w, HEALTH_LINK_DOWN);
+    }
+    worker_apply(s, w, health_tick(&w->health, s->run_us));
     if (!worker_present(w)) {
         remove_ports(s, w);
         return;
     }
     if (w->link && health_probe_due(&w->health, w->asked_early, s->run_us)) {
-        if (w->bell == NULL)
+        if (w->bell == NULL && !w->peer.on)
             open_bell(s, w);
         send_probe(s, w);
     }
@@ -416,7 +471,7 @@ static uint32_t receive_side(struct steer *s, struct worker *w, enum packet_side
 
 uint32_t worker_receive(struct steer *s, struct worker *w)
 {
-    if (!w->link)
+    if (!w->link || w->peer.on)
         return 0;
     return receive_side(s, w, SIDE_INSIDE) + receive_side(s, w, SIDE_OUTSIDE);
 }

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The kernel's half of a tunnel's end. See underlay.h. */
+#include "common/packet/underlay.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <ifaddrs.h>
+#include <linux/filter.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static int refuse(int error, char *err, uint32_t err_len, const char *iface, const char *what)
+{
+    snprintf(err, err_len, "tunnel interface %s: %s", iface, what);
+    return -error;
+}
+
+static int look_at_mtu(struct underlay *u, char *err, uint32_t err_len)
+{
+    struct ifreq r;
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    memset(&r, 0, sizeof(r));
+    snprintf(r.ifr_name, sizeof(r.ifr_name), "%.*s", IFNAMSIZ - 1, u->iface);
+    int error = fd < 0 || ioctl(fd, SIOCGIFMTU, &r) < 0 ? errno : 0;
+    if (fd >= 0)
+        close(fd);
+    if (error)
+        return refuse(error, err, err_len, u->iface, strerror(error));
+    u->mtu = (uint32_t)r.ifr_mtu;
+    if (u->mtu < UNDERLAY_MTU_MIN)
+        return refuse(EMSGSIZE, err, err_len, u->iface, "its MTU is below 576; make it larger");
+    return 0;
+}
+
+/* Is `wanted` an address of the interface? 0: its first one. */
+static int look_at_address(struct underlay *u, uint32_t wanted, char *err, uint32_t err_len)
+{
+    struct ifaddrs *all, *a;
+    u->address = 0;
+    if (getifaddrs(&all) < 0)
+        return refuse(errno, err, err_len, u->iface, strerror(errno));
+    for (a = all; a != NULL && u->address == 0; a = a->ifa_next) {
+        if (a->ifa_addr == NULL || a->ifa_addr->sa_family != AF_INET ||
+            strcmp(a->ifa_name, u->iface) != 0)
+            continue;
+        uint32_t has = ((const struct sockaddr_in *)a->ifa_addr)->sin_addr.s_addr;
+        if (wanted == 0 || wanted == has)
+            u->address = has;
+    }
+    freeifaddrs(all);
+    if (u->address == 0)
+        return refuse(EADDRNOTAVAIL, err, err_len, u->iface,
+                      wanted ? "does not have the tunnel's address; ip addr add it, or write the one "
+                               "that it has"
+                             : "has no IPv4 address; the tunnel needs one of the kernel's");
+    return 0;
+}
+
+int underlay_look(struct underlay *u, const char *device, const char *address, uint16_t udp_port,
+                  char *err, uint32_t err_len)
+{
+    const char *at = strstr(device, ",iface=");
+    size_t n = at != NULL ? strcspn(at + 7, ",") : 0;
+    struct in_addr wanted = {0};
+    u->fd = -1;
+    u->udp_port = udp_port;
+    if (n == 0 || n >= IFNAMSIZ) {
+        snprintf(err, err_len, "tunnel device '%s': names no interface; write for example "
+                 "net_af_packet2,iface=eth1", device);
+        return -EINVAL;
+    }
+    memcpy(u->iface, at + 7, n);
+    u->iface[n] = '\0';
+    if (address != NULL && inet_pton(AF_INET, address, &wanted) != 1)
+        return refuse(EINVAL, err, err_len, u->iface, "its address is no IPv4 address");
+    int rc = look_at_mtu(u, err, err_len);
+    return rc < 0 ? rc : look_at_address(u, wanted.s_addr, err, err_len);
+}
+
+static struct sockaddr_in at_port(uint32_t address, uint16_t udp_port)
+{
+    return (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(udp_port),
+                                .sin_addr = {address}};
+}
+
+int underlay_hold(struct underlay *u, char *err, uint32_t err_len)
+{
+    struct sock_filter nothing = BPF_STMT(BPF_RET | BPF_K, 0);
+    struct sock_fprog filter = {.len = 1, .filter = &nothing};
+    struct sockaddr_in me = at_port(u->address, u->udp_port);
+    int df = IP_PMTUDISC_DO;
+    u->fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (u->fd >= 0 &&
+        setsockopt(u->fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof(filter)) == 0 &&
+        setsockopt(u->fd, IPPROTO_IP, IP_MTU_DISCOVER, &df, sizeof(df)) == 0 &&
+        bind(u->fd, (struct sockaddr *)&me, sizeof(me)) == 0)
+        return 0;
+    int error = errno;
+    snprintf(err, err_len, "tunnel interface %s: UDP port %u cannot be taken: %s%s", u->iface,
+             u->udp_port, strerror(error),
+             error == EADDRINUSE ? "; another lethe, or a VXLAN device of the kernel, has it: choose "
+                                   "another udp_port, everywhere alike" : "");
+    underlay_close(u);
+    return -error;
+}
+
+void underlay_close(struct underlay *u)
+{
+    if (u->fd >= 0)
+        close(u->fd);
+    u->fd = -1;
+}
+
+/* Classic BPF over the frame from its Ethernet header: IPv4, UDP, no later fragment, the port. */
+int underlay_filter(int packet_fd, uint16_t udp_port)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_H | BPF_ABS, 12),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x0800, 0, 8),
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 23),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_UDP, 0, 6),
+        BPF_STMT(BPF_LD | BPF_H | BPF_ABS, 20),
+        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x1fff, 4, 0),
+        BPF_STMT(BPF_LDX | BPF_B | BPF_MSH, 14),
+        BPF_STMT(BPF_LD | BPF_H | BPF_IND, 16),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, udp_port, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, 0x40000),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+    };
+    struct sock_fprog filter = {.len = sizeof(code) / sizeof(code[0]), .filter = code};
+    return setsockopt(packet_fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof(filter)) < 0 ? -errno
+                                                                                           : 0;
+}
+
+uint32_t underlay_path_mtu(const struct underlay *u, uint32_t address)
+{
+    struct sockaddr_in to = at_port(address, u->udp_port);
+    struct sockaddr_in me = at_port(u->address, 0);
+    int mtu = 0;
+    socklen_t len = sizeof(mtu);
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return 0;
+    if (bind(fd, (struct sockaddr *)&me, sizeof(me)) < 0 ||
+        connect(fd, (struct sockaddr *)&to, sizeof(to)) < 0 ||
+        getsockopt(fd, IPPROTO_IP, IP_MTU, &mtu, &len) < 0)
+        mtu = 0;
+    close(fd);
+    return mtu > 0 && (uint32_t)mtu < u->mtu ? (uint32_t)mtu : mtu > 0 ? u->mtu : 0;
+}
+
+int underlay_send(const struct underlay *u, uint32_t address, const void *payload, uint32_t len)
+{
+    struct sockaddr_in to = at_port(address, u->udp_port);
+    ssize_t n = sendto(u->fd, payload, len, MSG_DONTWAIT, (struct sockaddr *)&to, sizeof(to));
+    return n < 0 ? -errno : 0;
+}
