@@ -14,6 +14,7 @@
 #include "common/log/log.h"
 #include "common/metrics/control.h"
 #include "common/packet/packet.h"
+#include "common/packet/tunnel.h"
 
 enum {
     ASK_MS = 1000,         /* steering answers a join within */
@@ -27,6 +28,7 @@ struct joiner {
     pthread_mutex_t lock;
     pthread_cond_t wake;
     char name[32], control[JOIN_TEXT];
+    unsigned weight;
     bool steered, stop, want, leave;
     bool left, last;
     uint64_t replies, taken; /* numbers of the newest reply, and of what the loop has */
@@ -108,7 +110,8 @@ int join_reply_parse(const char *json, struct join_reply *r, char *err, uint32_t
 static int ask(struct joiner *j, const char *verb, uint32_t within_ms, char *reply, uint32_t room)
 {
     char request[64];
-    snprintf(request, sizeof request, "%s %s", verb, j->name);
+    snprintf(request, sizeof request, strcmp(verb, "join") || j->weight == WEIGHT_MAX ? "%s %s" : "%s %s %u",
+             verb, j->name, j->weight);
     return control_ask(j->control, request, reply, room, within_ms);
 }
 
@@ -203,7 +206,7 @@ static void *housekeep(void *ctx)
     return NULL;
 }
 
-int joiner_start(struct joiner **out, const char *name, const char *control)
+int joiner_start(struct joiner **out, const char *name, unsigned weight, const char *control)
 {
     struct joiner *j = calloc(1, sizeof *j);
     pthread_condattr_t attr;
@@ -211,6 +214,7 @@ int joiner_start(struct joiner **out, const char *name, const char *control)
         return -ENOMEM;
     snprintf(j->name, sizeof j->name, "%s", name);
     snprintf(j->control, sizeof j->control, "%s", control ? control : "");
+    j->weight = weight;
     j->steered = control != NULL;
     pthread_mutex_init(&j->lock, NULL);
     pthread_condattr_init(&attr);

@@ -29,8 +29,8 @@ int join_reply_parse(const char *json, struct join_reply *r, char *err, uint32_t
 
 struct joiner;
 
-/* `control`: steering's socket, NULL without steering. */
-int joiner_start(struct joiner **out, const char *name, const char *control);
+/* `control`: steering's socket, NULL without steering, or where it is reached by tunnel. */
+int joiner_start(struct joiner **out, const char *name, unsigned weight, const char *control);
 /* Joins the thread. */
 void joiner_stop(struct joiner *j);
 

@@ -63,6 +63,10 @@ static void what_is_wrong_is_named(void **state)
 static void answer(void *ctx, int argc, char **argv, char *reply, uint32_t room)
 {
     int *asked = ctx;
+    if (!strcmp(argv[0], "join"))
+        assert_true(argc == 3 && !strcmp(argv[2], "40"));
+    else
+        assert_int_equal(argc, 2);
     asked[strcmp(argv[0], "join") == 0 ? 0 : 1]++;
     if (asked[0] == 1 && !strcmp(argv[0], "join"))
         snprintf(reply, room, "{\"error\": \"not yet\"}");
@@ -100,7 +104,7 @@ static void joins_until_answered_and_leaves(void **state)
     snprintf(path, sizeof path, "%s/steer.sock", folder);
     struct metrics *m = metrics_create("steer");
     CHECK(control_start(&c, path, m, answer, asked, err, sizeof err) == 0, "%s", err);
-    assert_int_equal(joiner_start(&j, "w1", path), 0);
+    assert_int_equal(joiner_start(&j, "w1", 40, path), 0);
     CHECK(!joiner_take(j, &r), "a reply that nobody asked for");
     joiner_want(j);
     assert_true(within_10_s(joiner_take, j, &r));
@@ -121,7 +125,7 @@ static void without_steering_it_has_left_at_once(void **state)
 {
     struct joiner *j;
     struct join_reply r;
-    assert_int_equal(joiner_start(&j, "w1", NULL), 0);
+    assert_int_equal(joiner_start(&j, "w1", 100, NULL), 0);
     joiner_leave(j);
     assert_true(within_10_s(left, j, &r));
     joiner_stop(j);

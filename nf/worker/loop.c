@@ -62,12 +62,18 @@ static bool is_probe(const struct rte_mbuf *m)
     return m->data_len >= sizeof *eth && eth->ether_type == rte_cpu_to_be_16(PROBE_ETHERTYPE);
 }
 
+/* Which front end a frame came from. */
+static unsigned origin(const struct worker *w, const struct rte_mbuf *m)
+{
+    return w->tunnel ? tunnel_origin(m) : 0;
+}
+
 /* A health probe is echoed, unless the store is out of our reach: then another
  * worker serves better. Markers go back in their own time (markers_out). */
 static void genuine_in(struct worker *w, struct side *s, struct rte_mbuf *m, struct probe *p)
 {
     if (p->kind == PROBE_MARKER) {
-        s->n.bad_probe += p->side != s->which || !marker_came(&w->marker, p);
+        s->n.bad_probe += p->side != s->which || !marker_came(&w->marker[origin(w, m)], p);
         rte_pktmbuf_free(m);
         return;
     }
@@ -101,21 +107,29 @@ static void probe_in(struct worker *w, struct side *s, struct rte_mbuf *m)
     rte_pktmbuf_free(m);
 }
 
-/* Behind all that is on its way out by now. Without a buffer steering asks again. */
+static void marker_out(struct worker *w, unsigned front, unsigned side)
+{
+    struct rte_mbuf *m = rte_pktmbuf_alloc(w->pool);
+    char *frame = m ? rte_pktmbuf_append(m, PROBE_FRAME_BYTES) : NULL;
+    if (!frame)
+        return; /* steering asks again */
+    struct probe p = marker_reply(&w->marker[front], side, w->incarnation);
+    probe_sign(&p, w->probe_key);
+    memset(frame, 0, PROBE_FRAME_BYTES);
+    ((struct rte_ether_hdr *)frame)->ether_type = rte_cpu_to_be_16(PROBE_ETHERTYPE);
+    memcpy(frame + sizeof(struct rte_ether_hdr), &p, sizeof p);
+    tunnel_mark(m, front);
+    side_put(&w->side[side], m);
+}
+
+/* Behind all that is on its way out by now. */
 static void markers_out(struct worker *w)
 {
-    uint8_t due = marker_due(&w->marker, w->engine);
-    for (unsigned side = 0; due != 0 && side < 2; side++) {
-        struct rte_mbuf *m = due >> side & 1 ? rte_pktmbuf_alloc(w->pool) : NULL;
-        char *frame = m ? rte_pktmbuf_append(m, PROBE_FRAME_BYTES) : NULL;
-        if (!frame)
-            continue;
-        struct probe p = marker_reply(&w->marker, side, w->incarnation);
-        probe_sign(&p, w->probe_key);
-        memset(frame, 0, PROBE_FRAME_BYTES);
-        ((struct rte_ether_hdr *)frame)->ether_type = rte_cpu_to_be_16(PROBE_ETHERTYPE);
-        memcpy(frame + sizeof(struct rte_ether_hdr), &p, sizeof p);
-        side_put(&w->side[side], m);
+    for (unsigned front = 0; front < SITE_FRONTS_MAX; front++) {
+        uint8_t due = marker_due(&w->marker[front], w->engine);
+        for (unsigned side = 0; due != 0 && side < 2; side++)
+            if (due >> side & 1)
+                marker_out(w, front, side);
     }
 }
 
@@ -139,7 +153,7 @@ static uint32_t side_in(struct worker *w, struct side *s, uint64_t now_us, bool 
     struct rte_mbuf *burst[BURST];
     struct engine_packet in[BURST];
     uint32_t nin = 0;
-    uint32_t n = side_rx(s, burst, burst_max(w, now_us));
+    uint32_t n = side_rx(s, burst, burst_max(w, now_us), now_us);
     for (uint32_t i = 0; i < n; i++) {
         struct rte_mbuf *m = burst[i];
         if (is_probe(m)) {
@@ -165,12 +179,12 @@ static uint32_t side_in(struct worker *w, struct side *s, uint64_t now_us, bool 
 
 /* --- rounds --------------------------------------------------------------------------- */
 
-static void discard_all(struct worker *w)
+static void discard_all(struct worker *w, uint64_t now_us)
 {
     w->absences++;
     engine_discard_all(w->engine, ENGINE_DROP_AWAY);
-    side_discard(&w->side[SIDE_INSIDE]);
-    side_discard(&w->side[SIDE_OUTSIDE]);
+    side_discard(&w->side[SIDE_INSIDE], now_us);
+    side_discard(&w->side[SIDE_OUTSIDE], now_us);
 }
 
 static bool too_long(const struct worker *w, uint64_t from_us, uint64_t to_us)
@@ -186,7 +200,7 @@ static uint32_t round_once(struct worker *w)
     bool received = false;
     dpdk_poll_begin();
     if (too_long(w, w->last_us, start))
-        discard_all(w);
+        discard_all(w, start);
     w->last_us = start;
     /* In turn: the first of the two may take all the room there is. */
     work += side_in(w, &w->side[w->rounds % 2], start, &received);
@@ -196,7 +210,7 @@ static uint32_t round_once(struct worker *w)
     engine_flush(w->engine);
     end = loop_now_us();
     if (too_long(w, start, end))
-        discard_all(w);
+        discard_all(w, end);
     markers_out(w);
     sent += side_flush(&w->side[SIDE_INSIDE], end);
     sent += side_flush(&w->side[SIDE_OUTSIDE], end);

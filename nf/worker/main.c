@@ -184,6 +184,17 @@ static int start_port(struct worker *w, struct side *s, char *err)
     return side_open(s, device, spec[n] ? spec + n + 1 : "", w->pool, err, ERR_BYTES);
 }
 
+static int start_tunnel(struct worker *w, char *err)
+{
+    const struct tunnel_config c = {
+        .site = w->chain.site, .device = w->opt.tunnel, .name = w->opt.name, .key = w->probe_key,
+        .weight = w->opt.weight, .incarnation = w->incarnation, .timeout_us = w->unreachable_us};
+    int rc = tunnel_open(&w->tunnel, &c, w->pool, err, ERR_BYTES);
+    for (int i = 0; i < 2 && rc == 0; i++)
+        side_open_tunnel(&w->side[i], w->tunnel);
+    return rc;
+}
+
 static int start_sides(struct worker *w, char *err)
 {
     const struct site_steering *steering = &w->chain.site->steering;
@@ -203,7 +214,7 @@ static int start_sides(struct worker *w, char *err)
         }
         int rc = probe_key_load(steering->probe_key_file, w->probe_key, err, ERR_BYTES);
         w->has_probe_key = rc == 0;
-        return rc;
+        return rc || !w->opt.tunnel ? rc : start_tunnel(w, err);
     }
     int rc = start_port(w, &w->side[SIDE_INSIDE], err);
     return rc ? rc : start_port(w, &w->side[SIDE_OUTSIDE], err);
@@ -213,8 +224,8 @@ static int start_control(struct worker *w, char *err)
 {
     char path[300];
     int front = w->opt.front ? site_front_named(w->chain.site, w->opt.front) : 0;
-    const char *join = w->steered ? site_front(w->chain.site, (unsigned)front).control : NULL;
-    int rc = joiner_start(&w->joiner, w->opt.name, join);
+    const char *join = w->steered && !w->tunnel ? site_front(w->chain.site, (unsigned)front).control : NULL;
+    int rc = joiner_start(&w->joiner, w->opt.name, w->opt.weight, join);
     if (rc) {
         snprintf(err, ERR_BYTES, "no thread: %s", strerror(-rc));
         return rc;
@@ -266,6 +277,7 @@ static void stop(struct worker *w)
     engine_destroy(w->engine);
     side_close(&w->side[SIDE_INSIDE]);
     side_close(&w->side[SIDE_OUTSIDE]);
+    tunnel_close(w->tunnel);
     dpdk_poll_end();
     doorbell_close(w->steer_bell);
     doorbell_close(w->bell);
@@ -290,7 +302,7 @@ static int serve(struct worker *w)
         return fail(EXIT_TROUBLE, err);
     }
     log_info("worker started", "chain of %d, %u packets in flight at most, %s", w->chain.n,
-             engine_room(w->engine), w->steered ? "through steering" : "on its own ports");
+             engine_room(w->engine), w->tunnel ? "through steering, by tunnel" : w->steered ? "through steering" : "on its own ports");
     rc = loop_run(w);
     snprintf(err, sizeof err, "%s", w->fatal);
     uint32_t left = engine_in_flight(w->engine);

@@ -4,6 +4,7 @@
 
 #include <getopt.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/packet/packet.h"
@@ -28,6 +29,10 @@ static const char help[] =
     "                          on such ports: neighbours need a fixed entry\n"
     "      --front NAME        the front end to join, one of the site's steering.more; without it,\n"
     "                          the first, steer\n"
+    "      --tunnel DEVICE     join the front ends of worker.tunnel across routers, by VXLAN; DEVICE\n"
+    "                          is a DPDK device on the interface towards them, which stays the\n"
+    "                          kernel's, too: net_af_packet0,iface=eth0\n"
+    "      --weight N          share of flows, against the other workers'; 1 to 100 [100]\n"
     "      --metrics ADDR      serve /metrics, /healthz, /readyz at HOST:PORT instead of the Unix\n"
     "                          socket <run_dir>/NAME.metrics.sock\n"
     "      --check             stop after reading the configuration; exit 0 or 2\n"
@@ -42,7 +47,8 @@ static const char help[] =
     "  echo status | nc -U -N <run_dir>/NAME.sock     (stats, status, drain; netcat-openbsd)\n"
     "Exit status: 0 drained or checked, 1 cannot serve, 2 wrong option or configuration.\n";
 
-enum { OPT_PORT = 256, OPT_PEER, OPT_METRICS, OPT_FRONT, OPT_CHECK, OPT_EXPLAIN, OPT_VERSION, OPT_HELP };
+enum { OPT_PORT = 256, OPT_PEER, OPT_METRICS, OPT_FRONT, OPT_TUNNEL, OPT_WEIGHT, OPT_CHECK, OPT_EXPLAIN,
+       OPT_VERSION, OPT_HELP };
 
 static const struct option longs[] = {
     {"config", required_argument, NULL, 'c'},
@@ -52,6 +58,8 @@ static const struct option longs[] = {
     {"peer", required_argument, NULL, OPT_PEER},
     {"metrics", required_argument, NULL, OPT_METRICS},
     {"front", required_argument, NULL, OPT_FRONT},
+    {"tunnel", required_argument, NULL, OPT_TUNNEL},
+    {"weight", required_argument, NULL, OPT_WEIGHT},
     {"check", no_argument, NULL, OPT_CHECK},
     {"explain", no_argument, NULL, OPT_EXPLAIN},
     {"verbose", no_argument, NULL, 'v'},
@@ -107,6 +115,16 @@ static bool parse_peer(struct options *o, const char *arg)
     return true;
 }
 
+static bool parse_weight(struct options *o, const char *arg)
+{
+    char *end;
+    unsigned long n = strtoul(arg, &end, 10);
+    if (*end || end == arg || n < 1 || n > 100)
+        return wrong("--weight", arg, "write a number from 1 to 100");
+    o->weight = (unsigned)n;
+    return true;
+}
+
 static bool name_ok(const char *name)
 {
     size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
@@ -122,6 +140,9 @@ static bool together(const struct options *o)
         return wrong("--peer", "", "it goes with --port; steering tells its own addresses");
     if (o->front && o->port[0])
         return wrong("--front", o->front, "it goes without --port: such a worker joins nobody");
+    if (o->tunnel && (o->port[0] || o->front))
+        return wrong("--tunnel", "", o->front ? "--front is for memif; worker.tunnel.steering says where a "
+                                                "tunnel goes" : "it goes to steering; --port goes without");
     if (!o->check && !o->explain && !o->name)
         return wrong("no name", "", "add --worker NAME, for example --worker w1");
     if (o->name && !name_ok(o->name))
@@ -150,6 +171,11 @@ static bool take(struct options *o, int c)
     case OPT_FRONT:
         o->front = optarg;
         return true;
+    case OPT_TUNNEL:
+        o->tunnel = optarg;
+        return true;
+    case OPT_WEIGHT:
+        return parse_weight(o, optarg);
     case OPT_CHECK:
         o->check = true;
         return true;
@@ -170,7 +196,7 @@ static bool take(struct options *o, int c)
 
 bool options_parse(int argc, char **argv, struct options *o, int *exit_status)
 {
-    *o = (struct options){.config = "site.yaml"};
+    *o = (struct options){.config = "site.yaml", .weight = 100};
     *exit_status = EXIT_USAGE;
     for (int c; (c = getopt_long(argc, argv, "c:w:o:v", longs, NULL)) != -1;) {
         if (c == OPT_HELP || c == OPT_VERSION) {

@@ -47,6 +47,12 @@ static void wrong_lines_exit_with_2(void **state)
         {"--worker", "w1", "--peer", "inside=02:00:00:00:00:01"},
         {"--worker", "w1", "-o", "xml"},
         {"-ww1", "--front=steer-2", "--port=inside=net_null0", "--port=outside=net_null1"},
+        {"-ww1", "--tunnel=net_af_packet0,iface=e0", "--front=steer-2"},
+        {"-ww1", "--tunnel=net_null2", "--port=inside=net_null0", "--port=outside=net_null1"},
+        {"-ww1", "--weight=0"},
+        {"-ww1", "--weight=101"},
+        {"-ww1", "--weight=5x"},
+        {"-ww1", "--weight="},
         {"--worker"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -70,6 +76,12 @@ static void right_lines_are_understood(void **state)
     static const char *const front[] = {"--worker", "w-1", "--front", "steer-2", NULL};
     assert_true(parse(front, &o, &status));
     assert_string_equal(o.front, "steer-2");
+    assert_null(o.tunnel);
+    assert_int_equal(o.weight, 100);
+    static const char *const tunnel[] = {"-ww1", "--tunnel=net_af_packet0,iface=e0", "--weight=7", NULL};
+    assert_true(parse(tunnel, &o, &status));
+    assert_string_equal(o.tunnel, "net_af_packet0,iface=e0");
+    assert_int_equal(o.weight, 7);
     static const char *const ports[] = {"--name=w1", "--port=inside=net_null0",
                                         "--port=outside=net_af_packet1,iface=e1",
                                         "--peer=outside=02:00:00:00:00:fe", NULL};

@@ -68,6 +68,12 @@ static uint64_t get_side_drop(const struct worker *w, int offset, int b)
         memcpy(&v[i], (const char *)&w->side[i].n + offset, sizeof v[i]);
     return v[0] + v[1];
 }
+static uint64_t get_tunnel_drop(const struct worker *w, int offset, int b)
+{
+    uint64_t v;
+    memcpy(&v, (const char *)tunnel_counts(w->tunnel) + offset, sizeof v);
+    return v;
+}
 static uint64_t get_nf(const struct worker *w, int nf, int counter)
 {
     return engine_nf_count(w->engine, nf, counter);
@@ -184,6 +190,17 @@ static void rows_drops(struct worker *w)
         {"bad_probe", offsetof(struct side_counts, bad_probe)},
         {"probe_withheld", offsetof(struct side_counts, probes_withheld)},
     };
+    static const struct {
+        const char *reason;
+        size_t offset;
+    } tunnel_drops[] = {
+#define X(name, text) {text, offsetof(struct tunnel_counts, name)},
+        TUNNEL_DROPS(X)
+#undef X
+    };
+    for (size_t i = 0; w->tunnel && i < sizeof tunnel_drops / sizeof *tunnel_drops; i++)
+        labelled(w, false, "lethe_worker_drops_total", "reason", tunnel_drops[i].reason,
+                 "packets dropped", get_tunnel_drop, (int)tunnel_drops[i].offset, 0);
     for (int i = 0; i < engine_reasons(w->engine); i++)
         if (i != ENGINE_DROP_END + PACKET_OK)
             labelled(w, false, "lethe_worker_drops_total", "reason",

@@ -12,6 +12,7 @@
 #include <rte_mbuf.h>
 
 #include "common/packet/dpdk_port.h"
+#include "nf/worker/tunnel.h"
 
 enum { DISCARD_MAX = 8192 }; /* of one receive ring, at once */
 
@@ -53,6 +54,14 @@ int side_open(struct side *s, const char *device, const char *args, struct rte_m
     return 0;
 }
 
+void side_open_tunnel(struct side *s, struct tunnel *t)
+{
+    s->tunnel = t;
+    s->port = tunnel_port(t);
+    s->fd = s->which == SIDE_INSIDE ? tunnel_fd(t) : -1; /* one for both */
+    s->up = false;
+}
+
 static void tx_drop(struct side *s, uint64_t *count)
 {
     rte_pktmbuf_free_bulk(s->tx, s->ntx);
@@ -66,7 +75,8 @@ void side_close(struct side *s)
     if (s->port < 0)
         return;
     tx_drop(s, &s->n.link_down);
-    dpdk_port_remove((uint16_t)s->port);
+    if (!s->tunnel)
+        dpdk_port_remove((uint16_t)s->port);
     s->port = s->fd = -1;
     s->up = false;
 }
@@ -82,13 +92,18 @@ void side_restart(struct side *s)
 bool side_link(struct side *s)
 {
     struct rte_eth_link link = {0};
+    unsigned number;
+    if (s->tunnel)
+        return s->up = tunnel_joined(s->tunnel, &number);
     s->up = s->port >= 0 && rte_eth_link_get_nowait((uint16_t)s->port, &link) == 0 &&
             link.link_status == RTE_ETH_LINK_UP;
     return s->up;
 }
 
-uint32_t side_rx(struct side *s, struct rte_mbuf **burst, uint32_t n)
+uint32_t side_rx(struct side *s, struct rte_mbuf **burst, uint32_t n, uint64_t now_us)
 {
+    if (s->tunnel)
+        return tunnel_rx(s->tunnel, s->which, burst, n, now_us);
     return s->port < 0 || n == 0 ? 0 : rte_eth_rx_burst((uint16_t)s->port, 0, burst, (uint16_t)n);
 }
 
@@ -117,8 +132,14 @@ static uint32_t tx_offer(struct side *s)
 void side_put(struct side *s, struct rte_mbuf *m)
 {
     struct rte_ether_hdr *eth = rte_pktmbuf_mtod(m, struct rte_ether_hdr *);
-    memcpy(eth->dst_addr.addr_bytes, s->peer, sizeof s->peer);
-    memcpy(eth->src_addr.addr_bytes, s->mac, sizeof s->mac);
+    if (s->tunnel && !tunnel_wrap(s->tunnel, s->which, m)) {
+        rte_pktmbuf_free(m);
+        return;
+    }
+    if (!s->tunnel) {
+        memcpy(eth->dst_addr.addr_bytes, s->peer, sizeof s->peer);
+        memcpy(eth->src_addr.addr_bytes, s->mac, sizeof s->mac);
+    }
     if (s->ntx == SIDE_TX_ROOM)
         tx_offer(s);
     if (s->ntx == SIDE_TX_ROOM)
@@ -138,13 +159,13 @@ uint32_t side_flush(struct side *s, uint64_t now_us)
     return sent;
 }
 
-uint32_t side_discard(struct side *s)
+uint32_t side_discard(struct side *s, uint64_t now_us)
 {
     struct rte_mbuf *burst[64];
     uint32_t dropped = s->ntx, n;
     uint64_t unused = 0;
     tx_drop(s, &unused);
-    for (uint32_t i = 0; i < DISCARD_MAX && (n = side_rx(s, burst, 64)) != 0; i += n) {
+    for (uint32_t i = 0; i < DISCARD_MAX && (n = side_rx(s, burst, 64, now_us)) != 0; i += n) {
         rte_pktmbuf_free_bulk(burst, n);
         s->n.rx += n;
         dropped += n;

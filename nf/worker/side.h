@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * One side of a worker: a DPDK port, the frames waiting to leave by it, and
+ * One side of a worker: a DPDK port, or one of two in a tunnel's, the frames waiting to leave by it, and
  * its counts. Belongs to the datapath thread, which calls all of this between
  * dpdk_poll_begin and dpdk_poll_end.
  */
@@ -14,6 +14,7 @@
 
 struct rte_mbuf;
 struct rte_mempool;
+struct tunnel;
 
 enum {
     SIDE_TX_ROOM = 2048,         /* frames waiting to leave */
@@ -30,6 +31,7 @@ struct side {
     enum packet_side which;
     char device[64], args[512];
     int port; /* -1: none yet */
+    struct tunnel *tunnel; /* whose port it is, and both sides'; NULL: a port of this side's own */
     int fd;   /* to sleep on; -1: none */
     bool up;
     bool learn; /* peer: the source of the newest frame */
@@ -44,12 +46,14 @@ struct side {
  * kernel interface's offloads are checked first. 0, or -errno and a sentence. */
 int side_open(struct side *s, const char *device, const char *args, struct rte_mempool *pool,
               char *err, uint32_t err_len);
+/* The same by a tunnel, which stays its owner's. */
+void side_open_tunnel(struct side *s, struct tunnel *t);
 void side_close(struct side *s);
 /* Stops and starts the port, which makes a memif connect again. */
 void side_restart(struct side *s);
 bool side_link(struct side *s);
 
-uint32_t side_rx(struct side *s, struct rte_mbuf **burst, uint32_t n);
+uint32_t side_rx(struct side *s, struct rte_mbuf **burst, uint32_t n, uint64_t now_us);
 /* Takes the frame; fills its Ethernet addresses. */
 void side_put(struct side *s, struct rte_mbuf *m);
 /* Offers what waits to the port; the number it took. */
@@ -57,6 +61,6 @@ uint32_t side_flush(struct side *s, uint64_t now_us);
 /* A memif's rings become resident now, not slot by slot as they are first used. */
 void side_populate_rings(void);
 /* Drops what waits to leave, and all that has arrived. How many. */
-uint32_t side_discard(struct side *s);
+uint32_t side_discard(struct side *s, uint64_t now_us);
 
 #endif

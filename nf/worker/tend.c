@@ -45,7 +45,10 @@ static void tend_store(struct worker *w, uint64_t now_us)
         else
             log_info("store reached", "shards=%u by=%s", w->chain.site->store.shards,
                      state_kind(w->store));
-        joiner_want(w->joiner);
+        if (w->tunnel)
+            tunnel_want(w->tunnel, now_us);
+        else
+            joiner_want(w->joiner);
     }
     pthread_mutex_lock(&w->public.lock);
     w->public.store = st;
@@ -100,7 +103,7 @@ static void tend_steering(struct worker *w, uint64_t now_us)
     struct join_reply r;
     if (joiner_take(w->joiner, &r)) {
         w->number = r.worker;
-        w->marker = (struct marker){0}; /* of an earlier steering, with other numbers */
+        w->marker[0] = (struct marker){0}; /* of an earlier steering, with other numbers */
         for (int i = 0; i < 2; i++)
             side_apply(w, &w->side[i], &r, now_us);
         bell_apply(w, r.doorbell);
@@ -118,6 +121,18 @@ static void tend_steering(struct worker *w, uint64_t now_us)
         joiner_want(w->joiner);
 }
 
+static void tend_tunnel(struct worker *w, uint64_t now_us)
+{
+    for (unsigned fresh = tunnel_tend(w->tunnel, now_us); fresh; fresh &= fresh - 1)
+        w->marker[__builtin_ctz(fresh)] = (struct marker){0};
+    bool up = side_link(&w->side[SIDE_INSIDE]);
+    side_link(&w->side[SIDE_OUTSIDE]);
+    tunnel_joined(w->tunnel, &w->number);
+    if (w->joined && !up)
+        log_warn("no front end answers any more", "worker=%u", w->number);
+    w->joined = up;
+}
+
 /* --- draining -------------------------------------------------------------------------- */
 
 void tend_drain(struct worker *w, uint64_t now_us, bool received)
@@ -127,11 +142,15 @@ void tend_drain(struct worker *w, uint64_t now_us, bool received)
         w->state = WORKER_DONE;
     } else if (w->state == WORKER_SERVING) {
         log_info("drain", "in_flight=%u cause=\"%s\"", engine_in_flight(w->engine), w->drain_cause);
+        if (w->tunnel)
+            tunnel_leave(w->tunnel);
         joiner_leave(w->joiner);
+        w->tend_us = now_us;
         w->state = WORKER_LEAVING;
         w->leave_by_us = now_us + LEAVE_US;
     } else if (w->state == WORKER_LEAVING) {
-        if (!joiner_left(w->joiner, &last) && now_us < w->leave_by_us)
+        bool left = w->tunnel ? tunnel_left(w->tunnel, &last) : joiner_left(w->joiner, &last);
+        if (!left && now_us < w->leave_by_us)
             return;
         w->state = WORKER_FINISHING;
         w->quiet_since_us = now_us;
@@ -164,7 +183,9 @@ void tend(struct worker *w, uint64_t now_us)
 {
     w->tend_us = now_us + (w->steered && !w->joined ? TEND_JOINING_US : TEND_US);
     tend_store(w, now_us);
-    if (w->steered)
+    if (w->tunnel)
+        tend_tunnel(w, now_us);
+    else if (w->steered)
         tend_steering(w, now_us);
     else
         for (int i = 0; i < 2; i++)

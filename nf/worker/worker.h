@@ -24,6 +24,7 @@
 #include "nf/worker/options.h"
 #include "nf/worker/side.h"
 #include "nf/worker/state.h"
+#include "nf/worker/tunnel.h"
 
 enum worker_state {
     WORKER_WAITING, /* for the store, the first time */
@@ -53,6 +54,7 @@ struct worker {
     struct engine *engine;
     struct rte_mempool *pool;
     struct side side[2];
+    struct tunnel *tunnel; /* NULL: steering is reached by memif, or there is none */
     struct doorbell *bell, *steer_bell;
     struct joiner *joiner;
     struct metrics *metrics;
@@ -68,7 +70,7 @@ struct worker {
     uint8_t probe_key[PROBE_KEY_BYTES];
     uint64_t incarnation; /* of this process */
     unsigned number;      /* steering's, of this worker */
-    struct marker marker;
+    struct marker marker[SITE_FRONTS_MAX]; /* by tunnel_origin; by memif the first */
     uint32_t packets_max; /* in flight */
     uint64_t max_hold_us, unreachable_us, full_patience_us;
 

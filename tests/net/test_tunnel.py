@@ -1,0 +1,194 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Workers on other networks, reached by VXLAN through a router.
+
+  clients ── steer ── servers          as in network.py; all MTUs are 1500, so 1450 are left inside
+               │ tun0 10.9.0.1
+           underlay (router) ── w1 10.9.1.1, w2 10.9.2.1 (tun0)       stranger 10.9.9.1
+
+TCP with DF finds the MTU, ping is told it, what has no DF is cut; weights 100:50; strangers' packets, joins with
+a wrong key and repeated joins have no effect; kill -9 of a worker breaks no connection, a drain neither.
+"""
+import json
+import sys
+
+import network
+import scene
+import traffic
+from lethe_site import Site, wait_for
+
+CONNECTIONS = 64
+WEIGHTS = {"w1": 100, "w2": 50}
+STEER, PORT, VNI = "10.9.0.1", 4789, 4097
+ENDS = {"steer": STEER, "w1": "10.9.1.1", "w2": "10.9.2.1", "stranger": "10.9.9.1"}
+DEVICE = "net_af_packet%d,iface=tun0,framecnt=4096,blocksz=65536"
+DOWNLOAD_BYTES = 24 << 20
+
+# Run in a namespace. sniff: the first JOIN of a worker, as hex. send: a UDP payload.
+SNIFF = """
+import socket, sys
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+s.settimeout(10)
+while True:
+    f = s.recv(4096)
+    if f[12:14] == b"\\x08\\0" and f[23] == 17 and f[36:38] == (4789).to_bytes(2, "big") \\
+            and f[26:30] == socket.inet_aton(sys.argv[1]) and f[62:64] == b"\\x88\\xb5" and f[64:68] == b"1LHT":
+        print(f[42:].hex())
+        break
+"""
+SEND = """
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for i in range(int(sys.argv[3])):
+    s.sendto(bytes.fromhex(sys.argv[2]), (sys.argv[1], 4789))
+"""
+
+
+def build_underlay(lab):
+    """A subnet each, and a router between them."""
+    router = lab.namespace("underlay")
+    router.sysctl("net.ipv4.ip_forward", 1)
+    for name in WEIGHTS:
+        network.attach_to_management(lab, name, network.worker_address(name))
+    for name, address in ENDS.items():
+        end = lab.namespaces.get(name) or lab.namespace(name)
+        gateway = address.rsplit(".", 1)[0] + ".2"
+        lab.veth(end, "tun0", router, name)
+        router.ip("addr add %s/24 dev %s" % (gateway, name))
+        end.ip("addr add %s/24 dev tun0" % address, "route add 10.9.0.0/16 via %s" % gateway)
+
+
+class TunnelSite(Site):
+    def write_config(self, path, **other):
+        super().write_config(path, **other)
+        with open(path) as f:
+            text = f.read()
+        text = text.replace("workers.secret}\nsteering:\n", "workers.secret, tunnel: {steering: [%s]}}\n"
+                            "steering:\n  tunnel: {address: %s, port: \"%s\"}\n" % (STEER, STEER, DEVICE % 2))
+        with open(path, "w") as f:
+            f.write(text)
+
+    def start_worker(self, name):
+        return self._start(name, "worker", [
+            self.programs + "/nf/lethe-nf", "-c", self.config, "--worker", name, "--tunnel", DEVICE % 0,
+            "--weight", str(WEIGHTS[name])], name)
+
+    def workers(self):
+        return {w["name"]: w for w in self.ask("steer", "workers")["workers"]}
+
+    def drops(self, name, reason):
+        kind = "steer" if name == "steer" else "worker"
+        return self.wait_stats(name)["lethe_%s_drops_total{reason=\"%s\"}" % (kind, reason)]
+
+
+def vxlan(vni, frame):
+    return b"\x08\0\0\0" + vni.to_bytes(3, "big") + b"\0" + frame
+
+
+def check_weights(site, checks):
+    told = wait_for(lambda: (lambda w: w if len(w) == 2 and all(x["buckets"] for x in w.values()) else None)(
+        site.workers()), 10, "both workers in the table")
+    buckets = {name: w["buckets"] for name, w in told.items()}
+    checks.check("weights 100 and 50 show in the table", abs(buckets["w1"] - 2 * buckets["w2"]) <= 6, str(buckets))
+    checks.check("steering knows its workers", all(
+        w["via"] == "tunnel" and w["mtu"] == 1450 and w["address"] == ENDS[name] and w["weight"] == WEIGHTS[name]
+        for name, w in told.items()), json.dumps(told))
+
+
+def check_path_mtu(lab, site, checks):
+    c1, server = lab.namespaces["c1"], network.SERVERS["s1"]
+    fits = c1.run(["ping", "-n", "-c", "3", "-i", "0.1", "-W", "5", "-M", "do", "-s", "1422", server], check=False)
+    checks.check("1450 bytes with DF pass", " 0% packet loss" in fits.stdout, fits.stdout.strip().split("\n")[-2])
+    told = c1.run(["ping", "-n", "-c", "2", "-i", "0.2", "-W", "5", "-M", "do", "-s", "1423", server], check=False)
+    checks.check("1451 bytes with DF are answered with the MTU", "From %s" % network.INSIDE_ADDRESS in told.stdout
+                 and "mtu = 1450" in told.stdout, told.stdout.strip())
+    # af_packet hands larger datagrams over in one piece, and edges refuse those
+    cut = c1.run(["ping", "-n", "-c", "5", "-i", "0.2", "-W", "5", "-M", "dont", "-s", "1472",
+                  network.SERVERS["s2"]], check=False)
+    checks.check("1500 bytes without DF pass in fragments", " 0% packet loss" in cut.stdout, cut.stdout.strip())
+    stats = site.wait_stats("steer")
+    checks.check("and were cut by steering", stats["lethe_steer_fragmented_total"] > 0,
+                 "%d" % stats["lethe_steer_fragmented_total"])
+
+
+def check_transfers(lab, site, checks):
+    before = site.wait_stats("steer")["lethe_steer_packet_too_big_total"]
+    up = traffic.Iperf(lab, 2, False, 0, "c2")
+    down = traffic.Download(lab, DOWNLOAD_BYTES, 100 << 20, "c3")
+    checks.result("upload", up.finish())
+    checks.result("download", down.finish())
+    told = site.wait_stats("steer")["lethe_steer_packet_too_big_total"] - before
+    checks.check("both were told the MTU", 2 <= told < 2000, "%d ICMP errors" % told)
+
+
+def check_strangers(lab, site, checks):
+    stranger = lab.namespaces["stranger"]
+
+    def send(to, payload, times=5):
+        stranger.run([sys.executable, "-c", SEND, to, payload.hex(), str(times)])
+    join = bytes.fromhex(lab.namespaces["underlay"].run(
+        [sys.executable, "-c", SNIFF, ENDS["w1"]]).stdout.strip())
+    forged = bytearray(join)
+    forged[8 + 14 + 8] ^= 1  # its incarnation: the tag is wrong now
+    packet = bytes.fromhex("02000000000102000000000208004500001c00010000401166cf0a0101010a0000010001000200080000")
+    rows = [  # to, payload, who counts it, as what
+        (STEER, vxlan(VNI, packet), "steer", "tunnel_stranger"),
+        (STEER, vxlan(VNI + 1, packet), "steer", "tunnel_stranger"),
+        (STEER, vxlan(VNI + 2, packet), "steer", "tunnel_wrong_vni"),
+        (STEER, b"\0" + vxlan(VNI, packet)[1:], "steer", "tunnel_bad_outer"),
+        (STEER, bytes(forged), "steer", "tunnel_forged"),
+        (STEER, join, "steer", "tunnel_replayed"),
+        (ENDS["w1"], vxlan(VNI, packet), "w1", "tunnel_stranger"),
+        (ENDS["w1"], join, "w1", "tunnel_stranger"),
+    ]
+    known = {n: (w["worker"], w["address"], w["state"]) for n, w in site.workers().items()}
+    for to, payload, who, reason in rows:
+        before = site.drops(who, reason)
+        send(to, payload)
+        try:
+            wait_for(lambda: site.drops(who, reason) >= before + 5, 10, reason)
+            checks.check("a stranger's packets at %s are counted: %s" % (who, reason), True)
+        except scene.NetError as e:
+            checks.check("a stranger's packets at %s are counted: %s" % (who, reason), False, str(e))
+    now = {n: (w["worker"], w["address"], w["state"]) for n, w in site.workers().items()}
+    checks.check("and have no effect", now == known, str(now))
+
+
+def unreachables(lab, name):
+    lines = [line.split() for line in lab.namespaces[name].run(["cat", "/proc/net/snmp"]).stdout.splitlines()
+             if line.startswith("Icmp:")]
+    return int(dict(zip(*lines))["OutDestUnreachs"])
+
+
+def check_kill_and_drain(lab, site, lines, checks):
+    site.kill("w1")
+    wait_for(lambda: site.healthy() == ["w2"], 10, "steering to take w1 out")
+    answers = lines.status()["answers"]
+    wait_for(lambda: lines.status()["answers"] > answers + CONNECTIONS, 20, "answers by w2 alone")
+    site.start_worker("w1")
+    site.wait_worker("w1")
+    status = site.stop("w2")
+    checks.check("w2 drained by SIGTERM", status == 0 and "w2" not in site.healthy(), "status %s" % status)
+    wait_for(lambda: "w2" not in site.workers(), 10, "its place to be free")
+    answers = lines.status()["answers"]
+    wait_for(lambda: lines.status()["answers"] > answers + CONNECTIONS, 20, "answers by w1 alone")
+
+
+def act(lab, site, checks):
+    build_underlay(lab)
+    site.bring_up(list(WEIGHTS))
+    check_weights(site, checks)
+    lines = traffic.Lines(lab, CONNECTIONS, every_s=0.5)
+    wait_for(lambda: lines.status()["opened"] == CONNECTIONS, 30,
+             "%d connections to open; see %s" % (CONNECTIONS, lines.process.log))
+    check_path_mtu(lab, site, checks)
+    check_transfers(lab, site, checks)
+    check_strangers(lab, site, checks)
+    sent = {name: unreachables(lab, name) for name in ("steer", "w1", "w2")}
+    checks.check("nobody's kernel sent ICMP unreachables", not any(sent.values()), str(sent))
+    check_kill_and_drain(lab, site, lines, checks)
+    checks.result("connections", lines.finish())
+
+
+if __name__ == "__main__":
+    scene.play(scene.arguments(__doc__), act, site_class=TunnelSite)
