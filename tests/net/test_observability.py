@@ -115,9 +115,29 @@ def controller(lab, site, checks):
     return families(text)
 
 
+def supervisor(lab, site, checks):
+    """What a router's lethe-nexthop serves, of a front end that answers."""
+    path = os.path.join(site.run_dir, "nexthop.metrics.sock")
+    process = lab.spawn("nexthop", [
+        os.path.join(site.programs, "steering", "lethe-nexthop"), "--route", network.EXTERNAL_PREFIX, "--dev", "outside",
+        "--via", network.OUTSIDE_ADDRESS, "--metrics", path], lab.namespaces["outside-router"])
+
+    def answered():
+        status, text = site.get_unix(path, "/metrics")
+        counted = samples(text if status == 200 else "").get("lethe_nexthop_answers_total", {})
+        return text if sum(counted.values()) > 1 else None
+    try:
+        text = wait_for(answered, 20, "steering's edge to answer ping; see " + process.log, 0.1)
+    finally:
+        process.stop()
+    told = promtool("check", "metrics", input=text)
+    checks.check("lethe-nexthop: /metrics", told.returncode == 0, told.stdout.strip()[:600])
+    return families(text)
+
+
 def metrics_are_right(lab, site, checks):
     everything = {}
-    there = controller(lab, site, checks)
+    there = controller(lab, site, checks) | supervisor(lab, site, checks)
     for name in site.instances:
         status, text = site.get(name, "/metrics")
         told = promtool("check", "metrics", input=text)
