@@ -44,6 +44,8 @@ static void release(struct steer *s, uint64_t owners, enum hold_reason why)
     for (; owners != 0; owners &= owners - 1) {
         struct worker *w = &s->worker[__builtin_ctzll(owners)];
         uint64_t us = s->run_us - s->hold->group[w->number].begun_us;
+        if (s->tracing)
+            traced_held(s, w->number);
         uint32_t n = hold_release(s->hold, w->number, pick, lost, s);
         metric_add(s->counts.release[why], 1);
         metric_set(s->counts.gauge[GAUGE_HOLD_US], us);
@@ -129,6 +131,7 @@ bool holding_keep(struct steer *s, enum packet_side side, struct rte_mbuf *m, ui
     if (s->spray || !hold_wants(s->hold, bucket))
         return false;
     m->hash.usr = (uint32_t)hash;
+    m->hash.fdir.hi = s->tracing ? m->hash.fdir.hi : 0; /* tracing may begin before it goes on */
     if (hold_put(s->hold, bucket, m, hash, (uint8_t)side)) {
         count_add(s, COUNT_HELD, 1);
         return true;
@@ -146,8 +149,10 @@ uint16_t holding_queue(struct steer *s, struct worker *w, enum packet_side side,
         return 0;
     /* Half of the hash is left: it is used if this worker gets lost, to choose another. */
     while (i < n && hold_backlog_put(s->hold, w->number, (uint8_t)side, m[i],
-                                     m[i]->hash.usr * 0x9e3779b97f4a7c15ull))
+                                     m[i]->hash.usr * 0x9e3779b97f4a7c15ull)) {
+        m[i]->hash.fdir.hi = s->tracing ? m[i]->hash.fdir.hi : 0;
         i++;
+    }
     return i;
 }
 

@@ -60,14 +60,17 @@ static void address(const struct steer *s, const struct worker *w, enum packet_s
 uint16_t spread_put(struct steer *s, struct worker *w, enum packet_side side, struct rte_mbuf **m,
                     uint16_t n)
 {
-    uint64_t bytes[BURST], sum = 0;
+    uint64_t bytes[BURST], sum = 0, us = 0;
+    uint32_t ids[BURST];
     for (uint16_t i = 0; i < n; i++) {
         address(s, w, side, m[i]);
         bytes[i] = m[i]->pkt_len;
     }
     if (s->tracing)
-        traced_to_worker(s, w, m, n);
+        us = traced_ids(m, n, ids);
     uint16_t sent = worker_tx(s, w, side, m, n);
+    if (s->tracing)
+        traced_to_worker(s, w, ids, sent, us);
     for (uint16_t i = 0; i < sent; i++)
         sum += bytes[i];
     metric_add(w->count[W_TO_INSIDE + side], sent);

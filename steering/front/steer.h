@@ -326,8 +326,13 @@ void counts_worker(struct steer *s, struct worker *w);
 void traced_received(struct steer *s, struct rte_mbuf *m, const struct packet *p);
 void traced_from_worker(struct steer *s, const struct worker *w, enum packet_side side,
                         struct rte_mbuf *m);
-void traced_to_worker(struct steer *s, const struct worker *w, struct rte_mbuf *const *m,
-                      uint16_t n);
+/* What is kept of that old owner's is released now. */
+void traced_held(struct steer *s, unsigned owner);
+/* Before packets go to a worker, who is quick: their ids; the time. */
+uint64_t traced_ids(struct rte_mbuf *const *m, uint16_t n, uint32_t *ids);
+/* When they are in its ring, and no longer ours. */
+void traced_to_worker(struct steer *s, const struct worker *w, const uint32_t *ids, uint16_t n,
+                      uint64_t us);
 void traced_sent(struct steer *s, struct rte_mbuf *const *m, uint16_t n);
 void traced_dropped(struct steer *s, struct rte_mbuf *const *m, uint32_t n, enum drop why);
 

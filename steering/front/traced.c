@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Steering's part of a packet's trace (common/metrics/trace.h): a packet that comes in by an edge
- * ("received", "to_worker"), and one that a worker sends ("from_worker", "sent"), which is booked
+ * ("received", "held" until then, "to_worker"), and one that a worker sends ("from_worker", "sent"), which is booked
  * under the side that it leaves by.
  */
 #include "steering/front/steer.h"
@@ -29,11 +29,27 @@ void traced_from_worker(struct steer *s, const struct worker *w, enum packet_sid
     book(s, m, &(struct trace_event){.what = "from_worker", .about = "worker", .number = w->number});
 }
 
-void traced_to_worker(struct steer *s, const struct worker *w, struct rte_mbuf *const *m, uint16_t n)
+void traced_held(struct steer *s, unsigned owner)
+{
+    const struct hold_queue *q = &s->hold->group[owner].kept;
+    for (uint32_t n = q->n, i = q->head; n > 0; n--, i = s->hold->packets[i].next)
+        book(s, s->hold->packets[i].packet,
+             &(struct trace_event){.what = "held", .about = "worker", .number = owner});
+}
+
+uint64_t traced_ids(struct rte_mbuf *const *m, uint16_t n, uint32_t *ids)
 {
     for (uint16_t i = 0; i < n; i++)
-        book(s, m[i], &(struct trace_event){.what = "to_worker", .about = "worker",
-                                            .number = w->number});
+        ids[i] = m[i]->hash.fdir.hi;
+    return monotonic_us();
+}
+
+void traced_to_worker(struct steer *s, const struct worker *w, const uint32_t *ids, uint16_t n,
+                      uint64_t us)
+{
+    for (uint16_t i = 0; i < n; i++)
+        trace_event(s->trace, ids[i], &(struct trace_event){.us = us, .what = "to_worker",
+                                                            .about = "worker", .number = w->number});
 }
 
 void traced_sent(struct steer *s, struct rte_mbuf *const *m, uint16_t n)

@@ -344,6 +344,7 @@ bool worker_put_probe(struct steer *s, struct worker *w, enum packet_side side, 
         rte_pktmbuf_free(m);
         return false;
     }
+    m->hash.usr = m->hash.fdir.hi = 0; /* no flow, no trace */
     p->magic = PROBE_MAGIC;
     p->version = 1;
     p->worker = (uint16_t)w->number;

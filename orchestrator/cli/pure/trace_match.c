@@ -191,6 +191,7 @@ static void steering(struct way *p, const struct entry *s)
 {
     static const struct { const char *what, *step, *text; } steps[] = {
         {"received", "received", "received"},
+        {"held", "held", "held: a planned change"},
         {"to_worker", "spread", "hash, table"},
         {"from_worker", "ring_out", "ring back to steering"},
         {"sent", "edge", "out of the edge"},
