@@ -21,8 +21,8 @@ enum cli_exit {
     CLI_OK = 0,
     CLI_REFUSED = 1,          /* the controller says no, or something failed */
     CLI_USAGE = 2,            /* wrong option or argument; nothing was asked */
-    CLI_UNREACHABLE = 3,      /* no controller answers, or none is active */
-    CLI_NOT_YET = 4,          /* --wait: the time is over; status --well: something is wrong */
+    CLI_UNREACHABLE = 3,      /* no controller answers, or none is active; or no store */
+    CLI_NOT_YET = 4,          /* --wait: the time is over; status --well: something is wrong; trace: no packet came */
 };
 
 /* What stands before the command's name, or after it. */

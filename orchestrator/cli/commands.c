@@ -79,8 +79,8 @@ const char cli_options[] =
     "      --color WHEN       auto, always, never\n"
     "      --version, --help\n";
 const char cli_ends[] =
-    "Exit status: 0 done, 1 refused or failed, 2 wrong option, 3 no controller answers, 4 not done yet\n"
-    "(or, of status --well: something is wrong).\n";
+    "Exit status: 0 done, 1 refused or failed, 2 wrong option, 3 no controller (or store) answers, 4 not\n"
+    "done yet (status --well: something is wrong; trace: no packet came).\n";
 
 static const struct cli_command *find(const char *name)
 {

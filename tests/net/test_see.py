@@ -18,7 +18,7 @@ from lethe_site import wait_for
 from netns import enter
 from network import SERVERS
 from test_cli import NOT_YET, OK, REFUSED, UNREACHABLE, USAGE, Typed
-from traffic_server import ECHO_PORT
+from traffic_server import ECHO_PORT, HTTP_PORT
 
 CLIENT, OTHER, SERVER, PORT = "10.1.1.10", "10.1.1.11", SERVERS["s1"], 40404
 PAUSE_S = 0.4
@@ -56,6 +56,17 @@ def judge(checks, what, ok, text=""):
 
 EVERY = {"received", "spread", "ring_in", "turn", "batch", "to_store", "execute", "commit", "reply", "answer",
          "process", "ring_out", "edge"}
+
+
+# A connection that asks for a page, a header every 250 ms.
+ASKING = """
+import socket, time
+s = socket.create_connection((%r, %d), 10, (%r, %d))
+s.send(b"GET / HTTP/1.0" + bytes([13, 10]))
+while True:
+    s.send(b"X: y" + bytes([13, 10]))
+    time.sleep(0.25)
+""" % (SERVER, HTTP_PORT, CLIENT, PORT)
 
 
 class Seen(Typed):
@@ -131,9 +142,9 @@ def pause(site, name, pid):
 
 def check_delay(lab, site, checks):
     """New flows, whose mappings the backup has to have before their packets leave."""
-    backup = site.kept_views()[0][1]
     new = flow(lab, 0, OTHER)
     for attempt in range(5):
+        backup = wait_for(lambda: site.kept_views()[0][1:], 30, "a backup")[0]
         checks.say("the backup, %s, is stopped twice for %g s" % (backup, PAUSE_S))
         asked = site.begin("trace", "udp", OTHER, "%s:%d" % (SERVER, ECHO_PORT), "--packets", "100", "--seconds", "2",
                            "-o", "json")
@@ -189,6 +200,22 @@ def check_people(site, checks):
     code, out, err = site.lethe("state", "scan", "nat.map.udp", "--match", "inside=" + CLIENT, "--limit", "1")
     judge(checks, "for people", code == OK and "INSIDE" in out and "LEFT" in out and "1 more; --limit" in out, out + err)
     print(out)
+
+
+def check_connection(lab, site, checks):
+    """TCP: its session, by its state; its segments, traced."""
+    inside = "%s:%d/tcp" % (CLIENT, PORT)
+    asking = lab.spawn("asking", ["python3", "-c", ASKING], lab.namespaces["c1"])
+    code, out, err = site.lethe("trace", "tcp", "%s:%d" % (CLIENT, PORT), "%s:%d" % (SERVER, HTTP_PORT), "--packets", "4",
+                                "--seconds", "20", "-o", "json")
+    whole = [p for p in json.loads(out or "{}").get("packets", []) if p["complete"]]
+    judge(checks, "a connection's segments, there and back", len(whole) == 4 and {p["side"] for p in whole} ==
+          {"inside", "outside"} and all(map(sums, whole)), out + err)
+    told = entries(site, "scan", "nat.session", "--match", "inside=" + inside)["entries"]
+    judge(checks, "its session is established", [(e["key"]["remote"], e["value"]["state"]) for e in told] ==
+          [("%s:%d/tcp" % (SERVER, HTTP_PORT), "established")] and any(
+              p["left_as"].startswith("tcp %s > " % told[0]["value"]["outside"]) for p in whole), str(told))
+    asking.stop(10)
 
 
 def check_watch(lab, site, checks):
@@ -296,6 +323,7 @@ def act(lab, site, checks):
     check_trace(site, checks, outer)
     check_tables(site, checks)
     check_entries(site, checks, outer)
+    check_connection(lab, site, checks)
     check_watch(lab, site, checks)
     check_people(site, checks)
     check_wrong_state(site, checks)

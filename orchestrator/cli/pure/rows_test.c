@@ -161,19 +161,19 @@ static void looks_are_compared(void **state)
 {
     struct rows before = {.n = 0}, now = {.n = 0};
     static const struct { uint8_t key; uint64_t version; uint32_t left_ms; } was[] = {
-        {9, 1, 500}, {1, 2, 0}, {3, 3, 900}, {5, 4, 100}, {7, 5, 0}, {7, 4, 0}}, is[] = {
+        {9, 1, 500}, {1, 2, 0}, {3, 3, 900}, {5, 4, 100}, {7, 5, 0}, {7, 4, 0}, {8, 6, 900}}, is[] = {
         {1, 2, 0}, {4, 9, 0}, {3, 8, 900}, {9, 1, 900}};
-    for (int i = 0; i < 6; i++)
+    for (int i = 0; i < 7; i++)
         assert_true(rows_add(&before, &(struct row){.key = {was[i].key}, .version = was[i].version, .left_ms = was[i].left_ms}));
     for (int i = 0; i < 4; i++)
         assert_true(rows_add(&now, &(struct row){.key = {is[i].key}, .version = is[i].version, .left_ms = is[i].left_ms}));
     rows_sort(&before);
     rows_sort(&now);
-    assert_int_equal(before.n, 5); /* 7 was seen twice: the later version */
+    assert_int_equal(before.n, 6); /* 7 was seen twice: the later version */
     assert_int_equal(before.at[3].version, 5);
     said[0] = 0;
     rows_compare(&before, &now, 200, say, NULL);
-    assert_string_equal(said, "changed 3; inserted 4; expired 5; deleted 7; ");
+    assert_string_equal(said, "changed 3; inserted 4; expired 5; deleted 7; deleted 8; ");
     rows_free(&before);
     rows_free(&now);
 }
