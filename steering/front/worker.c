@@ -115,6 +115,13 @@ static void remove_ports(struct steer *s, struct worker *w)
     stalled_since(s, began_us);
 }
 
+/* Its end may have been seen while packets were put into its rings (spread.c): no time to do it then. */
+static void clear_absent(struct steer *s, struct worker *w)
+{
+    if (!worker_present(w) && (w->port[0] >= 0 || w->port[1] >= 0 || w->peer.on))
+        remove_ports(s, w);
+}
+
 void worker_apply(struct steer *s, struct worker *w, enum health_event e)
 {
     enum health_state before = w->health.state;
@@ -187,6 +194,8 @@ struct worker *worker_named(struct steer *s, const char *name)
 
 static struct worker *free_place(struct steer *s)
 {
+    for (unsigned i = 0; i < s->workers_max; i++)
+        clear_absent(s, &s->worker[i]);
     for (unsigned i = 0; i < s->workers_max; i++)
         if (!worker_present(&s->worker[i]))
             return &s->worker[i];
@@ -422,18 +431,17 @@ static bool is_forgotten(const struct steer *s, const struct worker *w)
 
 void worker_tick(struct steer *s, struct worker *w)
 {
+    if (worker_present(w)) {
+        worker_look_at_link(s, w);
+        if (is_forgotten(s, w)) {
+            worker_apply(s, w, HEALTH_LEAVE);
+            worker_apply(s, w, HEALTH_LINK_DOWN);
+        }
+        worker_apply(s, w, health_tick(&w->health, s->run_us));
+    }
+    clear_absent(s, w);
     if (!worker_present(w))
         return;
-    worker_look_at_link(s, w);
-    if (is_forgotten(s, w)) {
-        worker_apply(s, w, HEALTH_LEAVE);
-        worker_apply(s, w, HEALTH_LINK_DOWN);
-    }
-    worker_apply(s, w, health_tick(&w->health, s->run_us));
-    if (!worker_present(w)) {
-        remove_ports(s, w);
-        return;
-    }
     if (w->link && health_probe_due(&w->health, w->asked_early, s->run_us)) {
         if (w->bell == NULL && !w->peer.on)
             open_bell(s, w);

@@ -498,6 +498,23 @@ def a_worker_killed_while_packets_are_held_costs_what_it_had(site):
     site.all_answered("after the kills")
 
 
+def the_last_worker_leaves_and_dies_under_packets(site):
+    """Its end is seen while packets are put into its rings: they are removed all the same."""
+    check(site.workers["w2"].stop() == 0, "w2 did not end well")
+    site.wait_buckets(w1=1)
+    paced, served = Paced(site.client, site.SERVER), site.worker("w1")["packets_to"]
+    wait_for(lambda: site.worker("w1")["packets_to"] > served + 200, 10, "packets to w1")
+    check(site.ask("leave w1")["last"], "w1 is not the last one")
+    site.workers["w1"].kill()
+    wait_for(lambda: site.worker("w1") is None, 15, "w1 to be gone")
+    wait_for(lambda: not os.path.exists(site.run_dir + "/w1.inside.memif"), 5, "its ports to be removed")
+    paced.finish()
+    for name in ("w1", "w2"):
+        site.start(name)
+        site.wait_state(name, "healthy")
+    site.wait_buckets(w1=0.5, w2=0.5)
+
+
 def spray_uses_everybody_for_one_flow(site):
     check(site.ask("spray on") == {"ok": True, "spray": True}, "spray on")
     before = {n: site.worker(n)["packets_to"] for n in ("w1", "w2")}
@@ -553,6 +570,7 @@ SCENARIOS = [
     the_last_worker_is_never_removed, a_leaving_worker_loses_nothing,
     planned_changes_lose_and_overtake_nothing, what_the_hold_prevents_is_seen,
     more_than_can_be_held_is_sent_on, a_worker_killed_while_packets_are_held_costs_what_it_had,
+    the_last_worker_leaves_and_dies_under_packets,
     spray_uses_everybody_for_one_flow, partial_checksums_are_counted,
     a_killed_steering_gets_its_workers_back, nothing_leaks_and_it_ends_well,
 ]
