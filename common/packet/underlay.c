@@ -10,10 +10,14 @@
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+/* Of af_packet: a frame unless framesz= says else; its own header and Ethernet's in it. */
+enum { FRAME_BYTES_DEFAULT = 2048, FRAME_OVERHEAD = 64 + 18, ETHER_BYTES = 14 };
 
 static int refuse(int error, char *err, uint32_t err_len, const char *iface, const char *what)
 {
@@ -21,7 +25,17 @@ static int refuse(int error, char *err, uint32_t err_len, const char *iface, con
     return -error;
 }
 
-static int look_at_mtu(struct underlay *u, char *err, uint32_t err_len)
+/* The largest packet that the port hands over whole. */
+static uint32_t port_mtu(const char *device, uint32_t room)
+{
+    const char *at = strstr(device, ",framesz=");
+    unsigned long frame = at != NULL ? strtoul(at + 9, NULL, 10) : FRAME_BYTES_DEFAULT;
+    uint32_t least = room - ETHER_BYTES;
+    return frame > FRAME_OVERHEAD && frame - FRAME_OVERHEAD < least ? (uint32_t)frame - FRAME_OVERHEAD
+                                                                    : least;
+}
+
+static int look_at_mtu(struct underlay *u, uint32_t most, char *err, uint32_t err_len)
 {
     struct ifreq r;
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -32,7 +46,7 @@ static int look_at_mtu(struct underlay *u, char *err, uint32_t err_len)
         close(fd);
     if (error)
         return refuse(error, err, err_len, u->iface, strerror(error));
-    u->mtu = (uint32_t)r.ifr_mtu;
+    u->mtu = (uint32_t)r.ifr_mtu < most ? (uint32_t)r.ifr_mtu : most;
     if (u->mtu < UNDERLAY_MTU_MIN)
         return refuse(EMSGSIZE, err, err_len, u->iface, "its MTU is below 576; make it larger");
     return 0;
@@ -63,7 +77,7 @@ static int look_at_address(struct underlay *u, uint32_t wanted, char *err, uint3
 }
 
 int underlay_look(struct underlay *u, const char *device, const char *address, uint16_t udp_port,
-                  char *err, uint32_t err_len)
+                  uint32_t room, char *err, uint32_t err_len)
 {
     const char *at = strstr(device, ",iface=");
     size_t n = at != NULL ? strcspn(at + 7, ",") : 0;
@@ -79,7 +93,7 @@ int underlay_look(struct underlay *u, const char *device, const char *address, u
     u->iface[n] = '\0';
     if (address != NULL && inet_pton(AF_INET, address, &wanted) != 1)
         return refuse(EINVAL, err, err_len, u->iface, "its address is no IPv4 address");
-    int rc = look_at_mtu(u, err, err_len);
+    int rc = look_at_mtu(u, port_mtu(device, room), err, err_len);
     return rc < 0 ? rc : look_at_address(u, wanted.s_addr, err, err_len);
 }
 

@@ -24,14 +24,14 @@ struct underlay {
     char iface[UNDERLAY_IFACE_BYTES];
     uint32_t address;          /* network order */
     uint16_t udp_port;
-    uint32_t mtu;              /* the interface's */
+    uint32_t mtu;              /* the interface's, or what frames and buffers of the port hold */
     int fd;                    /* bound; -1: none */
 };
 
 /* `device`: "net_af_packet2,iface=eth1,...". `address`: "10.9.0.1", NULL: the
- * interface's first. Sets all but fd. 0, or -errno and a sentence. */
+ * interface's first. `room`: bytes of a packet buffer. Sets all but fd. 0, or -errno and a sentence. */
 int underlay_look(struct underlay *u, const char *device, const char *address, uint16_t udp_port,
-                  char *err, uint32_t err_len);
+                  uint32_t room, char *err, uint32_t err_len);
 /* Takes the UDP port. */
 int underlay_hold(struct underlay *u, char *err, uint32_t err_len);
 void underlay_close(struct underlay *u);

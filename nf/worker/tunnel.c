@@ -18,7 +18,8 @@
 #include "nf/worker/side.h"
 
 enum {
-    ETHER_BYTES = 14, VXLAN_HEADER = 8, READY = 64, MTU_MAX = 9600,
+    ETHER_BYTES = 14, VXLAN_HEADER = 8, READY = 64,
+    JOIN_BYTES_MAX = 2176,     /* more than a packet buffer holds */
     REMIND_US = 10 * 1000 * 1000,
     SHORT_ANSWERS = 8,         /* so many, and no long one: said */
 };
@@ -92,7 +93,8 @@ int tunnel_open(struct tunnel **out, const struct tunnel_config *c, struct rte_m
     t->port = t->fd = t->under.fd = -1;
     t->vni = shared->vni;
     set_fronts(t, c);
-    int rc = underlay_look(&t->under, c->device, NULL, (uint16_t)shared->udp_port, err, err_len);
+    uint32_t room = (uint32_t)(rte_pktmbuf_data_room_size(pool) - RTE_PKTMBUF_HEADROOM);
+    int rc = underlay_look(&t->under, c->device, NULL, (uint16_t)shared->udp_port, room, err, err_len);
     if (!rc)
         rc = underlay_hold(&t->under, err, err_len);
     if (!rc)
@@ -109,9 +111,9 @@ static void send_by_kernel(struct tunnel *t, const struct front *f, const struct
                            uint32_t frame_bytes)
 {
     static const uint8_t nobody[6] = {0x02};
-    uint8_t payload[VXLAN_HEADER + MTU_MAX] = {0};
-    if (frame_bytes > MTU_MAX)
-        frame_bytes = MTU_MAX;
+    uint8_t payload[VXLAN_HEADER + JOIN_BYTES_MAX] = {0};
+    if (frame_bytes > JOIN_BYTES_MAX)
+        frame_bytes = JOIN_BYTES_MAX;
     vxlan_write_header(payload, t->vni);
     tunnel_frame(payload + VXLAN_HEADER, nobody, t->mac, m);
     underlay_send(&t->under, f->address, payload, VXLAN_HEADER + frame_bytes);

@@ -79,16 +79,22 @@ void carry_start(struct engine *e, const struct orch_action *a)
 {
     struct tracked *t = engine_track(e, a->name, a->kind);
     const struct orch_group *g = a->kind == ORCH_WORKER ? &e->desired->groups[a->group] : NULL;
-    char program[300], err[400];
+    char program[300], err[400], weight[16];
     struct driver_process p;
     if (!t)
         return;
     static const char *const named[] = {
         [ORCH_STORE] = "--node", [ORCH_STEERING] = "--name", [ORCH_WORKER] = "--worker"};
-    const char *argv[] = {program, "-c", e->site_path, named[a->kind], a->name, NULL, NULL, NULL};
+    const char *argv[10] = {program, "-c", e->site_path, named[a->kind], a->name};
+    int n = 5;
     if (g && g->front) { /* else the first: a group's own program may be older than this option */
-        argv[5] = "--front";
-        argv[6] = site_front(e->desired->site, g->front).name;
+        argv[n++] = "--front";
+        argv[n++] = site_front(e->desired->site, g->front).name;
+    }
+    if (g && g->weight != ORCH_WEIGHT) { /* likewise */
+        snprintf(weight, sizeof weight, "%u", g->weight);
+        argv[n++] = "--weight";
+        argv[n++] = weight;
     }
     program_path(e->programs, a->kind, g ? g->program : "", program, sizeof program);
     struct driver_spec s = {.name = a->name, .kind = a->kind, .argv = argv,

@@ -71,6 +71,8 @@ uint64_t desired_config(const struct orch_desired *d, enum orch_kind kind,
         const char *front = site_front(d->site, g->front).name; /* its place may change */
         if (g->front)
             mix(&hash, front, strlen(front));
+        if (g->weight != ORCH_WEIGHT)
+            mix(&hash, &g->weight, sizeof g->weight);
     }
     return hash >> 1 ? hash >> 1 : 1;
 }
@@ -84,7 +86,7 @@ static void group_of(const struct site *site, const struct site_group *from, str
     *to = (struct orch_group){
         .replicas = from->replicas, .min = from->min, .max = from->max,
         .memory_mb = from->limits.memory_mb, .nice = (int32_t)from->limits.nice,
-        .front = front > 0 ? (uint32_t)front : 0,
+        .front = front > 0 ? (uint32_t)front : 0, .weight = from->weight,
         .autoscale = {.enabled = a->enabled, .busy_high_permille = a->busy_high_permille,
                       .busy_low_permille = a->busy_low_permille, .queue_high = a->queue_high,
                       .drops_high_pps = a->drops_high_pps, .up_hold_ms = a->up_hold_ms,

@@ -26,6 +26,7 @@
 enum {
     ORCH_NAME = 32,           /* an instance's name with its NUL: site.yaml's limit */
     ORCH_GROUPS = SITE_GROUPS_MAX,
+    ORCH_WEIGHT = 100,        /* of a worker, unless its group says else */
     ORCH_STORES = SITE_NODES_MAX,
     ORCH_FRONTS = SITE_FRONTS_MAX,
     ORCH_STEERINGS = 2 * ORCH_FRONTS, /* those that another text no longer has beside */
@@ -62,6 +63,7 @@ struct orch_group {
     uint32_t replicas, min, max;
     char program[256];        /* of its workers; "": the site's lethe-nf */
     uint32_t front;           /* the front end that they join, as site_front counts */
+    uint32_t weight;          /* of a worker in steering's table */
     uint32_t memory_mb;       /* of a worker's data; 0: no limit */
     int32_t nice;
     struct orch_policy autoscale;

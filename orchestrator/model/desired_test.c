@@ -135,8 +135,13 @@ static void who_reads_a_key_is_started_anew(void **state)
         assert_true(desired_config(a, k, NULL) == desired_config(f, k, NULL));
     }
     assert_true(desired_config(a, ORCH_WORKER, &a->groups[0]) != desired_config(f, ORCH_WORKER, &f->groups[0]));
-    struct orch_desired *all[] = {a, b, c, e, f};
-    for (int i = 0; i < 5; i++)
+    struct orch_desired *g = made(HEAD "groups: [{name: nf, weight: 40}]\n");
+    struct orch_desired *h = made(HEAD "groups: [{name: nf, weight: 100}]\n"), *i0 = made(HEAD);
+    assert_true(desired_config(g, ORCH_WORKER, &g->groups[0]) != desired_config(h, ORCH_WORKER, &h->groups[0]));
+    assert_true(desired_config(i0, ORCH_WORKER, &i0->groups[0]) == desired_config(h, ORCH_WORKER, &h->groups[0]));
+    assert_int_equal(g->groups[0].weight, 40);
+    struct orch_desired *all[] = {a, b, c, e, f, g, h, i0};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         desired_free(all[i]);
 }
 

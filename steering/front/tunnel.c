@@ -39,18 +39,11 @@ int tunnel_check(struct steer *s, char *err, uint32_t err_len)
     t->icmp_credit_us = 1000000ull * ICMP_BURST / ICMP_PER_S;
     if (cfg->address == NULL)
         return 0;
-    int rc = underlay_look(&t->under, cfg->port, cfg->address, (uint16_t)cfg->udp_port, err, err_len);
-    if (rc < 0)
-        return rc;
+    int rc = underlay_look(&t->under, cfg->port, cfg->address, (uint16_t)cfg->udp_port, s->room, err,
+                           err_len);
     t->vni = cfg->vni;
     t->mtu = cfg->mtu != 0 && cfg->mtu < t->under.mtu ? cfg->mtu : t->under.mtu;
-    if (t->mtu + ETHER_BYTES > s->room) {
-        snprintf(err, err_len, "tunnel interface %s: its MTU of %u does not fit into packet buffers of "
-                 "%u bytes; write mtu: 1500 into steering.tunnel, or framesz=16384 into "
-                 "steering.inside.port", t->under.iface, t->mtu, s->room);
-        return -EMSGSIZE;
-    }
-    return 0;
+    return rc;
 }
 
 int tunnel_open(struct steer *s, char *err, uint32_t err_len)

@@ -16,7 +16,7 @@ from test_controller import Checked
 
 CONNECTIONS = 512
 FRONTS = {"steer": ["nf-1", "nf-2"], "steer-2": ["b-1", "b-2"]}
-GROUPS = "groups: [{name: nf, replicas: 2, max: 4}, {name: b, replicas: 2, max: 4, front: steer-2}]\n"
+GROUPS = "groups: [{name: nf, replicas: 2, max: 4}, {name: b, replicas: 2, max: 4, front: steer-2, weight: 40}]\n"
 
 
 class Kept(Checked):
@@ -55,6 +55,8 @@ def look(site, checks, s):
     joined = {w["name"]: w["steering"]["front"] for w in s["workers"]}
     shares = {f: sum(w["steering"]["buckets"] for w in s["workers"] if joined[w["name"]] == f) for f in FRONTS}
     tables = {p["name"]: p["figures"]["buckets"] for p in s["steering"]}
+    weights = {w["name"]: w["weight"] for f in FRONTS for w in site.ask(f, "workers")["workers"]}
+    checks.check("with its group's weight", weights == {"nf-1": 100, "nf-2": 100, "b-1": 40, "b-2": 40}, str(weights))
     checks.check("each worker has joined the front end of its group",
                  joined == {w: f for f, workers in FRONTS.items() for w in workers} and shares == tables, str(joined))
 

@@ -1,26 +1,30 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Workers on other networks, reached by VXLAN through a router.
+"""Workers on other networks, reached by VXLAN through a router; each has joined both front ends.
 
-  clients ── steer ── servers          as in network.py; all MTUs are 1500, so 1450 are left inside
-               │ tun0 10.9.0.1
+             ┌─ steer ───┐
+  clients ───┤           ├── servers        as in test_fronts.py; all MTUs are 1500, so 1450 are left inside
+             └─ steer-2 ─┘
+                  │ tun0 10.9.0.1, 10.9.3.1
            underlay (router) ── w1 10.9.1.1, w2 10.9.2.1 (tun0)       stranger 10.9.9.1
 
-TCP with DF finds the MTU, ping is told it, what has no DF is cut; weights 100:50; strangers' packets, joins with
-a wrong key and repeated joins have no effect; kill -9 of a worker breaks no connection, a drain neither.
+TCP with DF finds the MTU, ping is told it, what has no DF is cut; weights 100:50; each packet goes back to the front
+end that it came from; strangers' packets, joins with a wrong key and repeated joins have no effect; kill -9 of a
+worker breaks no connection, a drain neither.
 """
 import json
 import sys
 
 import network
 import scene
+import test_fronts
 import traffic
-from lethe_site import Site, wait_for
+from lethe_site import wait_for
 
 CONNECTIONS = 64
 WEIGHTS = {"w1": 100, "w2": 50}
 STEER, PORT, VNI = "10.9.0.1", 4789, 4097
-ENDS = {"steer": STEER, "w1": "10.9.1.1", "w2": "10.9.2.1", "stranger": "10.9.9.1"}
+ENDS = {"steer": STEER, "steer-2": "10.9.3.1", "w1": "10.9.1.1", "w2": "10.9.2.1", "stranger": "10.9.9.1"}
 DEVICE = "net_af_packet%d,iface=tun0,framecnt=4096,blocksz=65536"
 DOWNLOAD_BYTES = 24 << 20
 
@@ -58,13 +62,17 @@ def build_underlay(lab):
         end.ip("addr add %s/24 dev tun0" % address, "route add 10.9.0.0/16 via %s" % gateway)
 
 
-class TunnelSite(Site):
+class TunnelSite(test_fronts.FrontsSite):
     def write_config(self, path, **other):
         super().write_config(path, **other)
         with open(path) as f:
             text = f.read()
+        fronts = [ENDS[f] for f in test_fronts.FRONTS]
         text = text.replace("workers.secret}\nsteering:\n", "workers.secret, tunnel: {steering: [%s]}}\n"
-                            "steering:\n  tunnel: {address: %s, port: \"%s\"}\n" % (STEER, STEER, DEVICE % 2))
+                            "steering:\n  tunnel: {address: %s, port: \"%s\"}\n" % (
+                                ", ".join(fronts), STEER, DEVICE % 2))
+        text = text.replace("    - name: steer-2\n", "    - name: steer-2\n      tunnel: {address: %s, port: \"%s\"}\n" % (
+            fronts[1], DEVICE % 2))
         with open(path, "w") as f:
             f.write(text)
 
@@ -73,12 +81,33 @@ class TunnelSite(Site):
             self.programs + "/nf/lethe-nf", "-c", self.config, "--worker", name, "--tunnel", DEVICE % 0,
             "--weight", str(WEIGHTS[name])], name)
 
-    def workers(self):
-        return {w["name"]: w for w in self.ask("steer", "workers")["workers"]}
+    def workers(self, front="steer"):
+        return {w["name"]: w for w in self.ask(front, "workers")["workers"]}
+
+    def healthy(self, front=None):
+        """By all front ends."""
+        found = [set(super(TunnelSite, self).healthy(f)) for f in ([front] if front else test_fronts.FRONTS)]
+        return sorted(set.intersection(*found))
+
+    def bring_up(self):
+        self.bring_up_store()
+        for front in test_fronts.FRONTS:
+            self.start_front(front)
+        for name in WEIGHTS:
+            self.start_worker(name)
+        for router in self.routers:
+            router.watch(self.programs)
+        for name in WEIGHTS:
+            self.wait_worker(name)
+        self.wait_fronts(test_fronts.FRONTS)
 
     def drops(self, name, reason):
         kind = "steer" if name == "steer" else "worker"
         return self.wait_stats(name)["lethe_%s_drops_total{reason=\"%s\"}" % (kind, reason)]
+
+    def both(self, count):
+        """Of both front ends together."""
+        return sum(self.wait_stats(f)["lethe_steer_" + count] for f in test_fronts.FRONTS)
 
 
 def vxlan(vni, frame):
@@ -86,13 +115,24 @@ def vxlan(vni, frame):
 
 
 def check_weights(site, checks):
-    told = wait_for(lambda: (lambda w: w if len(w) == 2 and all(x["buckets"] for x in w.values()) else None)(
-        site.workers()), 10, "both workers in the table")
-    buckets = {name: w["buckets"] for name, w in told.items()}
-    checks.check("weights 100 and 50 show in the table", abs(buckets["w1"] - 2 * buckets["w2"]) <= 6, str(buckets))
-    checks.check("steering knows its workers", all(
-        w["via"] == "tunnel" and w["mtu"] == 1450 and w["address"] == ENDS[name] and w["weight"] == WEIGHTS[name]
-        for name, w in told.items()), json.dumps(told))
+    for front in test_fronts.FRONTS:
+        told = wait_for(lambda: (lambda w: w if len(w) == 2 and all(x["buckets"] for x in w.values()) else None)(
+            site.workers(front)), 10, "both workers in the table of " + front)
+        buckets = {name: w["buckets"] for name, w in told.items()}
+        checks.check("weights 100 and 50 show in the table of " + front,
+                     abs(buckets["w1"] - 2 * buckets["w2"]) <= 6, str(buckets))
+        checks.check("%s knows its workers" % front, all(
+            w["via"] == "tunnel" and w["mtu"] == 1450 and w["address"] == ENDS[name] and w["weight"] == WEIGHTS[name]
+            for name, w in told.items()), json.dumps(told))
+
+
+def check_origins(site, checks):
+    """The workers' books at each front end, after echoes and transfers alone: what went out came back."""
+    for front in test_fronts.FRONTS:
+        for name, w in site.workers(front).items():
+            lost = abs(w["packets_to"] - w["packets_from"])
+            checks.check("%s returned to %s what it had from there" % (name, front),
+                         w["packets_to"] > 20 and lost <= 20 + w["packets_to"] // 50, "%d, %d" % (w["packets_to"], w["packets_from"]))
 
 
 def check_path_mtu(lab, site, checks):
@@ -100,24 +140,23 @@ def check_path_mtu(lab, site, checks):
     fits = c1.run(["ping", "-n", "-c", "3", "-i", "0.1", "-W", "5", "-M", "do", "-s", "1422", server], check=False)
     checks.check("1450 bytes with DF pass", " 0% packet loss" in fits.stdout, fits.stdout.strip().split("\n")[-2])
     told = c1.run(["ping", "-n", "-c", "2", "-i", "0.2", "-W", "5", "-M", "do", "-s", "1423", server], check=False)
-    checks.check("1451 bytes with DF are answered with the MTU", "From %s" % network.INSIDE_ADDRESS in told.stdout
-                 and "mtu = 1450" in told.stdout, told.stdout.strip())
+    checks.check("1451 bytes with DF are answered with the MTU", any(
+        "From %s " % a in told.stdout for a in test_fronts.INSIDE.values()) and "mtu = 1450" in told.stdout,
+                 told.stdout.strip())
     # af_packet hands larger datagrams over in one piece, and edges refuse those
     cut = c1.run(["ping", "-n", "-c", "5", "-i", "0.2", "-W", "5", "-M", "dont", "-s", "1472",
                   network.SERVERS["s2"]], check=False)
     checks.check("1500 bytes without DF pass in fragments", " 0% packet loss" in cut.stdout, cut.stdout.strip())
-    stats = site.wait_stats("steer")
-    checks.check("and were cut by steering", stats["lethe_steer_fragmented_total"] > 0,
-                 "%d" % stats["lethe_steer_fragmented_total"])
+    checks.check("and were cut by steering", site.both("fragmented_total") > 0)
 
 
 def check_transfers(lab, site, checks):
-    before = site.wait_stats("steer")["lethe_steer_packet_too_big_total"]
+    before = site.both("packet_too_big_total")
     up = traffic.Iperf(lab, 2, False, 0, "c2")
     down = traffic.Download(lab, DOWNLOAD_BYTES, 100 << 20, "c3")
     checks.result("upload", up.finish())
     checks.result("download", down.finish())
-    told = site.wait_stats("steer")["lethe_steer_packet_too_big_total"] - before
+    told = site.both("packet_too_big_total") - before
     checks.check("both were told the MTU", 2 <= told < 2000, "%d ICMP errors" % told)
 
 
@@ -170,21 +209,22 @@ def check_kill_and_drain(lab, site, lines, checks):
     site.wait_worker("w1")
     status = site.stop("w2")
     checks.check("w2 drained by SIGTERM", status == 0 and "w2" not in site.healthy(), "status %s" % status)
-    wait_for(lambda: "w2" not in site.workers(), 10, "its place to be free")
+    wait_for(lambda: not any("w2" in site.workers(f) for f in test_fronts.FRONTS), 10, "its places to be free")
     answers = lines.status()["answers"]
     wait_for(lambda: lines.status()["answers"] > answers + CONNECTIONS, 20, "answers by w1 alone")
 
 
 def act(lab, site, checks):
     build_underlay(lab)
-    site.bring_up(list(WEIGHTS))
-    before = {name: unreachables(lab, name) for name in ("steer", "w1", "w2")}  # some: before the port was taken
+    site.bring_up()
+    before = {name: unreachables(lab, name) for name in ("steer", "steer-2", "w1", "w2")}  # some: before the port was taken
     check_weights(site, checks)
     lines = traffic.Lines(lab, CONNECTIONS, every_s=0.5)
     wait_for(lambda: lines.status()["opened"] == CONNECTIONS, 30,
              "%d connections to open; see %s" % (CONNECTIONS, lines.process.log))
     check_path_mtu(lab, site, checks)
     check_transfers(lab, site, checks)
+    check_origins(site, checks)
     check_strangers(lab, site, checks)
     sent = {name: unreachables(lab, name) for name in before}
     checks.check("nobody's kernel sent ICMP unreachables", sent == before, "%s, %s" % (before, sent))
