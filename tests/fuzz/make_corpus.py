@@ -202,6 +202,9 @@ SITES = {
     "steering": NODE + "steering:\n  inside: {address: 10.0.0.1, next_hop: 10.0.0.2, port: p, "
                 "serves: [10.0.0.0/24, 10.2.0.1]}\n  outside: {address: 10.9.0.1, next_hop: "
                 "10.9.0.2, port: q}\n  maglev_size: 251\n  workers_max: 2\n",
+    "tunnel": NODE + "steering:\n  inside: {address: 10.0.0.1, next_hop: 10.0.0.2, port: p}\n  outside: {address: "
+              "10.9.0.1, next_hop: 10.9.0.2, port: q}\n  tunnel: {address: 10.9.0.1, port: \"p,iface=t\", vni: 7, mtu: "
+              "1400}\nworker: {tunnel: {steering: [10.9.0.1]}}\ngroups: [{name: nf, weight: 7}]\n",
     "nfs": NODE + "chain: [nat44]\nnfs:\n  nat44: {external: [203.0.113.1], udp_s: 300, quiet: true}\n",
     "nfs_unknown": NODE + "nfs:\n  nat66: {}\n",
     "unknown_key": NODE + "stor: 1\n",
@@ -229,6 +232,36 @@ SITES = {
 }
 
 
+def tunnel():
+    """Outer headers, and the messages of joining (common/packet/tunnel.h); the target mends sums and tags."""
+    def outer(inner, vni=4097, src_port=0xc001, frag=0x4000, flags=8, ihl=5):
+        udp = struct.pack(">HHHH", src_port, 4789, 16 + len(inner), 0)
+        ip = struct.pack(">BBHHHBBH", 0x40 | ihl, 0, 4 * ihl + 16 + len(inner), 0, frag, 64, 17, 0)
+        ip += bytes([10, 9, 0, 1, 10, 9, 1, 1]) + b"\1" * (4 * ihl - 20)
+        vxlan = bytes([flags, 0, 0, 0]) + struct.pack(">I", vni << 8)
+        return bytes([2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0]) + ip + udp + vxlan + inner
+
+    def message(kind, seq=1, front=5, issued=19000000, incarnation=77, name=b"w1", weight=100, mtu=1500, reason=0):
+        return bytes([2] * 12) + b"\x88\xb5" + struct.pack(
+            "<IBBHQQQQHHHH12s32s8s14x", 0x54484c31, kind, 1, 3, incarnation, seq, front, issued, weight, mtu, reason, 0,
+            bytes([2, 0, 0, 0, 0, 5] * 2), name, b"")
+
+    inner = bytes([2] * 12) + b"\x08\0" + bytes(40)
+    yield "packet", outer(inner)
+    yield "packet_outside", outer(inner, vni=4098)
+    yield "options", outer(inner, ihl=6)
+    yield "fragment", outer(inner, frag=0x2000)
+    yield "no_vni", outer(inner, flags=0)
+    yield "short", outer(inner[:14])
+    for kind in range(1, 9):
+        yield "message_%d" % kind, outer(message(kind))
+    yield "old", outer(message(1, issued=1))
+    yield "unknown_front", outer(message(1, front=0, issued=0))
+    yield "bad_name", outer(message(1, name=b".w"))
+    yield "refused", outer(message(6, reason=2))
+    yield "long_answer", outer(message(4) + bytes(120))
+
+
 def views():
     """What stands in etcd (statestore/server/views_json.h)."""
     member = '{"node":%d,"incarnation":"%d"}'
@@ -246,7 +279,7 @@ def views():
 
 
 def main():
-    for target in ("fuzz_wire", "fuzz_site", "fuzz_packet", "fuzz_views", "fuzz_request"):
+    for target in ("fuzz_wire", "fuzz_site", "fuzz_packet", "fuzz_views", "fuzz_request", "fuzz_tunnel"):
         os.makedirs(os.path.join(HERE, "corpus", target), exist_ok=True)
     for name, frame in wire():
         write("fuzz_wire", name, frame)
@@ -254,6 +287,8 @@ def main():
         write("fuzz_site", name, text.encode())
     for name, text in views().items():
         write("fuzz_views", name, text.encode())
+    for name, frame in tunnel():
+        write("fuzz_tunnel", name, b"\3" + frame)
     for name, text in requests():
         write("fuzz_request", name, text.encode())
     with open(os.path.join(ROOT, "site.yaml"), "rb") as f:
