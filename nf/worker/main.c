@@ -243,7 +243,10 @@ static int start_control(struct worker *w, char *err)
         return rc;
     struct http_config c = {.metrics = w->metrics, .ctx = w, .address = w->opt.metrics,
                             .healthy = report_healthy, .ready = report_ready};
-    return metrics_http_beside(&w->http, &c, path, err, ERR_BYTES);
+    rc = metrics_http_beside(&w->http, &c, path, err, ERR_BYTES);
+    if (!rc)
+        w->notify = notify_start(report_healthy, report_ready, NULL, w);
+    return rc;
 }
 
 static void signals_set(void)
@@ -268,6 +271,7 @@ static int start(struct worker *w, char *err)
 
 static void stop(struct worker *w)
 {
+    notify_stop(w->notify, true);
     metrics_http_stop(w->http);
     control_stop(w->control);
     joiner_stop(w->joiner);

@@ -15,6 +15,7 @@
 
 #include "common/metrics/control.h"
 #include "common/metrics/http.h"
+#include "common/metrics/notify.h"
 #include "common/metrics/trace.h"
 #include "common/packet/doorbell.h"
 #include "common/packet/probe.h"
@@ -59,6 +60,7 @@ struct worker {
     struct joiner *joiner;
     struct metrics *metrics;
     struct control *control;
+    struct notify *notify;
     struct metrics_http *http;
     struct report *report;
     struct trace *trace;

@@ -178,6 +178,24 @@ static void reconcile(struct engine *e)
             carry_out(e, &actions[i]);
 }
 
+static void tell_health(struct engine *e)
+{
+    struct engine_health h = {.turned_ms = keep_clock_ms(), .leads = e->active, .listens = e->listening,
+                              .sure = keep_clock_ms() < e->kept.sure_until_ms,
+                              .revision = e->desired ? e->desired->revision : 0};
+    snprintf(h.leader, sizeof h.leader, "%s", e->kept.leader);
+    pthread_mutex_lock(&e->lock);
+    e->health = h;
+    pthread_mutex_unlock(&e->lock);
+}
+
+void engine_health(struct engine *e, struct engine_health *out)
+{
+    pthread_mutex_lock(&e->lock);
+    *out = e->health;
+    pthread_mutex_unlock(&e->lock);
+}
+
 void engine_turn(struct engine *e)
 {
     struct keep_view view;
@@ -205,8 +223,8 @@ void engine_turn(struct engine *e)
         status_report(e);
     }
     e->reconciling = false;
+    tell_health(e);
 }
-
 
 static void on_soon(uv_timer_t *timer)
 {

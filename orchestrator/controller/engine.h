@@ -43,6 +43,14 @@ void engine_destroy(struct engine *e);
 json_t *engine_do(struct engine *e, struct request *r, int *status);
 /* No more orders are taken; those that wait are answered. After engine_run. */
 void engine_close_orders(struct engine *e);
+/* Any thread: how the loop is. */
+struct engine_health {
+    uint64_t turned_ms;       /* CLOCK_MONOTONIC */
+    bool leads, listens, sure;
+    uint64_t revision;
+    char leader[64];          /* another one, as far as it is known */
+};
+void engine_health(struct engine *e, struct engine_health *out);
 struct events *engine_events(struct engine *e);
 const char *engine_programs(const struct engine *e);
 

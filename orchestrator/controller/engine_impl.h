@@ -127,10 +127,11 @@ struct engine {
     uint32_t nalerts;
     struct collect *collects; /* collect.h */
 
-    pthread_mutex_t lock;     /* of the queue, and of every order */
+    pthread_mutex_t lock;     /* of the queue, of every order, of health */
     pthread_cond_t answered;
     struct order *first, **last;
     bool closed;
+    struct engine_health health;
 };
 
 /* engine.c */

@@ -14,13 +14,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/log/log.h"
+#include "common/metrics/notify.h"
 #include "orchestrator/controller/api.h"
 #include "orchestrator/controller/engine.h"
 
-enum { STATUS_TROUBLE = 1, STATUS_USAGE = 2 };
+enum { STATUS_TROUBLE = 1, STATUS_USAGE = 2, STILL_MS = 5000 };
 
 static const char usage[] =
     "Usage: lethe-controller -c FILE [--programs DIR] [--metrics ADDR] [--check] [--version] [--help]\n"
@@ -117,6 +119,43 @@ static int on_active(void *ctx)
     return 0;
 }
 
+/* --- what its supervisor is told ------------------------------------------------------------------------ */
+
+static void is_healthy(void *ctx, char *why, uint32_t len)
+{
+    struct engine_health h;
+    struct timespec t;
+    engine_health(ctx, &h);
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    uint64_t now_ms = (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+    if (!h.turned_ms)
+        snprintf(why, len, "it begins");
+    else if (now_ms > h.turned_ms + STILL_MS)
+        snprintf(why, len, "its loop stands still for %lu ms", now_ms - h.turned_ms);
+}
+
+/* A standby is as ready as one can be. */
+static void is_ready(void *ctx, char *why, uint32_t len)
+{
+    struct engine_health h;
+    is_healthy(ctx, why, len);
+    engine_health(ctx, &h);
+    if (!*why && h.leads && !h.listens)
+        snprintf(why, len, "leads, and cannot be asked: another process listens at controller.listen");
+    else if (!*why && h.leads && !h.sure)
+        snprintf(why, len, "leads, and takes no changes: etcd does not answer");
+}
+
+static void says(void *ctx, char *text, uint32_t len)
+{
+    struct engine_health h;
+    engine_health(ctx, &h);
+    if (h.leads)
+        snprintf(text, len, "leads, revision %lu", h.revision);
+    else
+        snprintf(text, len, "stands by%s%s", *h.leader ? " for " : "", h.leader);
+}
+
 static int run(struct program *p, char **argv)
 {
     char err[900] = "out of memory";
@@ -128,10 +167,13 @@ static int run(struct program *p, char **argv)
         return STATUS_TROUBLE;
     }
     log_info("started", "pid=%d waits until it is the active controller", getpid());
+    struct notify *notify = notify_start(is_healthy, is_ready, says, p->engine);
     enum engine_end end = engine_run(p->engine);
+    notify_stop(notify, end != ENGINE_LOST);
     api_stop(p->api);
     engine_destroy(p->engine);
     if (end == ENGINE_LOST) {
+        notify_show();
         execv("/proc/self/exe", argv);
         log_error("cannot begin anew", "%s", strerror(errno));
     }
@@ -141,6 +183,7 @@ static int run(struct program *p, char **argv)
 int main(int argc, char **argv)
 {
     struct program p = {0};
+    notify_hide(); /* what it starts is not what the supervisor watches */
     int status = read_options(&p, argc, argv);
     if (status >= 0)
         return status;

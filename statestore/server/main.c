@@ -16,6 +16,7 @@
 #include "common/log/log.h"
 #include "common/metrics/control.h"
 #include "common/metrics/http.h"
+#include "common/metrics/notify.h"
 #include "statestore/server/figures.h"
 #include "statestore/server/options.h"
 #include "statestore/server/verbs.h"
@@ -83,10 +84,13 @@ static int serve(const struct options *o, struct store *s)
         rc = control_start(&control, o->control, NULL, verbs_handle, &verbs, err, sizeof err);
     if (!rc)
         rc = serve_metrics(o, s, m, &http, err, sizeof err);
-    if (rc)
+    if (rc) {
         log_error("cannot start", "%s", err);
-    else
+    } else {
+        struct notify *notify = notify_start(figures_healthy, figures_ready, NULL, s);
         wait_for_stop(s);
+        notify_stop(notify, true);
+    }
     metrics_http_stop(http);
     if (control)
         control_stop(control);

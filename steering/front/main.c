@@ -248,7 +248,9 @@ static int run(struct steer *s, const char *metrics)
         log_info("steering runs", "inside=%s outside=%s mtu=%u workers_max=%u spray=%d",
                  s->edge[0].iface, s->edge[1].iface, s->mtu, s->workers_max, s->spray);
         metric_set(s->counts.gauge[GAUGE_SPRAY], s->spray);
+        struct notify *notify = notify_start(probe_healthy, probe_ready, NULL, s);
         loop_run(s, &stop);
+        notify_stop(notify, true);
         log_info("steering ends", "on a signal");
         status = 0;
     }

@@ -27,6 +27,7 @@
 #include "common/config/site.h"
 #include "common/metrics/control.h"
 #include "common/metrics/http.h"
+#include "common/metrics/notify.h"
 #include "common/metrics/trace.h"
 #include "common/packet/doorbell.h"
 #include "common/packet/packet.h"
