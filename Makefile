@@ -2,7 +2,7 @@
 # The two commands: `make run` shows Lethe at work, `make check` tests it. The
 # rest is behind them. All building is CMake's (CMakePresets.json).
 
-.PHONY: rdma-shell help run check check-long bench sim sim-planted chaos format build install uninstall setup clean
+.PHONY: rdma-shell help run check check-long bench sim sim-planted chaos format build install uninstall package setup clean
 SEEDS ?= 200
 SEED ?=
 MINUTES ?= 30
@@ -18,6 +18,7 @@ help:
 	@echo 'make chaos       break a whole site on purpose: SEED=7 MINUTES=30 (root)'
 	@echo 'make rdma-shell  a shell on a machine with soft-RoCE'
 	@echo 'make format      clang-format over the lines you changed and did not commit'
+	@echo 'make package     Debian packages in build/package/'
 	@echo 'make install     PREFIX=/usr/local DESTDIR=; make uninstall takes it back'
 
 setup:
@@ -57,12 +58,17 @@ format:
 	@git clang-format-14 --binary clang-format-14 --extensions c,h HEAD
 
 install: setup
-	@cmake --preset release -DCMAKE_INSTALL_PREFIX=$(PREFIX) >/dev/null && cmake --build --preset release
+	@cmake --preset release -DCMAKE_INSTALL_PREFIX=$(PREFIX) >/dev/null && cmake --build --preset release --target installed
 	@cmake --install build/release
 
 uninstall:
 	@test -f build/release/install_manifest.txt || { echo 'nothing was installed from this folder'; exit 1; }
 	@while read -r f || [ -n "$$f" ]; do rm -fv "$(DESTDIR)$$f"; done <build/release/install_manifest.txt
+
+package: setup
+	@cmake --preset release -B build/package -DCMAKE_INSTALL_PREFIX=/usr >/dev/null && cmake --build build/package --target installed
+	@cd build/package && cpack --config CPackConfig.cmake >cpack.log || { cat cpack.log; exit 1; }
+	@ls build/package/*.deb
 
 clean:
 	rm -rf build

@@ -11,9 +11,9 @@
     "(120) waits no longer and ends with status 4. What was ordered goes on in any case."
 
 const struct cli_command cli_commands[] = {
-    {"up", "[FILE]", "brings a site up, or changes it to what FILE says",
-     "FILE is a site.yaml. Starts lethe-controller if none answers; it starts the rest. Workers whose "
-     "configuration changed are replaced one by one; for stores and steering, status shows which run "
+    {"up", "[FILE] [--no-start]", "brings a site up, or changes it to what FILE says",
+     "FILE is a site.yaml. Starts lethe-controller if none answers (not with --no-start); it starts the rest. "
+     "Workers whose configuration changed are replaced one by one; for stores and steering, status shows which run "
      "with an earlier one. " WAITS, cmd_up},
     {"down", "--force", "stops every program of the site",
      "With the last store goes the state of all connections, hence --force. The controller stays. " WAITS, cmd_down},

@@ -150,9 +150,22 @@ static int put_site(struct cli *cli, const char *text)
     return CLI_OK;
 }
 
+/* True, and the word is gone. */
+static bool take_word(int *argc, char **argv, const char *word)
+{
+    int kept = 1;
+    for (int i = 1; i < *argc; i++)
+        if (strcmp(argv[i], word))
+            argv[kept++] = argv[i];
+    bool there = kept < *argc;
+    argv[*argc = kept] = NULL;
+    return there;
+}
+
 int cmd_up(struct cli *cli, int argc, char **argv)
 {
     struct waiting w;
+    bool may_start = !take_word(&argc, argv, "--no-start");
     char log[512];
     if (wait_options(&w, &argc, argv))
         return CLI_USAGE;
@@ -164,7 +177,10 @@ int cmd_up(struct cli *cli, int argc, char **argv)
         return CLI_USAGE;
     int status = look(cli, file, log, sizeof log);
     json_t *answer = NULL;
-    if (!status && cli_get_quietly(cli, "/healthz", &answer) != CLI_OK) {
+    bool there = !status && cli_get_quietly(cli, "/healthz", &answer) == CLI_OK;
+    if (!status && !there && !may_start) {
+        status = cli_say(CLI_UNREACHABLE, "no controller answers at %s", cli->address);
+    } else if (!status && !there) {
         pid_t pid = start_controller(file, log);
         status = pid < 0 ? CLI_REFUSED : await_controller(cli, pid, log);
     }
