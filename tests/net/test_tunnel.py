@@ -48,13 +48,13 @@ for i in range(int(sys.argv[3])):
 """
 
 
-def build_underlay(lab):
+def build_underlay(lab, ends=ENDS, workers=WEIGHTS):
     """A subnet each, and a router between them."""
     router = lab.namespace("underlay")
     router.sysctl("net.ipv4.ip_forward", 1)
-    for name in WEIGHTS:
+    for name in workers:
         network.attach_to_management(lab, name, network.worker_address(name))
-    for name, address in ENDS.items():
+    for name, address in ends.items():
         end = lab.namespaces.get(name) or lab.namespace(name)
         gateway = address.rsplit(".", 1)[0] + ".2"
         lab.veth(end, "tun0", router, name)
