@@ -124,14 +124,16 @@ static void sleep_a_while(struct steer *s)
 }
 
 /* Told to end, one of several front ends serves on until routers have turned from it: it answers
- * no more echo requests, and what they do not hear for a failure time-out they spare. */
+ * no more echo requests, and what they do not hear for a failure time-out they spare. Without a
+ * worker it has no reason to. */
 static bool over(struct steer *s, bool stop)
 {
-    if (!stop || site_fronts(s->site) < 2)
+    uint64_t us = 2 * s->timeout_us < END_MAX_US ? 2 * s->timeout_us : END_MAX_US;
+    if (!stop || site_fronts(s->site) < 2 || metric_get(s->counts.gauge[GAUGE_HEALTHY]) == 0)
         return stop;
     if (s->end_us == 0) {
-        __atomic_store_n(&s->end_us, s->now_us + 2 * s->timeout_us, __ATOMIC_RELAXED); /* probe_ready */
-        note_put(s, &(struct note){.kind = NOTE_ENDS, .a = 2 * s->timeout_us / 1000});
+        __atomic_store_n(&s->end_us, s->now_us + us, __ATOMIC_RELAXED); /* probe_ready */
+        note_put(s, &(struct note){.kind = NOTE_ENDS, .a = us / 1000});
     }
     return s->now_us >= s->end_us;
 }
