@@ -341,8 +341,9 @@ static void on_restart(struct engine *e, struct order *o)
         done(e, o, "told to end; it is started again");
     } else {
         t->seen.replace = true;
-        done(e, o, t->seen.kind == ORCH_WORKER ? "it is drained when another one serves in its place"
-                                               : "it is told to end as soon as it leads nothing, and started again");
+        done(e, o, t->seen.kind == ORCH_WORKER     ? "it is drained when another one serves in its place"
+                   : t->seen.kind == ORCH_STEERING ? "it is told to end while another one serves, and started again"
+                                                   : "it is told to end as soon as it leads nothing, and started again");
     }
 }
 
