@@ -78,6 +78,10 @@ void cli_programs(const struct site *site, char *to, size_t room);
 /* The site's file: -c, else site.yaml if it is there, else the one that the controller keeps and its
  * programs read. False, and why: there is none. */
 bool cli_site_file(struct cli *cli, char *to, size_t room, char *why, size_t why_room);
+/* The lethe-nf of a group of that file; NULL: the site's. 0 or CLI_USAGE, said. */
+int cli_worker_program(const char *file, const char *group, char *to, size_t room);
+/* What it says of the file's chain (nf/worker/explain.h); NULL: nothing. */
+json_t *cli_plan(const char *program, const char *file);
 
 /* --- showing --------------------------------------------------------------------- */
 

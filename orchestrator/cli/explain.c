@@ -103,8 +103,7 @@ static int show(struct cli *cli, json_t *plan)
     return CLI_OK;
 }
 
-/* The group's lethe-nf. 0, or said. */
-static int find_program(const char *file, const char *group, char *to, uint32_t room)
+int cli_worker_program(const char *file, const char *group, char *to, size_t room)
 {
     struct site *site;
     char err[512], folder[512];
@@ -118,9 +117,19 @@ static int find_program(const char *file, const char *group, char *to, uint32_t 
             own = site->groups[i].program ? site->groups[i].program : "";
         }
     cli_programs(site, folder, sizeof folder);
-    program_path(folder, ORCH_WORKER, own, to, room);
+    program_path(folder, ORCH_WORKER, own, to, (uint32_t)room);
     site_free(site, NULL, 0, NULL);
     return found ? 0 : cli_say(CLI_USAGE, "%s has no group '%s'", file, group);
+}
+
+json_t *cli_plan(const char *program, const char *file)
+{
+    const char *words[] = {program, "-c", file, "--explain", "-o", "json", NULL};
+    struct spawned s;
+    spawn_ask(words, EXPLAIN_MS, 0, &s);
+    json_t *plan = s.status == 0 ? json_loadb(s.out, s.bytes, 0, NULL) : NULL;
+    free(s.out);
+    return plan;
 }
 
 int cmd_explain(struct cli *cli, int argc, char **argv)
@@ -131,17 +140,13 @@ int cmd_explain(struct cli *cli, int argc, char **argv)
         return cli_say(CLI_USAGE, "write `lethe explain`, or `lethe explain GROUP`");
     if (!cli_site_file(cli, file, sizeof file, why, sizeof why))
         return cli_say(CLI_USAGE, "%s", why);
-    int status = find_program(file, argc == 2 ? argv[1] : NULL, program, sizeof program);
+    int status = cli_worker_program(file, argc == 2 ? argv[1] : NULL, program, sizeof program);
     if (status)
         return status;
     const char *words[] = {program, "-c", file, "--explain", "-o", "json", NULL};
-    spawn_ask(words, EXPLAIN_MS, 0, &s);
-    json_t *plan = s.status == 0 ? json_loadb(s.out, s.bytes, 0, NULL) : NULL;
-    if (plan) {
-        free(s.out);
+    json_t *plan = cli_plan(program, file);
+    if (plan)
         return show(cli, plan);
-    }
-    free(s.out);
     spawn_ask(words, EXPLAIN_MS, 1, &s); /* again, for what it complains of */
     if (s.out)
         s.out[strcspn(s.out, "\n")] = '\0';

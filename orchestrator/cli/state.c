@@ -10,14 +10,11 @@
 #include <sys/time.h>
 #include <time.h>
 
-#include "common/config/site.h"
 #include "orchestrator/cli/commands.h"
 #include "orchestrator/cli/state_store.h"
 #include "orchestrator/cli/wait.h"
-#include "orchestrator/controller/programs.h"
-#include "orchestrator/doctor/spawn.h"
 
-enum { EXPLAIN_MS = 15000, LIMIT = 100, LIMIT_MAX = 100000, WATCHED_MAX = 200000, CELL = 600 };
+enum { LIMIT = 100, LIMIT_MAX = 100000, WATCHED_MAX = 200000, CELL = 600 };
 
 struct looking {              /* at one table */
     struct cli *cli;
@@ -129,25 +126,15 @@ static int run_tables(struct cli *cli, int argc, char **argv)
 
 /* --- one table ------------------------------------------------------------------------------------ */
 
-/* What lethe-nf says of the site's chain; NULL: it cannot be asked, and bytes are shown as they are. */
+/* NULL, and said: bytes are shown as they are. */
 static json_t *explained(const char *file)
 {
-    char err[512], folder[512], program[600];
-    struct site *site;
-    struct spawned s;
-    if (site_load(file, NULL, 0, &site, NULL, err, sizeof err))
-        return NULL;
-    cli_programs(site, folder, sizeof folder);
-    program_path(folder, ORCH_WORKER, "", program, sizeof program);
-    site_free(site, NULL, 0, NULL);
-    const char *words[] = {program, "-c", file, "--explain", "-o", "json", NULL};
-    spawn_ask(words, EXPLAIN_MS, 0, &s);
-    json_t *o = s.status == 0 ? json_loadb(s.out, s.bytes, 0, NULL) : NULL;
-    free(s.out);
-    if (!o)
+    char program[600] = "lethe-nf";
+    json_t *plan = cli_worker_program(file, NULL, program, sizeof program) ? NULL : cli_plan(program, file);
+    if (!plan)
         fprintf(stderr, "lethe: %s --explain does not answer for %s: fields are not known by name, bytes are shown\n",
                 program, file);
-    return o;
+    return plan;
 }
 
 static const json_t *find_table(const json_t *tables, const char *name)

@@ -9,7 +9,7 @@
 #include "orchestrator/cli/pure/trace_match.h"
 #include "orchestrator/cli/wait.h"
 
-enum { LOOK_MS = 250, BAR = 30, PACKETS_MAX = 100, TEXT = 200 };
+enum { LOOK_MS = 250, BAR = 30, BAR_LEAST = 8, BESIDE = 88 /* columns of the widest table without it */, PACKETS_MAX = 100, TEXT = 200 };
 
 struct tracing {
     struct cli *cli;
@@ -201,14 +201,21 @@ static const char *micros(double us)
     return to;
 }
 
+/* As wide as the terminal has room for. */
+static int bar_width(const struct cli *cli)
+{
+    int room = (int)cli->columns - BESIDE;
+    return room > BAR ? BAR : room < BAR_LEAST ? BAR_LEAST : room;
+}
+
 /* From `at` on, `part` long, of a whole of 1. */
-static const char *bar(double at, double part)
+static const char *bar(int wide, double at, double part)
 {
     static char text[4 * BAR + 4];
     static const char *const eighths[] = {"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
-    int begin = (int)(at * BAR), cells = (int)(part * BAR * 8 + 0.5);
+    int begin = (int)(at * wide), cells = (int)(part * wide * 8 + 0.5);
     cells = cells ? cells : part > 0;
-    char *to = text + sprintf(text, "%*s", begin < BAR ? begin : BAR - 1, "");
+    char *to = text + sprintf(text, "%*s", begin < wide ? begin : wide - 1, "");
     for (; cells >= 8; cells -= 8)
         to += sprintf(to, "█");
     sprintf(to, "%s", eighths[cells]);
@@ -243,7 +250,7 @@ static void show_packet(struct cli *cli, uint32_t number, const json_t *p)
         cli_cell(t, CLI_PLAIN, "%s", cli_text(s, "where"));
         cli_cell(t, weight(share), "%s", i ? micros(us) : "");
         cli_cell(t, weight(share), i ? "%.0f %%" : "", share * 100);
-        cli_cell(t, weight(share), "%s", i && total > 0 ? bar((at - us) / total, share) : "");
+        cli_cell(t, weight(share), "%s", i && total > 0 ? bar(bar_width(cli), (at - us) / total, share) : "");
     }
     cli_table_print(cli, t, stdout);
     json_array_foreach(json_object_get(p, "missing"), i, s)
@@ -264,7 +271,7 @@ static void show_summary(struct cli *cli, const json_t *summary, uint32_t n)
         cli_cell(t, CLI_PLAIN, "%s", micros(cli_number(s, "p50_us", 0)));
         cli_cell(t, CLI_PLAIN, "%s", micros(cli_number(s, "max_us", 0)));
         cli_cell(t, weight(share), "%.0f %%", share * 100);
-        cli_cell(t, weight(share), "%s", bar(0, share));
+        cli_cell(t, weight(share), "%s", bar(bar_width(cli), 0, share));
     }
     printf("%s%u packet%s%s\n", cli_paint(cli, CLI_HEAD), n, n == 1 ? "" : "s", cli_paint(cli, CLI_PLAIN));
     cli_table_print(cli, t, stdout);
