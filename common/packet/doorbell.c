@@ -109,8 +109,10 @@ static int lock_page(struct doorbell *d)
         int rc = lock_or_wait_for_the_dying(d->page_fd);
         if (rc < 0)
             return rc;
-        if (still_linked(d))
-            return ftruncate(d->page_fd, PAGE_BYTES) < 0 ? -errno : map_page(d);
+        if (still_linked(d)) { /* with room on the disk: a page that has none kills who touches it */
+            int full = posix_fallocate(d->page_fd, 0, PAGE_BYTES);
+            return full ? -full : map_page(d);
+        }
         close(d->page_fd);
         d->page_fd = -1;
     }

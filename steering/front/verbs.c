@@ -211,7 +211,7 @@ static bool finish(struct steer *s, struct order *o, char *reply, uint32_t room)
 {
     struct timespec until;
     int none = ORDER_NONE;
-    clock_gettime(CLOCK_REALTIME, &until);
+    clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += ORDER_WAIT_MS / 1000;
     if (!__atomic_compare_exchange_n(&o->state, &none, ORDER_WAITS, false, __ATOMIC_ACQ_REL,
                                      __ATOMIC_ACQUIRE)) {
@@ -222,7 +222,7 @@ static bool finish(struct steer *s, struct order *o, char *reply, uint32_t room)
     int rc;
     /* A post may be left over from an order that came too late. */
     do
-        rc = sem_timedwait(&o->done, &until);
+        rc = sem_clockwait(&o->done, CLOCK_MONOTONIC, &until);
     while (rc < 0 ? errno == EINTR : __atomic_load_n(&o->state, __ATOMIC_ACQUIRE) == ORDER_WAITS);
     if (rc < 0) {
         refuse(reply, room, "the datapath did not answer in time");

@@ -6,12 +6,13 @@
     management bridge:  store-a store-b store-c  nf-1 ...  controller-1 -2  etcd  h1 h2 (history)
 
 The controller starts programs as on one host; what it starts is a wrapper (`programs/`) that moves into
-the instance's namespace and gives it the stepped clock of `clock.c`. Every cable that can be made slow has a spare
+the instance's namespace and gives it the clock of `shim.c`. Every cable that can be made slow has a spare
 way round it: a pair of interfaces `x-...`, `y-...`, the second of them in the bridge, between which and the cable
 `chaos_relay` carries frames. Run folder and etcd's data are small file systems of their own, in a mount namespace
 of the test: nothing of it is left behind.
 """
 import ctypes
+import errno
 import json
 import mmap
 import os
@@ -31,13 +32,13 @@ STORES = ["store-a", "store-b", "store-c"]
 WORKERS = ["nf-%d" % i for i in range(1, 7)]
 CONTROLLERS = ["controller-1", "controller-2"]
 EDGES = {"client link": ("client-router", "inside"), "server link": ("outside-router", "outside")}
-RUN_DISK_BYTES, ETCD_DISK_BYTES = 96 << 20, 512 << 20
-ETCD_QUOTA_BYTES = 24 << 20
+RUN_DISK_BYTES, ETCD_DISK_BYTES = 128 << 20, 512 << 20
+ETCD_QUOTA_BYTES = 12 << 20     # its alarm is raised beyond
 
 
-class Clock:
-    """An instance's wall clock: struct chaos_clock of clock.c."""
-    LAYOUT = struct.Struct("=qQQ")
+class Shim:
+    """What an instance is told of its clock and disk: struct chaos_shim of shim.c."""
+    LAYOUT = struct.Struct("=qQQQ")
 
     def __init__(self, path):
         with open(path, "wb") as f:
@@ -50,6 +51,31 @@ class Clock:
 
     def stepped_reads(self):
         return self.LAYOUT.unpack(self.memory[:])[2]
+
+    def no_space(self):
+        return self.LAYOUT.unpack(self.memory[:])[3]
+
+
+class Filler:
+    """A file that takes what a disk has left, and what becomes free; on demand."""
+
+    def __init__(self, folder):
+        self.path = os.path.join(folder, "filler")
+        self.fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    def fill(self):
+        for block in (bytes(1 << 20), bytes(4096)):
+            try:
+                while os.write(self.fd, block):
+                    pass
+            except OSError as e:
+                if e.errno != errno.ENOSPC:
+                    raise
+
+    def heal(self):
+        os.ftruncate(self.fd, 0)
+        os.close(self.fd)
+        os.unlink(self.path)
 
 
 def mount_private_disk(folder, size_bytes):
@@ -71,7 +97,7 @@ class ChaosSite(ControlledSite):
         for folder, size in ((self.etcd_data, ETCD_DISK_BYTES), (run, RUN_DISK_BYTES)):
             os.mkdir(folder)
             mount_private_disk(folder, size)
-        self.build, self.clocks = os.path.abspath(build), {}
+        self.run_disk, self.build, self.shims = run, os.path.abspath(build), {}
         tempfile.tempdir, before = run, tempfile.tempdir
         try:
             programs = os.path.join(lab.folder, "programs")
@@ -129,10 +155,10 @@ class ChaosSite(ControlledSite):
 
     def _write_programs(self, folder, store_program):
         os.makedirs(os.path.join(folder, "ns"), exist_ok=True)
-        clocks = os.path.join(folder, "clock")
-        os.makedirs(clocks, exist_ok=True)
+        shims = os.path.join(folder, "shim")
+        os.makedirs(shims, exist_ok=True)
         for name in STORES + WORKERS + ["steer"] + CONTROLLERS:
-            self.clocks[name] = Clock(os.path.join(clocks, name))
+            self.shims[name] = Shim(os.path.join(shims, name))
             link = os.path.join(folder, "ns", name)
             if os.path.lexists(link):
                 os.unlink(link)
@@ -151,10 +177,10 @@ class ChaosSite(ControlledSite):
                 "case \" $* \" in *\" --check \"*|*\" --explain \"*) exec %(program)s \"$@\";; esac\n"
                 "name=steer last=\n"
                 "for word; do\n"
-                "  case \"$last\" in --node|--worker) name=$word;; esac\n"
+                "  case \"$last\" in --node|--worker|--name) name=$word;; esac\n"
                 "  last=$word\n"
                 "done\n"
-                "export LD_PRELOAD=%(build)s/tests/chaos/libchaos_clock.so LETHE_CHAOS_CLOCK=%(folder)s/clock/$name\n"
+                "export LD_PRELOAD=%(build)s/tests/chaos/libchaos_shim.so LETHE_CHAOS_SHIM=%(folder)s/shim/$name\n"
                 "exec nsenter --net=%(folder)s/ns/$name %(program)s \"$@\"\n"
                 % {"program": program, "build": self.build, "folder": folder})
 
@@ -166,8 +192,8 @@ class ChaosSite(ControlledSite):
             "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "etcd=" + peer], "etcd")
 
     def start_controller(self, name):
-        env = {"LD_PRELOAD": self.build + "/tests/chaos/libchaos_clock.so",
-               "LETHE_CHAOS_CLOCK": os.path.join(self.lab.folder, "programs/clock", name)}
+        env = {"LD_PRELOAD": self.build + "/tests/chaos/libchaos_shim.so",
+               "LETHE_CHAOS_SHIM": os.path.join(self.lab.folder, "programs/shim", name)}
         i = self.instances.get(name)
         if i and i.running():
             raise NetError("%s is running already" % name)
@@ -183,6 +209,6 @@ class ChaosSite(ControlledSite):
 
     def close(self):
         super().close()
-        for folder in (self.etcd_data, os.path.join(self.disks, "r")):
+        for folder in (self.etcd_data, self.run_disk):
             _libc.umount2(folder.encode(), 2)  # MNT_DETACH
         shutil.rmtree(self.disks, ignore_errors=True)

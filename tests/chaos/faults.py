@@ -11,10 +11,10 @@ import signal
 import subprocess
 import time
 
-from chaos_site import CONTROLLERS, EDGES, STORES  # finds tests/net, too
+from chaos_site import CONTROLLERS, EDGES, STORES, Filler  # finds tests/net, too
 import network
 from netns import NetError
-from observe import alive, process_state
+from observe import Background, Etcd, alive, process_state
 
 EFFECTS = {
     "kill -9": "the victim had worked since its start, and the kernel says that it is dead",
@@ -130,7 +130,8 @@ class Faults:
         name, kind = record["name"], fault.pair.kind
         how = {"kill -9": self.kill, "stop, short": self.stop, "stop, long": self.stop, "restart": self.restart,
                "drain": self.drain, "cut off": self.cut, "one way": self.cut, "replicas cut": self.cut,
-               "replicas one way": self.cut, "loss": self.loss, "delay": self.delay}[kind]
+               "replicas one way": self.cut, "loss": self.loss, "delay": self.delay,
+               "clock step": self.step, "disk full": self.fill_etcd if name == "etcd" else self.fill}[kind]
         yield from how(name, fault, record)
 
     def own(self, name):
@@ -138,6 +139,7 @@ class Faults:
         return name == "etcd" or name in CONTROLLERS
 
     def start_again(self, name):
+        self.back(name)
         if name == "etcd":
             self.site.start_etcd()
             self.site.instances["etcd"].state = "running"
@@ -156,28 +158,38 @@ class Faults:
             yield from until(lambda: select.select([fd], [], [], 0)[0], 10, "%s to die of SIGKILL" % name)
         finally:
             os.close(fd)
-        record["effective"], record["died"] = worked, time.monotonic()
+        record["effective"], self.run.dead[pid] = worked, time.monotonic()
         if self.own(name):
             self.site.instances[name].process.popen.wait()
+            self.gone(name)
             yield from pause(fault.hold_s)
             self.start_again(name)
 
+    def gone(self, name):
+        """Of etcd it is remembered: what status says of it is compared."""
+        if name == "etcd":
+            self.run.etcd_gone = (time.monotonic(), None)
+
+    def back(self, name):
+        if name == "etcd" and self.run.etcd_gone:
+            self.run.etcd_gone = (self.run.etcd_gone[0], time.monotonic())
+
     def stop(self, name, fault, record):
         pid, stood = self.pid(name), True
-        self.run.paused.add(name)
         os.kill(pid, signal.SIGSTOP)
         try:
             yield from until(lambda: process_state(pid)[0] in ("T", None), 5, "%s to stand still" % name)
             begun = process_state(pid)[1]
+            self.gone(name)
             until_s = time.monotonic() + fault.hold_s
             while time.monotonic() < until_s:
                 yield
                 stood &= process_state(pid)[0] == "T"
             record["effective"] = stood and process_state(pid)[1] == begun
         finally:
+            self.back(name)
             if alive(pid):
                 os.kill(pid, signal.SIGCONT)
-            self.run.paused.discard(name)
 
     def order(self, *words, wait_s=60):
         """One of the command-line tool's orders, until it ends; generator: status and what it said."""
@@ -196,6 +208,7 @@ class Faults:
             status = yield from until(lambda: (i.process.popen.poll(),) if not i.process.alive() else None, 20,
                                       "%s to end by SIGTERM" % name)
             record["effective"] = status[0] == 0 or name == "etcd"
+            self.gone(name)
             yield from pause(fault.hold_s)
             self.start_again(name)
             return
@@ -270,6 +283,54 @@ class Faults:
         record["relayed"] = told
         record["effective"] = told["frames"] >= 10 and told["reordered"] >= 1
 
+    # --- clocks and disks ------------------------------------------------------------------------------
+
+    def step(self, name, fault, record):
+        """Seconds to hours, back or forth; and back again, once it was read."""
+        shim, much = self.site.shims[name], abs(2 * fault.strength - 1)
+        seconds = round(5 * 1440 ** much, 1) * (1 if fault.strength >= 0.5 else -1)
+        record["detail"] = "by %+g s" % seconds
+        before, deadline = shim.stepped_reads(), time.monotonic() + fault.hold_s
+        shim.step(seconds)
+        try:
+            if fault.pair.victim == "worker":      # says little while it lives: it begins anew under another clock
+                yield from self.kill(name, fault, record)
+            while time.monotonic() < deadline and shim.stepped_reads() == before:
+                yield
+            record["effective"] = shim.stepped_reads() > before
+            yield from pause(0.5)
+        finally:
+            shim.step(0)
+
+    def fill(self, name, fault, record):
+        """The disk of run folder and logs is full; the victim is killed, and has to come back when there is room.
+        It is full until that was felt."""
+        def refused():
+            return sum(s.no_space() for s in self.site.shims.values())
+        before, filler = refused(), Filler(self.site.run_disk)
+        until_s = time.monotonic() + fault.hold_s
+        try:
+            filler.fill()
+            yield from self.kill(name, fault, record)
+            while time.monotonic() < until_s or (refused() == before and time.monotonic() < until_s + 5):
+                filler.fill()
+                yield
+        finally:
+            filler.heal()
+            record["refused"] = refused() - before
+            record["effective"] = record["refused"] > 0
+
+    def fill_etcd(self, name, fault, record):
+        """Values until its quota is used up; then it takes no writes until there is room, and the alarm is off."""
+        etcd = Etcd(self.lab.namespaces["etcd"])
+        work = Background(etcd.fill)
+        try:
+            record["effective"] = yield from until(lambda: work.ended() and [work.result()], 20, "etcd to raise its alarm")
+            yield from pause(fault.hold_s)
+        finally:
+            heal = Background(Etcd(self.lab.namespaces["etcd"]).heal)
+        record["effective"] = yield from until(lambda: heal.ended() and heal.result(), 20, "etcd to have room again")
+
     # --- well again ------------------------------------------------------------------------------------
 
     def recovered(self, fault, since):
@@ -280,6 +341,12 @@ class Faults:
         if lane == "packets":
             said = self.seen.said("steer", since)
             return said and len(self.seen.table(since)) == self.site.replicas_wanted and self.run.udp_well()
+        if lane == "clocks" and fault.pair.victim == "worker":
+            return len(self.seen.table(since)) == self.site.replicas_wanted
+        if lane == "clocks":
+            return True
+        if fault.pair.kind == "disk full" and fault.pair.victim != "etcd":
+            return self.seen.caught_up(since) and len(self.seen.table(since)) == self.site.replicas_wanted
         if fault.pair.victim == "etcd":
             return self.seen.said("etcd", since) and self.seen.leads(since)
         return self.seen.leads(since) and all(self.site.instances[n].running() for n in CONTROLLERS)

@@ -17,7 +17,6 @@ from netns import _start_time, enter
 
 ASK_EVERY_S, ASK_TIMEOUT_S, KEPT = 0.2, 0.5, 400
 Sample = collections.namedtuple("Sample", "asked came said")   # said: None, no answer
-CONTROLLER_FIGURES = ("lethe_controller",)
 
 
 class Source(threading.Thread):
@@ -38,6 +37,8 @@ class Source(threading.Thread):
                 said = self.ask()
             except Exception:  # whatever it is, it was no answer
                 said = None
+            if said is not None and "error" in said:
+                said = None
             sample = Sample(asked, time.monotonic(), said)
             self.samples.append(sample)
             for listener in self.listeners:
@@ -56,6 +57,29 @@ class Source(threading.Thread):
         return next((s.said for s in reversed(list(self.samples)) if s.said is not None), None)
 
 
+class Background(threading.Thread):
+    """Something that takes a moment, beside the lanes; an Etcd is its thread's own."""
+
+    def __init__(self, work):
+        super().__init__(daemon=True)
+        self.work, self.told, self.error = work, None, None
+        self.start()
+
+    def run(self):
+        try:
+            self.told = self.work()
+        except Exception as e:  # for result() to raise
+            self.error = e
+
+    def ended(self):
+        return not self.is_alive()
+
+    def result(self):
+        if self.error:
+            raise OSError(str(self.error))
+        return self.told
+
+
 class Etcd:
     """What stands in etcd, asked from within its namespace, past every fault of its network."""
 
@@ -72,6 +96,28 @@ class Etcd:
             return json.loads(c.getresponse().read())
         finally:
             c.close()
+
+    def fill(self):
+        """Values until its quota is used up and its alarm is raised; true when it is."""
+        value = base64.b64encode(bytes(1 << 20)).decode()
+        for i in range(64):
+            key = base64.b64encode(b"/chaos/%d" % i).decode()
+            if "space exceeded" in self.post("/v3/kv/put", {"key": key, "value": value}, 5).get("error", ""):
+                return any(a.get("alarm") == "NOSPACE" for a in self.alarms())
+        return False
+
+    def alarms(self):
+        return self.post("/v3/maintenance/alarm", {"action": "GET"}, 5).get("alarms", [])
+
+    def heal(self):
+        """Room again; true when no alarm is left."""
+        first, last = (base64.b64encode(k).decode() for k in (b"/chaos/", b"/chaos0"))
+        revision = self.post("/v3/kv/deleterange", {"key": first, "range_end": last}, 5)["header"]["revision"]
+        self.post("/v3/kv/compaction", {"revision": revision, "physical": True}, 5)
+        self.post("/v3/maintenance/defragment", {}, 5)
+        for a in self.alarms():
+            self.post("/v3/maintenance/alarm", dict(a, action="DEACTIVATE"), 5)
+        return not self.alarms()
 
     def views(self):
         """{shard: {"epoch", "members": [node, ...]}}, the primary first."""

@@ -38,7 +38,8 @@ _STEER = dict(lane="packets", holds={"steering"}, wants={"controller", "disk"}, 
 _LINK = dict(lane="packets", holds={"link"}, wants=set(), rest=True)
 _CONTROLLER = dict(lane="control", holds={"controller"}, wants={"steering", "order", "disk"}, rest=False)
 _ETCD = dict(lane="control", holds={"etcd"}, wants={"order"}, rest=False)
-_CLOCK = dict(lane="clocks", holds=set(), wants=set(), rest=False, promise=NOTHING)
+_CLOCK = dict(lane="clocks", holds=set(), wants=set(), rest=False)
+_DISK = dict(lane="control", holds={"disk", "controller"}, wants={"store", "worker", "steering", "order"}, rest=True)
 
 
 def _pairs():
@@ -92,6 +93,12 @@ def _pairs():
     add("one way", "etcd", (0.2, 2.0), NO_CHANGES, **_ETCD)
     add("loss", "etcd", (1.0, 2.5), NO_CHANGES, **_ETCD)
     add("delay", "etcd", (1.0, 2.5), NO_CHANGES, **_ETCD)
+    add("disk full", "etcd", (0.5, 1.0), NO_CHANGES, **_ETCD)
+    for victim in ("store backup", "worker"):
+        add("disk full", victim, (1.0, 1.5), "killed meanwhile, it is started when there is room", **_DISK)
+    for victim in ("store primary", "store backup", "steering", "controller"):
+        add("clock step", victim, (5.0, 20.0), NOTHING, **_CLOCK)
+    add("clock step", "worker", (5.0, 5.0), ONE_WORKER, **dict(_WORKER, lane="clocks"))
     return found
 
 

@@ -4,6 +4,7 @@ import json
 import os
 
 import plan
+import timeline
 
 
 def counts(run):
@@ -38,7 +39,8 @@ def write(args, run):
     print("%d faults, %d effective, in %.0f s; most memory, MB: %s" % (
         total, effective, args.seconds, dict(run.memory_most_mb)))
     out = {"seed": args.seed, "seconds": args.seconds, "violations": run.violations, "faults": run.records,
-           "samples": run.samples, "memory_most_mb": dict(run.memory_most_mb), "started": run.started,
+           "samples": run.samples, "memory_most_mb": dict(run.memory_most_mb), "started": run.started, "connections": args.connections,
            "history": getattr(run, "verdict", None), "status": getattr(run.truth, "summary", lambda: None)()}
     with open(os.path.join(args.run, "report.json"), "w") as f:
         json.dump(out, f)
+    timeline.write(out, os.path.join(args.run, "timeline.svg"))

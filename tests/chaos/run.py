@@ -29,12 +29,12 @@ class Run:
         self.started = time.monotonic()
         self.records, self.violations, self.samples, self.current = [], [], [], {}
         self.held = collections.Counter()      # tags of what goes on
-        self.paused, self.expected, self.known = set(), {}, {}
+        self.expected, self.known, self.known_since = {}, {}, {}   # by pid: why it may die; name; (name, since when)
+        self.dead = {}                         # pid -> when that was proven
+        self.etcd_gone = None                  # (from, to or None): dead or stopped
         self.observer = self.history = self.udp = self.truth = None
         self.checked = collections.Counter()
         self.memory_most_mb = collections.Counter()
-        self.store_faults = 0
-        self.over = False
 
     # --- words ---------------------------------------------------------------------------------
 
@@ -187,11 +187,12 @@ class Run:
         pids.update({i.process.pid: n for n, i in self.site.instances.items() if i.running()})
         for pid, name in pids.items():
             if pid not in self.known and alive(pid):
-                self.known[pid] = name
+                self.known[pid], self.known_since[pid] = name, (name, time.monotonic())
                 self.lab.ledger.note_process(pid)
         for pid, name in list(self.known.items()):
             if not alive(pid):
                 del self.known[pid]
+                self.dead.setdefault(pid, time.monotonic())
                 if pid not in self.expected:
                     self.violation("a program died by itself", "%s (process %d); its log: %s" % (
                         name, pid, self.tail(name)))
@@ -218,7 +219,8 @@ class Run:
         s = {"at_s": self.at(), "answers": lines["answers"], "late": lines["late"], "waiting_ms": lines["waiting_ms"],
              "broken": lines["broken"], "udp": udp["received"], "silent": udp["silent"], "dns": self.dns.good,
              "dns_bad": self.dns.bad, "ping": self.ping.received, "writes": history["told"],
-             "epochs": [max((r["view_epoch"] for r in rows.values()), default=None) for rows in self.observer.rows()]}
+             "leaders": [self.site.leader(rows) for rows in self.observer.rows()], "controller": self.leading(),
+             "workers": len(self.observer.table())}
         before = self.samples[-1] if self.samples else s
         for reason in lines["reasons"][before["broken"]:lines["broken"]]:
             self.violation("a connection broke", "%(from)s line %(line)d at %(at_s).1f s: %(reason)s" % reason)
@@ -226,6 +228,11 @@ class Run:
             self.checked["udp wrong"] = udp["wrong"] + udp["remapped"]
             self.violation("UDP", "%(wrong)d answers for another flow, %(remapped)d changes of the outside end point" % udp)
         self.samples.append(s)
+
+    def leading(self):
+        """Which of the controllers, a number."""
+        pid = (self.observer.status() or {"controller": {"pid": None}})["controller"]["pid"]
+        return next((i for i, n in enumerate(CONTROLLERS) if self.site.instances[n].process.pid == pid), None)
 
     def progress(self):
         lines = self.lines.status()
