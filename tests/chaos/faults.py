@@ -192,7 +192,16 @@ class Faults:
                 os.kill(pid, signal.SIGCONT)
 
     def order(self, *words, wait_s=60):
-        """One of the command-line tool's orders, until it ends; generator: status and what it said."""
+        """One of the command-line tool's orders, until it ends; generator: its exit status. Refused, because it was not
+        possible just then, it is ordered again."""
+        for _ in range(10):
+            status = yield from self.order_once(words, wait_s)
+            if status == 0:
+                break
+            yield from pause(0.5)
+        return status
+
+    def order_once(self, words, wait_s):
         p = self.site.lethe(*words)
         status = yield from until(lambda: (p.popen.poll(),) if p.popen.poll() is not None else None, wait_s,
                                   "`lethe %s`; see %s" % (" ".join(words), p.log))
@@ -212,8 +221,7 @@ class Faults:
             yield from pause(fault.hold_s)
             self.start_again(name)
             return
-        words = ["restart", name] + (["--force"] if name == "steer" else [])
-        status = yield from self.order(*words)
+        status = yield from self.order("restart", name, *(["--force"] if name == "steer" else []))
         record["status"] = status
         yield from until(lambda: not alive(pid), RECOVER_S, "the earlier process of %s to end" % name)
         record["effective"] = status == 0
@@ -278,7 +286,8 @@ class Faults:
         finally:
             relay.signal(signal.SIGTERM)
             out = relay.popen.communicate(timeout=10)[0]
-            ns.ip("link set %s master %s" % (cable, bridge))
+            ns.ip("link set %s master %s" % (cable, bridge),  # and who was learnt behind the way round is not there now
+                  "link set y-%s type bridge_slave fdb_flush" % cable)
         told = json.loads(out) if out else {"frames": 0, "reordered": 0}
         record["relayed"] = told
         record["effective"] = told["frames"] >= 10 and told["reordered"] >= 1

@@ -138,9 +138,14 @@ class Observer:
         self.etcd = Etcd(site.lab.namespaces["etcd"])
         self.sources["etcd"] = Source(self.etcd.views)
         self.sources["status"] = Source(self._status, 0.3)
+        self.sources["ready"] = Source(self._ready, 0.3)
 
     def _status(self):
         code, answer = self.site.api("GET", "/v1/status", timeout_s=ASK_TIMEOUT_S)
+        return answer if code == 200 else None
+
+    def _ready(self):
+        code, answer = self.site.api("GET", "/readyz", timeout_s=ASK_TIMEOUT_S)
         return answer if code == 200 else None
 
     def stop(self):
@@ -200,9 +205,9 @@ class Observer:
         return {p["name"]: p["pid"] for p in s["workers"] + s["stores"] + s["steering"] if p["pid"]} if s else {}
 
     def leads(self, since=0.0):
-        """pid of the controller that leads and can change things; None."""
+        """pid of the controller that leads for certain, and takes changes; None."""
         s = self.status(since)
-        return s["controller"]["pid"] if s and s["etcd"]["reachable"] else None
+        return s["controller"]["pid"] if s and s["etcd"]["reachable"] and self.said("ready", since) else None
 
 
 def process_state(pid):

@@ -110,7 +110,7 @@ class Run:
                 self.held.update(fault.pair.holds)
                 try:
                     record = yield from faults.one(self, fault)
-                except faults.Stuck as e:
+                except (faults.Stuck, NetError, OSError) as e:
                     self.violation("%s of %s" % (fault.pair.kind, fault.pair.victim), "%s\n%s" % (e, self.told()))
                     return
                 finally:
@@ -132,13 +132,19 @@ class Run:
     def prepare_gap(self, record):
         """Paces flows that cross the victim; generator, the number of flows."""
         if record["victim"] == "worker":
-            flows = self.gaps.crossing(record["name"])
+            flows = yield from faults.until(lambda: self.crossing(record["name"]), 20, "steering to say where flows go")
             if len(flows) < FLOWS_LEAST:
                 raise faults.Stuck("only %d UDP flows cross %s" % (len(flows), record["name"]))
             self.udp.ask("pace", flows=flows[:FLOWS_PACED])
             yield from faults.until(lambda: min(self.udp.ask("paced")["answers"].values()) >= 10, 20,
                                     "the paced UDP flows to be answered")
         return FLOWS_PACED
+
+    def crossing(self, name):
+        try:
+            return self.gaps.crossing(name)
+        except OSError:          # too slow just now
+            return None
 
     def udp_well(self):
         return self.udp.ask("status")["silent"] == 0

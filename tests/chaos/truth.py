@@ -73,7 +73,7 @@ class Truth:
                 source.listeners.append(lambda s: s.said and self.waiting.append((s, "the API")))
             elif name == "etcd":
                 source.listeners.append(self.note_views)
-            elif name != "table":
+            elif name not in ("table", "ready"):
                 source.listeners.append(lambda s, name=name: s.said and self.sanity(name, s.said))
 
     # --- threads of the observer ---------------------------------------------------------------
@@ -243,7 +243,8 @@ class Judgement:
                 self.grows(name, what, f[what], mine, lambda s, k="lethe_worker_%s_total" % what: s[k])
             self.grows(name, "uptime_ms", f["uptime_ms"], mine, lambda s: s["uptime_ms"], 2)
             self.steady(name, "state", f["state"], mine, lambda s: WORKER_STATES[s["lethe_worker_state"]])
-            if mine.steady(lambda s: s["lethe_worker_store_reconnects_total"]):   # else it was away for a moment
+            if mine.steady(lambda s: [s["lethe_worker_store_%s_total" % k] for k in ("reconnects", "retries")]
+                           + [s["lethe_worker_drops_total{reason=\"store_timeout\"}"]]):   # else it was away for a moment
                 self.steady(name, "store_well", f["store_well"], mine, lambda s: bool(s["lethe_worker_store_well"]))
             for reason, n in f["drops"].items():
                 self.grows(name, "drops for " + reason, n, mine,
