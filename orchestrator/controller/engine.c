@@ -88,7 +88,7 @@ static void news_of_desired(struct engine *e)
             desired_free(d); /* our own change, heard back */
             continue;
         }
-        bool ours = e->change && e->change->to->revision == d->revision; /* heard before its answer */
+        bool ours = orders_heard(e, d->revision);
         if (e->desired && !ours)
             events_add(e->events, EVENT_SITE, "site", 0, json_pack("{s:I}", "revision", (json_int_t)d->revision),
                        "the desired state was changed elsewhere");

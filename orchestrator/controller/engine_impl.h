@@ -180,6 +180,9 @@ void carry_hand_over(struct engine *e, const char *node, uint32_t shard, const c
 void orders_take(struct engine *e);
 void orders_answer(struct engine *e, struct order *o, int status, json_t *json); /* takes json; o is gone */
 void orders_changed(struct engine *e); /* what keep says of the change under way */
+/* A desired state is heard of, before what keep was asked is answered. True: it is our own change; whoever is to be
+ * drained with it goes first from now on, also if reconciling comes before the answer. */
+bool orders_heard(struct engine *e, uint64_t revision);
 void orders_handed(struct engine *e, const char *result, const char *why); /* result NULL: `why` not */
 /* Begins to have `to` kept (taken); false: another change is under way. */
 bool orders_begin(struct engine *e, struct orch_desired *to, struct order *order, enum event_kind kind,

@@ -125,6 +125,17 @@ static void change_made(struct engine *e, struct change *c)
         done(e, c->order, "kept; events tell how it goes");
 }
 
+bool orders_heard(struct engine *e, uint64_t revision)
+{
+    struct change *c = e->change;
+    if (!c || c->to->revision != revision)
+        return false;
+    struct tracked *t = *c->drain ? engine_find(e, c->drain) : NULL;
+    if (t && t->seen.alive && !t->seen.leaving)
+        t->seen.replace = true; /* there is one too many from now on: it is this one that goes */
+    return true;
+}
+
 void orders_changed(struct engine *e)
 {
     struct change *c = e->change;

@@ -277,6 +277,18 @@ static void a_drain_is_judged_again_when_it_was_kept(void **state)
     assert_true(engine_find(&w.e, "nf-1")->seen.replace); /* and goes as soon as another one serves */
 }
 
+static void a_drain_that_is_heard_of_before_its_answer_names_who_goes(void **state)
+{
+    struct order *a = order(REQUEST_DRAIN, "nf-1", false);
+    orders_take(&w.e);
+    assert_false(a->done);
+    assert_false(orders_heard(&w.e, w.e.desired->revision)); /* an earlier one */
+    assert_false(engine_find(&w.e, "nf-1")->seen.replace);
+    assert_true(orders_heard(&w.e, w.e.change->to->revision));
+    assert_true(engine_find(&w.e, "nf-1")->seen.replace);
+    assert_false(engine_find(&w.e, "nf-2")->seen.replace);
+}
+
 static void who_is_not_sure_to_lead_ends_nothing(void **state)
 {
     w.keep.status.sure_until_ms = keep_clock_ms(); /* it was, until now */
@@ -327,6 +339,7 @@ int main(void)
         T(a_primary_counts_no_backup_that_is_to_end_or_of_another_view),
         T(a_worker_that_was_just_started_saves_nobody),
         T(a_drain_is_judged_again_when_it_was_kept),
+        T(a_drain_that_is_heard_of_before_its_answer_names_who_goes),
         T(who_is_not_sure_to_lead_ends_nothing),
         T(a_hand_over_is_answered_with_the_stores_word),
         T(what_nobody_waits_for_is_not_carried_out),
