@@ -45,7 +45,7 @@ enum tunnel_kind {
 #define TUNNEL_REASONS(X)                                                      \
     X(TUNNEL_NO_REASON, "")                                                    \
     X(TUNNEL_NO_ROOM, "there are as many workers as steering.workers_max allows") \
-    X(TUNNEL_NAME_TAKEN, "another worker of this name has joined by memif")    \
+    X(TUNNEL_NAME_TAKEN, "another living worker has this name")    \
     X(TUNNEL_ADDRESS_TAKEN, "a living worker of another name has this address")\
     X(TUNNEL_LAST, "nobody else is there")
 enum tunnel_reason {

@@ -67,6 +67,21 @@ static void refuse(struct steer *s, const struct asked *a, enum tunnel_reason re
     answer(s, a, TUNNEL_REFUSED, NULL, reason);
 }
 
+static bool lives(const struct steer *s, const struct worker *w)
+{
+    return w->health.state == HEALTH_HEALTHY || w->health.state == HEALTH_TRIAL ||
+           s->run_us - w->peer.heard_us < s->timeout_us;
+}
+
+/* A living worker keeps its name, too: a second process elsewhere that was given the same one by mistake
+ * would take its packets, and it them again. One process may change its address, and a new one may have the
+ * old one's. */
+static bool name_is_free(const struct steer *s, const struct asked *a, const struct worker *w)
+{
+    return w == NULL || (w->peer.on && (w->peer.address == a->address ||
+                                        w->peer.incarnation == a->m->incarnation || !lives(s, w)));
+}
+
 /* Whoever else had this address: one worker an address, and the living one keeps it. */
 static bool address_is_free(struct steer *s, const struct asked *a, const struct worker *w)
 {
@@ -74,8 +89,7 @@ static bool address_is_free(struct steer *s, const struct asked *a, const struct
         struct worker *other = &s->worker[i];
         if (other == w || !other->peer.on || other->peer.address != a->address)
             continue;
-        if (other->health.state == HEALTH_HEALTHY || other->health.state == HEALTH_TRIAL ||
-            s->run_us - other->peer.heard_us < s->timeout_us)
+        if (lives(s, other))
             return false;
         s->tunnel.address[i] = other->peer.address = 0;
         other->peer.heard_us = 0; /* its link is lost at the next look */
@@ -92,7 +106,7 @@ static void remember(struct steer *s, struct worker *w, const struct asked *a)
 
 static void join(struct steer *s, struct worker *w, const struct asked *a)
 {
-    if (w != NULL && !w->peer.on) {
+    if (!name_is_free(s, a, w)) {
         refuse(s, a, TUNNEL_NAME_TAKEN);
         return;
     }

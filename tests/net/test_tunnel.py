@@ -47,6 +47,26 @@ for i in range(int(sys.argv[3])):
     s.sendto(bytes.fromhex(sys.argv[2]), (sys.argv[1], 4789))
 """
 
+# Run in a namespace: who has the site's key, and another's name, joins; what is answered, as "kind reason" a line.
+TWIN = """
+import ctypes, socket, struct, sys
+to, key, name, vni = sys.argv[1], bytes.fromhex(sys.argv[2]), sys.argv[3].encode(), int(sys.argv[4])
+message = struct.Struct("<IBBHQQQQHHHH12s32s")
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("0.0.0.0", 4789))
+s.settimeout(5)
+front = issued_us = 0
+for seq in range(1, 4):
+    body = message.pack(0x54484c31, 1, 1, 0, 77, seq, front, issued_us, 100, 1500, 0, 0, b"", name)
+    tag = ctypes.create_string_buffer(8)
+    ctypes.CDLL("libsodium.so.23").crypto_shorthash(tag, body, ctypes.c_ulonglong(len(body)), key)
+    frame = (bytes(6) + b"\\2" + bytes(5) + b"\\x88\\xb5" + body + tag.raw).ljust(128, b"\\0")
+    s.sendto(b"\\x08\\0\\0\\0" + vni.to_bytes(3, "big") + b"\\0" + frame, (to, 4789))
+    told = message.unpack_from(s.recv(2048), 8 + 14)
+    front, issued_us = told[6:8]
+    print(told[1], told[10])
+"""
+
 
 def build_underlay(lab, ends=ENDS, workers=WEIGHTS):
     """A subnet each, and a router between them."""
@@ -189,6 +209,10 @@ def check_strangers(lab, site, checks):
             checks.check("a stranger's packets at %s are counted: %s" % (who, reason), True)
         except scene.NetError as e:
             checks.check("a stranger's packets at %s are counted: %s" % (who, reason), False, str(e))
+    with open(site.run_dir + "/probe.key") as f:
+        key = f.read().strip()
+    twin = stranger.run([sys.executable, "-c", TWIN, STEER, key, "w1", str(VNI)]).stdout.split("\n")
+    checks.check("a living worker's twin is refused: its name is taken", twin[:3] == ["5 0", "6 2", "6 2"], str(twin))
     now = {n: (w["worker"], w["address"], w["state"]) for n, w in site.workers().items()}
     checks.check("and have no effect", now == known, str(now))
 
