@@ -121,6 +121,9 @@ class Program(unittest.TestCase):
         self.assertLessEqual({"digest", "position", "role", "shard", "view_epoch"}, set(digest[0]))
         self.assertEqual(len(digest[0]["digest"]), 16)
         self.assertIn("error", ask(sock, "dance"))
+        tables = ask(sock, "tables") # of what is led here; nobody has opened one
+        self.assertEqual([t["shard"] for t in tables["leads"]], [0, 1])
+        self.assertEqual(tables["tables"], [])
 
         second = self.run_once("--standalone", "--listen", f"127.0.0.1:{port}")
         self.assertEqual(second.returncode, 1)
