@@ -21,6 +21,7 @@
 #include "common/log/log.h"
 #include "common/metrics/control.h"
 #include "common/metrics/http.h"
+#include "common/metrics/notify.h"
 #include "steering/nexthop/ping.h"
 #include "steering/nexthop/route.h"
 #include "steering/nexthop/watch.h"
@@ -30,6 +31,7 @@ enum {
     PROBES = 4,                /* of a time-out, as health.c sends them */
     INTERVAL_MS = 125, INTERVAL_MOST_MS = 2500,
     AGAIN_US = 500 * 1000,     /* a route that could not be put */
+    STILL_US = 2000 * 1000,    /* a loop without a round for so long stands still */
     ROUTES_MAX = 16, ERR_BYTES = 300, LIST_BYTES = WATCH_MAX * INET_ADDRSTRLEN + WATCH_MAX,
 };
 
@@ -77,6 +79,8 @@ struct nexthop {
     struct routes *routes;
     struct metrics *metrics;
     struct metrics_http *http;
+    struct notify *notify;
+    _Atomic uint64_t round_us; /* the loop's last, for the supervisor's thread */
     struct metric *in_route[WATCH_MAX], *answers[WATCH_MAX], *probes, *withdrawn, *returned, *kept, *failures;
     uint64_t put;              /* the members that the kernel was told; 0: none yet */
     int error;                 /* of the last attempt, said once */
@@ -274,6 +278,7 @@ static void hear(struct nexthop *x)
 static void one_round(struct nexthop *x)
 {
     uint64_t now_us = monotonic_us(), before = x->watch.members, seq;
+    x->round_us = now_us;
     hear(x);
     if (watch_tick(&x->watch, now_us))
         tell(x, before);
@@ -310,6 +315,14 @@ static void ready(void *ctx, char *why, uint32_t len)
     const struct nexthop *x = ctx;
     if (metric_get(x->kept))
         snprintf(why, len, "no next hop answers");
+}
+
+static void healthy(void *ctx, char *why, uint32_t len)
+{
+    struct nexthop *x = ctx;
+    uint64_t round_us = x->round_us, now_us = monotonic_us();
+    if (round_us && now_us > round_us + STILL_US)
+        snprintf(why, len, "its loop has stood still for %lu s", (unsigned long)((now_us - round_us) / 1000000));
 }
 
 static int count(struct nexthop *x)
@@ -380,7 +393,9 @@ int main(int argc, char **argv)
         log_info("next hops are watched", "next_hops=%u routes=%u interval_ms=%u", x.o.nhops, x.o.nroutes,
                  x.o.interval_ms);
         look_at_policy();
+        x.notify = notify_start(healthy, ready, NULL, &x);
         run(&x);
+        notify_stop(x.notify, true);
         log_info("ends", "cause=\"a signal\" the routes stay as they are");
     }
     metrics_http_stop(x.http);

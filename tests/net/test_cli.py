@@ -46,6 +46,9 @@ class Typed(ControlledSite):
 def check_up(site, checks):
     code, out, err = site.lethe("status")
     checks.check("status without a controller: 3, and what to do", code == UNREACHABLE and "lethe up" in err, err)
+    code, out, err = site.lethe("up", "--no-start", site.config)
+    checks.check("up --no-start starts none", code == UNREACHABLE and "no controller" in err
+                 and not running(site.controller()), err)
     with open(site.config) as f:
         text = f.read()
     broken = os.path.join(site.lab.folder, "broken.yaml")

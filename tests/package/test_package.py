@@ -3,7 +3,7 @@
 """The Debian packages of this build, without installing them: what is in them, that units are right and harden, that
 programs started as the units say speak to their supervisor.
 
-    test_package.py --build build/dev --cpack /usr/bin/cpack
+    test_package.py --build build/dev --cpack /usr/bin/cpack      (root, for a network namespace)
 """
 import argparse
 import gzip
@@ -20,7 +20,8 @@ import time
 
 from unit import Supervisor, command, read_unit
 
-UNITS = ["lethe-controller.service", "lethe-store@.service", "lethe-steer@.service", "lethe-nf@.service"]
+UNITS = ["lethe-controller.service", "lethe-store@.service", "lethe-steer@.service", "lethe-nf@.service",
+         "lethe-nexthop@.service"]
 PROGRAMS = ["usr/bin/lethe"] + ["usr/sbin/lethe-" + p for p in ("controller", "store", "steer", "nf", "nexthop")]
 EXPOSURE_MOST = 30  # of 100, as systemd-analyze counts
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -124,21 +125,21 @@ def write_site(folder, name):
     return f.name
 
 
-def start(root, unit, site, supervisor, watchdog_us=600000, more=()):
+def start(root, unit, site, supervisor, watchdog_us=600000, more=(), before=()):
     """As the unit says, but of this package's folder and with this site's file."""
     words = command(unit)
     words[0] = root + words[0]
-    words = [site if w == "/etc/lethe/site.yaml" else w for w in words] + list(more)
+    words = list(before) + [site if w == "/etc/lethe/site.yaml" else w for w in words] + list(more)
     env = dict(os.environ, NOTIFY_SOCKET=supervisor.path, WATCHDOG_USEC=str(watchdog_us))
     return subprocess.Popen(words, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                             stderr=open(site + ".log", "ab"), start_new_session=True)
 
 
-def check_told(root, folder, name, instance, site, more=()):
+def check_told(root, folder, name, instance, site, more=(), before=()):
     """READY=1, heartbeats, none while it is stopped, STOPPING=1."""
     unit = read_unit(os.path.join(root, "usr/lib/systemd/system", name), instance)
     s = Supervisor(folder + "/notify")
-    p = start(root, unit, site, s, more=more)
+    p = start(root, unit, site, s, more=more, before=before)
     try:
         check("%s: READY=1" % name, s.wait("READY=1") is not None, s.heard)
         check("%s: heartbeats" % name, s.wait("WATCHDOG=1") is not None, s.heard)
@@ -170,6 +171,8 @@ def check_programs(root, folder):
         for name in os.listdir(pids) if os.path.isdir(pids) else []:
             os.kill(json.load(open("%s/site/pids/%s" % (folder, name)))["pid"], signal.SIGKILL)
     check_told(root, folder, "lethe-store@.service", "store-a", write_site(folder, "alone"))
+    check_told(root, folder, "lethe-nexthop@.service", "out", site, ["--route", "203.0.113.0/28", "--via", "127.0.0.1"],
+               ["unshare", "-n", "sh", "-c", "ip link set lo up && exec \"$0\" \"$@\""]) # not into this host's routes
     if failed:
         for name in os.listdir(folder):
             if name.endswith(".log"):
