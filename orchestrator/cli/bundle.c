@@ -48,6 +48,17 @@ static void list(struct bundle *b, const char *path, const char *text, size_t by
     fprintf(b->sums, "%s  %s\n", sodium_bin2hex(hex, sizeof hex, sum, sizeof sum), path);
 }
 
+/* Names in it come from the controller and from files, who may be wrong. */
+static bool leads_out(const char *below)
+{
+    for (const char *at = below; at; at = strchr(at, '/')) {
+        at += *at == '/';
+        if (!strncmp(at, "..", 2) && (at[2] == '/' || !at[2]))
+            return true;
+    }
+    return false;
+}
+
 void bundle_put(struct bundle *b, char *text, size_t bytes, const char *path, ...)
 {
     char below[300], whole[800];
@@ -55,6 +66,10 @@ void bundle_put(struct bundle *b, char *text, size_t bytes, const char *path, ..
     va_start(args, path);
     vsnprintf(below, sizeof below, path, args);
     va_end(args);
+    if (leads_out(below)) {
+        bundle_gap(b, below, "that is no place in a bundle");
+        return;
+    }
     b->blots += redact_text(&b->secrets, text, bytes); /* before it is cut: half a secret is one, too */
     if (bytes > BUNDLE_FILE_MAX) {
         bundle_gap(b, below, "%zu bytes; the first %d are here", bytes, BUNDLE_FILE_MAX);
@@ -158,7 +173,14 @@ int bundle_pack(struct bundle *b, const char *file, char *err, uint32_t err_len)
     char part[600];
     struct spawned s;
     snprintf(part, sizeof part, "%.590s.part", file);
-    const char *argv[] = {"tar", zst ? "--zstd" : "--gzip", "--owner=0", "--group=0", "-C", b->scratch, "-cf", part,
+    /* A link that somebody put there is not followed. */
+    int fd = unlink(part) && errno != ENOENT ? -1 : open(part, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        snprintf(err, err_len, "%s cannot be made: %s", part, strerror(errno));
+        return -1;
+    }
+    close(fd);
+    const char *argv[] = {"tar", "--force-local", zst ? "--zstd" : "--gzip", "--owner=0", "--group=0", "-C", b->scratch, "-cf", part,
                           b->name, NULL};
     close_lists(b);
     spawn_ask(argv, PACK_MS, 1, &s);

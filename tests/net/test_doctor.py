@@ -152,6 +152,24 @@ def holds(parts, *wanted):
     return [w for w in wanted if not parts.get(w)]
 
 
+def check_bundle_stays_where_it_is(lab, site, checks):
+    """Names that lead out of it, and a link in its way."""
+    with open("/proc/self/stat") as f:
+        start = f.read().rsplit(")", 1)[1].split()[19]
+    planted, victim = os.path.join(site.run_dir, "pids", "planted.pid"), os.path.join(lab.folder, "victim")
+    with open(planted, "w") as f:
+        json.dump({"name": "../../../escaped", "kind": "worker", "pid": os.getpid(), "start": int(start)}, f)
+    with open(victim, "w") as f:
+        f.write("whole")
+    os.symlink(victim, os.path.join(lab.folder, "not:remote.tar.gz.part"))
+    parts, said = bundle(site, "not:remote.tar.gz", "-C", "/nowhere.sock")
+    os.unlink(planted)
+    with open(victim, "rb") as f:
+        checks.check("a bundle follows no link", parts and f.read() == b"whole", said)
+    checks.check("and leaves its folder by no name", not os.path.exists(os.path.join(lab.folder, "escaped"))
+                 and "escaped" in parts.get("MISSING", b"").decode(), said)
+
+
 def check_bundle(lab, site, checks):
     secrets = {}
     for name in ("probe.key", "workers.secret", "replicas.secret"):
@@ -195,6 +213,7 @@ def act(lab, site, checks):
     check_faults(lab, site, checks)
     check_running(site, checks)
     check_bundle(lab, site, checks)
+    check_bundle_stays_where_it_is(lab, site, checks)
 
 
 if __name__ == "__main__":
