@@ -8,7 +8,7 @@
                   │ tun0 10.9.0.1, 10.9.3.1
            underlay (router) ── w1 10.9.1.1, w2 10.9.2.1 (tun0)       stranger 10.9.9.1
 
-TCP with DF finds the MTU, ping is told it, what has no DF is cut; weights 100:50; each packet goes back to the front
+TCP with DF finds the MTU, ping is told it, what has no DF is cut; a link on the way that shrinks is noticed; weights 100:50; each packet goes back to the front
 end that it came from; strangers' packets, joins with a wrong key and repeated joins have no effect; kill -9 of a
 worker breaks no connection, a drain neither.
 """
@@ -224,6 +224,17 @@ def unreachables(lab, name):
     return int(dict(zip(*lines))["OutDestUnreachs"])
 
 
+def check_shrinking_path(lab, site, checks):
+    """A link on the way carries less than both ends' interfaces: workers' joins find that out."""
+    lab.namespaces["underlay"].ip(*["link set %s mtu 1400" % front for front in test_fronts.FRONTS])
+    told = wait_for(lambda: (lambda m: m if set(m) == {1350} else None)(
+        [w["mtu"] for f in test_fronts.FRONTS for w in site.workers(f).values()]), 20, "workers to tell the new MTU")
+    fits = lab.namespaces["c1"].run(["ping", "-n", "-c", "3", "-i", "0.1", "-W", "5", "-M", "do", "-s", "1322",
+                                     network.SERVERS["s2"]], check=False)
+    checks.check("a path of 1400 bytes is found out, and 1350 pass", len(told) == 4 and " 0% packet loss" in fits.stdout,
+                 fits.stdout.strip().split("\n")[-2])
+
+
 def check_kill_and_drain(lab, site, lines, checks):
     site.kill("w1")
     wait_for(lambda: site.healthy() == ["w2"], 10, "steering to take w1 out")
@@ -252,6 +263,7 @@ def act(lab, site, checks):
     check_strangers(lab, site, checks)
     sent = {name: unreachables(lab, name) for name in before}
     checks.check("nobody's kernel sent ICMP unreachables", sent == before, "%s, %s" % (before, sent))
+    check_shrinking_path(lab, site, checks)
     check_kill_and_drain(lab, site, lines, checks)
     checks.result("connections", lines.finish())
 
