@@ -28,7 +28,7 @@ ENDS = {"steer": STEER, "steer-2": "10.9.3.1", "w1": "10.9.1.1", "w2": "10.9.2.1
 DEVICE = "net_af_packet%d,iface=tun0,framecnt=4096,blocksz=65536"
 DOWNLOAD_BYTES = 24 << 20
 
-# Run in a namespace. sniff: the first JOIN of a worker, as hex. send: a UDP payload.
+# Run in a namespace. sniff: the first JOIN from one address to another, as hex. send: a UDP payload.
 SNIFF = """
 import socket, sys
 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
@@ -36,7 +36,8 @@ s.settimeout(10)
 while True:
     f = s.recv(4096)
     if f[12:14] == b"\\x08\\0" and f[23] == 17 and f[36:38] == (4789).to_bytes(2, "big") \\
-            and f[26:30] == socket.inet_aton(sys.argv[1]) and f[62:64] == b"\\x88\\xb5" and f[64:68] == b"1LHT":
+            and f[26:30] == socket.inet_aton(sys.argv[1]) and f[30:34] == socket.inet_aton(sys.argv[2]) \\
+            and f[62:64] == b"\\x88\\xb5" and f[64:68] == b"1LHT":
         print(f[42:].hex())
         break
 """
@@ -186,7 +187,7 @@ def check_strangers(lab, site, checks):
     def send(to, payload, times=5):
         stranger.run([sys.executable, "-c", SEND, to, payload.hex(), str(times)])
     join = bytes.fromhex(lab.namespaces["underlay"].run(
-        [sys.executable, "-c", SNIFF, ENDS["w1"]]).stdout.strip())
+        [sys.executable, "-c", SNIFF, ENDS["w1"], STEER]).stdout.strip())
     forged = bytearray(join)
     forged[8 + 14 + 8] ^= 1  # its incarnation: the tag is wrong now
     packet = bytes.fromhex("02000000000102000000000208004500001c00010000401166cf0a0101010a0000010001000200080000")
