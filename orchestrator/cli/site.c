@@ -12,6 +12,7 @@
 #include "common/config/site.h"
 #include "orchestrator/cli/commands.h"
 #include "orchestrator/cli/wait.h"
+#include "orchestrator/driver/process.h"
 
 enum { TEXT_MAX = 256 * 1024, START_S = 15 };
 
@@ -130,11 +131,18 @@ static int look(struct cli *cli, const char *file, char *log, size_t room)
     if (site_load(file, NULL, 0, &site, NULL, err, sizeof err))
         return cli_say(CLI_USAGE, "%s", err);
     snprintf(log, room, "%s/controller.log", site->run_dir);
-    mkdir(site->run_dir, 0755); /* if it cannot be, opening the log says so */
     site_free(site, NULL, 0, NULL);
     if (!cli->config)
         cli->config = file;
     return cli_find(cli);
+}
+
+/* The folder of its log is the site's run_dir. */
+static int may_begin(const char *log)
+{
+    char folder[512], err[512];
+    snprintf(folder, sizeof folder, "%.*s", (int)(strrchr(log, '/') - log), log);
+    return process_run_dir(folder, err, sizeof err) ? cli_say(CLI_REFUSED, "%s", err) : CLI_OK;
 }
 
 static int put_site(struct cli *cli, const char *text)
@@ -180,7 +188,7 @@ int cmd_up(struct cli *cli, int argc, char **argv)
     bool there = !status && cli_get_quietly(cli, "/healthz", &answer) == CLI_OK;
     if (!status && !there && !may_start) {
         status = cli_say(CLI_UNREACHABLE, "no controller answers at %s", cli->address);
-    } else if (!status && !there) {
+    } else if (!status && !there && !(status = may_begin(log))) {
         pid_t pid = start_controller(file, log);
         status = pid < 0 ? CLI_REFUSED : await_controller(cli, pid, log);
     }

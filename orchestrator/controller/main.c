@@ -21,6 +21,7 @@
 #include "common/metrics/notify.h"
 #include "orchestrator/controller/api.h"
 #include "orchestrator/controller/engine.h"
+#include "orchestrator/driver/process.h"
 
 enum { STATUS_TROUBLE = 1, STATUS_USAGE = 2, STILL_MS = 5000 };
 
@@ -162,7 +163,7 @@ static int run(struct program *p, char **argv)
     struct engine_config c = {.file = p->file, .text = p->site->text, .site = p->site->site, .programs = p->programs, .metrics = p->metrics,
                               .active = on_active, .ctx = p};
     signal(SIGPIPE, SIG_IGN);
-    if (engine_create(&p->engine, &c, err, sizeof err)) {
+    if (process_run_dir(p->site->site->run_dir, err, sizeof err) || engine_create(&p->engine, &c, err, sizeof err)) {
         log_error("cannot run", "%s", err);
         return STATUS_TROUBLE;
     }

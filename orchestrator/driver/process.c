@@ -469,15 +469,36 @@ static int make_folder(const char *run_dir, const char *name, char *err, uint32_
     return rc;
 }
 
+int process_run_dir(const char *run_dir, char *err, uint32_t err_len)
+{
+    struct stat st;
+    int rc = make_folder(run_dir, "", err, err_len);
+    if (rc)
+        return rc;
+    if (stat(run_dir, &st) || !S_ISDIR(st.st_mode))
+        snprintf(err, err_len, "run_dir: %s is no folder", run_dir);
+    else if (st.st_uid != 0 && st.st_uid != geteuid())
+        snprintf(err, err_len, "run_dir: %s is user %u's, who could have what is written there go elsewhere; "
+                 "run it as that user, or choose another", run_dir, st.st_uid);
+    else if (st.st_mode & S_IWOTH)
+        snprintf(err, err_len, "run_dir: everybody may write into %s, and have what is written there go elsewhere; chmod "
+                 "o-w it, or choose another", run_dir);
+    else
+        return 0;
+    return -EPERM;
+}
+
 int process_driver_create(struct driver **out, uv_loop_t *loop, const char *run_dir,
                           driver_on_end on_end, void *ctx, char *err, uint32_t err_len)
 {
-    static const char *const folders[] = {"", "/pids", "/log"};
+    static const char *const folders[] = {"/pids", "/log"};
     struct host *h = calloc(1, sizeof *h);
     int rc = h ? 0 : -ENOMEM;
     if (rc)
         snprintf(err, err_len, "out of memory");
-    for (int i = 0; !rc && i < 3; i++)
+    else
+        rc = process_run_dir(run_dir, err, err_len);
+    for (int i = 0; !rc && i < 2; i++)
         rc = make_folder(run_dir, folders[i], err, err_len);
     if (rc) {
         free(h);

@@ -21,6 +21,10 @@
 
 #include "orchestrator/driver/driver.h"
 
+/* Makes the folder, if need be. Refused is one that others may write into: what root writes there could
+ * be led elsewhere by a link, and a pid file say who is to be killed. 0, or -errno and a sentence. */
+int process_run_dir(const char *run_dir, char *err, uint32_t err_len);
+
 /* Makes the folders and finds what lives. 0, or -errno and a sentence. The loop is lent until
  * destroy and one more turn of the loop after it. */
 int process_driver_create(struct driver **out, uv_loop_t *loop, const char *run_dir,

@@ -285,6 +285,23 @@ static void no_program_runs_without_its_pid_file(void **state)
     assert_true(started > 0);
 }
 
+static void a_folder_of_others_is_refused(void **state)
+{
+    char err[300], path[80];
+    snprintf(path, sizeof path, "%s/run", w.dir);
+    CHECK(!process_run_dir(path, err, sizeof err) && !process_run_dir(path, err, sizeof err), "%s", err);
+    assert_int_equal(chmod(path, 01777), 0);
+    assert_int_equal(process_run_dir(path, err, sizeof err), -EPERM);
+    CHECK(strstr(err, "everybody") && strstr(err, path), "%s", err);
+    assert_int_equal(chmod(path, 0755), 0);
+    if (chown(path, 4711, 0) == 0) { /* root may */
+        assert_int_equal(process_run_dir(path, err, sizeof err), -EPERM);
+        CHECK(strstr(err, "4711"), "%s", err);
+    }
+    snprintf(path, sizeof path, "%s/nowhere/run", w.dir);
+    assert_int_equal(process_run_dir(path, err, sizeof err), -ENOENT);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -292,7 +309,7 @@ int main(void)
         T(an_end_is_told_as_it_was), T(what_cannot_be_started_says_why),
         T(a_look_tells_what_has_happened), T(it_lives_apart_and_its_words_are_kept), T(what_a_dead_controller_left_is_adopted),
         T(a_pid_file_of_the_dead_names_nobody), T(a_pid_file_is_removed_under_its_lock_only),
-        T(no_program_runs_without_its_pid_file),
+        T(no_program_runs_without_its_pid_file), T(a_folder_of_others_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
