@@ -4,6 +4,7 @@
 patience where waiting helps. Each row names the words that the message must have."""
 import os
 import subprocess
+import sys
 
 import network
 import scene
@@ -175,9 +176,36 @@ def offloads(r):
              namespace="s1")
 
 
+def tunnels(r):
+    """Before anything runs; the management interface of w1's host stands for an underlay."""
+    def steer(name, address, device):
+        path, _ = config_with(r.site, name, "  control:", "  tunnel: {address: %s, port: \"%s\"}\n  control:" % (
+            address, device))
+        return "steering/lethe-steer", "-c", path, "--check"
+    network.attach_to_management(r.lab, "w1", network.worker_address("w1"))
+    here, device = network.worker_address("w1"), "net_af_packet2,iface=%s"
+    r.expect("a tunnel's address that is not there", 1, ["interface inside", "does not have the tunnel's address"],
+             *steer("tunnel1.yaml", "10.9.0.1", device % "inside"), namespace="steer")
+    r.expect("a tunnel's interface that is not there", 1, ["interface nosuch", "No such device"],
+             *steer("tunnel2.yaml", "10.9.0.1", device % "nosuch"), namespace="steer")
+    r.expect("a tunnel's device without an interface", 1, ["net_null2", "names no interface"],
+             *steer("tunnel3.yaml", "10.9.0.1", "net_null2"), namespace="steer")
+    worker = ("nf/lethe-nf", "-c", r.site.config, "--worker", "w1", "--tunnel", device % "eth0")
+    r.expect("a tunnel to nowhere", 1, ["worker.tunnel"], *worker, namespace="w1")
+    path, _ = config_with(r.site, "tunnel4.yaml", "worker: {", "worker: {tunnel: {steering: [10.9.0.1]}, ")
+    holder = r.lab.spawn("port-holder", [sys.executable, "-c", "import socket\ns = socket.socket(socket.AF_INET, "
+                         "socket.SOCK_DGRAM)\ns.bind(('%s', 4789))\ninput()" % here], r.lab.namespaces["w1"],
+                         stdin=subprocess.PIPE)
+    wait_for(lambda: ":12B5" in r.lab.namespaces["w1"].run(["cat", "/proc/net/udp"]).stdout, 10, "a holder of UDP port 4789")
+    r.expect("a tunnel's port in use", 1, ["UDP port 4789", "in use"], "nf/lethe-nf", "-c", path, *worker[3:],
+             namespace="w1")
+    holder.kill()
+
+
 def act(lab, site, checks):
     r = Runner(lab, site, checks)
     wrong_words(r)
+    tunnels(r)
     patience(r)
     busy(r)
     wrong_schema(r)

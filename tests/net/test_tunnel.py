@@ -48,6 +48,15 @@ for i in range(int(sys.argv[3])):
     s.sendto(bytes.fromhex(sys.argv[2]), (sys.argv[1], 4789))
 """
 
+# Run in a namespace: datagrams of 1500 bytes with DF, whatever the kernel has been told of the path.
+FLOOD = """
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.setsockopt(socket.IPPROTO_IP, 10, 3)  # IP_MTU_DISCOVER, IP_PMTUDISC_PROBE
+for i in range(int(sys.argv[2])):
+    s.sendto(bytes(1472), (sys.argv[1], 9))
+"""
+
 # Run in a namespace: who has the site's key, and another's name, joins; what is answered, as "kind reason" a line.
 TWIN = """
 import ctypes, socket, struct, sys
@@ -171,6 +180,18 @@ def check_path_mtu(lab, site, checks):
     checks.check("and were cut by steering", site.both("fragmented_total") > 0)
 
 
+def check_rate_limit(lab, site, checks):
+    """ICMP errors are few however many packets are too large; the rest is counted."""
+    def figures():
+        return site.both("packet_too_big_total"), site.both("drops_total{reason=\"too_big_for_tunnel\"}")
+    answered, dropped = figures()
+    lab.namespaces["c4"].run([sys.executable, "-c", FLOOD, network.SERVERS["s1"], "4000"])
+    wait_for(lambda: sum(figures()) > answered + dropped + 2000, 10, "steering to have counted them")
+    answered, dropped = figures()[0] - answered, figures()[1] - dropped
+    checks.check("few of many packets that are too large are answered", 100 <= answered < dropped,
+                 "%d answered, %d dropped" % (answered, dropped))
+
+
 def check_transfers(lab, site, checks):
     before = site.both("packet_too_big_total")
     up = traffic.Iperf(lab, 2, False, 0, "c2")
@@ -259,6 +280,7 @@ def act(lab, site, checks):
     wait_for(lambda: lines.status()["opened"] == CONNECTIONS, 30,
              "%d connections to open; see %s" % (CONNECTIONS, lines.process.log))
     check_path_mtu(lab, site, checks)
+    check_rate_limit(lab, site, checks)
     check_transfers(lab, site, checks)
     check_origins(site, checks)
     check_strangers(lab, site, checks)
