@@ -89,7 +89,7 @@ endfunction()
 # lethe_use_dpdk(<target> <driver>...): links DPDK statically with just these drivers
 # (starts faster and is smaller than loading every driver there is), and adds
 # common/packet/dpdk_*.c, which want lethe_support. rte_net_af_xdp is left out where libxdp is missing.
-# --wrap: see "the gate" in common/packet/dpdk_port.c.
+# --wrap: see "the gate" and "fanout" in common/packet/dpdk_port.c.
 function(lethe_use_dpdk target)
   set(drivers ${ARGN})
   set(extra)
@@ -114,7 +114,7 @@ function(lethe_use_dpdk target)
     ${CMAKE_SOURCE_DIR}/common/packet/dpdk_iface.c)
   target_include_directories(${target} SYSTEM PRIVATE ${DPDK_INCLUDE_DIRS})
   target_compile_options(${target} PRIVATE -include rte_config.h)
-  target_link_options(${target} PRIVATE -Wl,--wrap=epoll_wait)
+  target_link_options(${target} PRIVATE -Wl,--wrap=epoll_wait -Wl,--wrap=setsockopt)
   target_link_libraries(${target} PRIVATE lethe_support -Wl,--whole-archive ${whole} -Wl,--no-whole-archive
     -Wl,--start-group ${core} -Wl,--end-group ${extra} numa bsd dl m Threads::Threads)
 endfunction()

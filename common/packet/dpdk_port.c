@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * DPDK ports the way Lethe opens them. See dpdk_port.h. Link with
- * lethe_use_dpdk(), which also wraps epoll_wait (see the gate below).
+ * lethe_use_dpdk(), which also wraps epoll_wait (see the gate below) and setsockopt.
  *
  * Threads: dpdk_start, dpdk_port_* on the main thread, inside
  * dpdk_poll_begin/end once the loop runs; the rest anywhere.
@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -25,6 +26,8 @@
 #include <rte_errno.h>
 #include <rte_ethdev.h>
 #include <rte_log.h>
+
+#include <linux/if_packet.h>
 
 #include "common/log/log.h"
 
@@ -80,6 +83,26 @@ void dpdk_poll_begin(void)
 void dpdk_poll_end(void)
 {
     pthread_mutex_unlock(&gate);
+}
+
+/* --- fanout -------------------------------------------------------------------------- */
+
+int __real_setsockopt(int fd, int level, int name, const void *value, socklen_t len);
+int __wrap_setsockopt(int fd, int level, int name, const void *value, socklen_t len);
+
+/* net_af_packet puts its socket into a fanout group that it calls by process id and interface number,
+ * and two programs of one network namespace can come to the same: EINVAL, now and then. There is
+ * one queue a port here, so nobody else has to find the group: the kernel may choose (Linux 4.12). */
+int __wrap_setsockopt(int fd, int level, int name, const void *value, socklen_t len)
+{
+    enum { FANOUT_UNIQUEID = 0x2000 };
+    uint32_t group;
+    if (level == SOL_PACKET && name == PACKET_FANOUT && len == sizeof group) {
+        memcpy(&group, value, sizeof group);
+        group = (group & 0xffff0000) | FANOUT_UNIQUEID << 16;
+        return __real_setsockopt(fd, level, name, &group, sizeof group);
+    }
+    return __real_setsockopt(fd, level, name, value, len);
 }
 
 /* --- what EAL and the drivers say -------------------------------------------- */
