@@ -191,18 +191,26 @@ static json_t *entry_json(const struct entry *e)
     return o;
 }
 
+/* Copied, and written when the datapath may go on: it waits for the lock. */
 static json_t *read_entries(struct trace *t, uint32_t after)
 {
-    json_t *packets = json_array();
+    struct entry *told = malloc(TRACE_TOLD * sizeof *told);
+    json_t *packets = told ? json_array() : NULL;
     uint64_t now_us = trace_now_us();
+    uint32_t n = 0;
+    if (!packets) {
+        free(told);
+        return NULL;
+    }
     pthread_mutex_lock(&t->lock);
     uint32_t oldest = t->newest > TRACE_PACKETS ? t->newest - TRACE_PACKETS : 0;
     uint32_t id = after > oldest && after <= t->newest ? after : oldest;
-    while (id < t->newest && json_array_size(packets) < TRACE_TOLD) {
-        id++;
-        json_array_append_new(packets, entry_json(&t->entries[id % TRACE_PACKETS]));
-    }
+    while (id < t->newest && n < TRACE_TOLD)
+        told[n++] = t->entries[++id % TRACE_PACKETS];
     pthread_mutex_unlock(&t->lock);
+    for (uint32_t i = 0; i < n; i++)
+        json_array_append_new(packets, entry_json(&told[i]));
+    free(told);
     return json_pack("{s:I, s:b, s:I, s:o}", "now_us", (json_int_t)now_us, "active",
                      trace_active(t, now_us), "next", (json_int_t)id, "packets", packets);
 }
