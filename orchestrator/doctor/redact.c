@@ -10,16 +10,32 @@
 #include <strings.h>
 #include <unistd.h>
 
-void redact_add(struct redact *r, const char *text, size_t bytes)
+static void add(struct redact *r, const char *text, size_t bytes)
 {
-    while (bytes && isspace((unsigned char)text[bytes - 1]))
-        bytes--;
     if (bytes < REDACT_LEAST || bytes > REDACT_MOST || r->n == REDACT_SECRETS)
         return;
     struct redact_secret *s = &r->at[r->n++];
     memcpy(s->text, text, bytes);
     s->text[bytes] = '\0';
     s->bytes = (uint32_t)bytes;
+}
+
+/* In JSON a quote and a backslash stand behind a backslash; most of a bundle is JSON. */
+void redact_add(struct redact *r, const char *text, size_t bytes)
+{
+    char escaped[2 * REDACT_MOST];
+    size_t n = 0;
+    while (bytes && isspace((unsigned char)text[bytes - 1]))
+        bytes--;
+    add(r, text, bytes);
+    for (size_t i = 0; i < bytes && bytes <= REDACT_MOST; i++) {
+        if (text[i] == '"' || text[i] == '\\')
+            escaped[n++] = '\\';
+        escaped[n++] = text[i];
+    }
+    if (n > bytes)
+        add(r, escaped, n);
+    sodium_memzero(escaped, sizeof escaped);
 }
 
 int redact_file(struct redact *r, const char *path)
@@ -80,14 +96,15 @@ static uint32_t blot_passwords(char *text, size_t bytes)
     for (size_t i = 0; i + 3 < bytes; i++) {
         if (text[i] != ':' || text[i + 1] != '/' || text[i + 2] != '/')
             continue;
-        size_t at = i += 3, colon = 0;
-        while (at < bytes && text[at] != '@' && text[at] != '/' && !ends_word(text[at])) {
+        size_t colon = 0, end = 0; /* a password may hold an @ */
+        i += 3;
+        for (size_t at = i; at < bytes && text[at] != '/' && !ends_word(text[at]); at++) {
             colon = !colon && text[at] == ':' ? at : colon;
-            at++;
+            end = text[at] == '@' ? at : end;
         }
-        if (at == bytes || text[at] != '@' || !colon)
+        if (!colon || end < colon)
             continue;
-        memset(text + colon + 1, '*', at - colon - 1);
+        memset(text + colon + 1, '*', end - colon - 1);
         n++;
     }
     return n;

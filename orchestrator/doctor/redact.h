@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Secrets kept out of what leaves the host: each occurrence becomes as many asterisks, in place. Known
- * ones (what the site's secret files hold) in either case of hex digits; besides, whatever follows
+ * ones (what the site's secret files hold) in either case of hex digits, and as JSON writes them; besides, whatever follows
  * "Bearer " and a password in "scheme://user:password@". Pure but for redact_file. One thread.
  */
 #ifndef LETHE_ORCHESTRATOR_DOCTOR_REDACT_H
@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 /* Shorter ones would blot out words; no secret of a site's may be so short. */
-enum { REDACT_SECRETS = 32, REDACT_LEAST = 8, REDACT_MOST = 512 };
+enum { REDACT_SECRETS = 64, REDACT_LEAST = 8, REDACT_MOST = 1024 };
 
 struct redact {
     uint32_t n;
