@@ -187,7 +187,8 @@ static int start_port(struct worker *w, struct side *s, char *err)
 static int start_tunnel(struct worker *w, char *err)
 {
     const struct tunnel_config c = {
-        .site = w->chain.site, .device = w->opt.tunnel, .name = w->opt.name, .key = w->probe_key,
+        .site = w->chain.site, .device = w->opt.tunnel, .address = w->opt.address,
+        .name = w->opt.name, .key = w->probe_key,
         .weight = w->opt.weight, .incarnation = w->incarnation, .timeout_us = w->unreachable_us};
     int rc = tunnel_open(&w->tunnel, &c, w->pool, err, ERR_BYTES);
     for (int i = 0; i < 2 && rc == 0; i++)

@@ -32,6 +32,7 @@ static const char help[] =
     "      --tunnel DEVICE     join the front ends of worker.tunnel across routers, by VXLAN; DEVICE\n"
     "                          is a DPDK device on the interface towards them, which stays the\n"
     "                          kernel's, too: net_af_packet0,iface=eth0\n"
+    "      --address A         with --tunnel: this one of the interface's addresses, not its first\n"
     "      --weight N          share of flows, against the other workers'; 1 to 100 [100]\n"
     "      --metrics ADDR      serve /metrics, /healthz, /readyz at HOST:PORT instead of the Unix\n"
     "                          socket <run_dir>/NAME.metrics.sock\n"
@@ -47,7 +48,7 @@ static const char help[] =
     "  echo status | nc -U -N <run_dir>/NAME.sock     (stats, status, drain; netcat-openbsd)\n"
     "Exit status: 0 drained or checked, 1 cannot serve, 2 wrong option or configuration.\n";
 
-enum { OPT_PORT = 256, OPT_PEER, OPT_METRICS, OPT_FRONT, OPT_TUNNEL, OPT_WEIGHT, OPT_CHECK, OPT_EXPLAIN,
+enum { OPT_PORT = 256, OPT_PEER, OPT_METRICS, OPT_FRONT, OPT_TUNNEL, OPT_ADDRESS, OPT_WEIGHT, OPT_CHECK, OPT_EXPLAIN,
        OPT_VERSION, OPT_HELP };
 
 static const struct option longs[] = {
@@ -59,6 +60,7 @@ static const struct option longs[] = {
     {"metrics", required_argument, NULL, OPT_METRICS},
     {"front", required_argument, NULL, OPT_FRONT},
     {"tunnel", required_argument, NULL, OPT_TUNNEL},
+    {"address", required_argument, NULL, OPT_ADDRESS},
     {"weight", required_argument, NULL, OPT_WEIGHT},
     {"check", no_argument, NULL, OPT_CHECK},
     {"explain", no_argument, NULL, OPT_EXPLAIN},
@@ -140,6 +142,8 @@ static bool together(const struct options *o)
         return wrong("--peer", "", "it goes with --port; steering tells its own addresses");
     if (o->front && o->port[0])
         return wrong("--front", o->front, "it goes without --port: such a worker joins nobody");
+    if (o->address && !o->tunnel)
+        return wrong("--address", o->address, "it goes with --tunnel");
     if (o->tunnel && (o->port[0] || o->front))
         return wrong("--tunnel", "", o->front ? "--front is for memif; worker.tunnel.steering says where a "
                                                 "tunnel goes" : "it goes to steering; --port goes without");
@@ -173,6 +177,9 @@ static bool take(struct options *o, int c)
         return true;
     case OPT_TUNNEL:
         o->tunnel = optarg;
+        return true;
+    case OPT_ADDRESS:
+        o->address = optarg;
         return true;
     case OPT_WEIGHT:
         return parse_weight(o, optarg);

@@ -14,6 +14,7 @@ struct options {
     const char *front;   /* the front end that it joins; NULL: the first */
     const char *metrics; /* where they are served; NULL: beside the control socket */
     const char *tunnel;  /* DPDK device on the interface towards steering; NULL: by memif */
+    const char *address; /* with --tunnel: which of its interface's addresses; NULL: the first */
     unsigned weight;     /* in steering's table */
     const char *port[2]; /* by enum packet_side; NULL: through steering */
     uint8_t peer[2][6];  /* Ethernet address that frames leaving by a side go to */

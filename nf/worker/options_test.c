@@ -49,6 +49,7 @@ static void wrong_lines_exit_with_2(void **state)
         {"-ww1", "--front=steer-2", "--port=inside=net_null0", "--port=outside=net_null1"},
         {"-ww1", "--tunnel=net_af_packet0,iface=e0", "--front=steer-2"},
         {"-ww1", "--tunnel=net_null2", "--port=inside=net_null0", "--port=outside=net_null1"},
+        {"-ww1", "--address=10.9.1.1"},
         {"-ww1", "--weight=0"},
         {"-ww1", "--weight=101"},
         {"-ww1", "--weight=5x"},
@@ -78,10 +79,12 @@ static void right_lines_are_understood(void **state)
     assert_string_equal(o.front, "steer-2");
     assert_null(o.tunnel);
     assert_int_equal(o.weight, 100);
-    static const char *const tunnel[] = {"-ww1", "--tunnel=net_af_packet0,iface=e0", "--weight=7", NULL};
+    static const char *const tunnel[] = {"-ww1", "--tunnel=net_af_packet0,iface=e0", "--weight=7",
+                                         "--address=10.9.1.1", NULL};
     assert_true(parse(tunnel, &o, &status));
     assert_string_equal(o.tunnel, "net_af_packet0,iface=e0");
     assert_int_equal(o.weight, 7);
+    assert_string_equal(o.address, "10.9.1.1");
     static const char *const ports[] = {"--name=w1", "--port=inside=net_null0",
                                         "--port=outside=net_af_packet1,iface=e1",
                                         "--peer=outside=02:00:00:00:00:fe", NULL};

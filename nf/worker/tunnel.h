@@ -25,6 +25,7 @@ struct tunnel;
 struct tunnel_config {
     const struct site *site;   /* worker.tunnel; steering.tunnel's VNI and UDP port */
     const char *device;        /* "net_af_packet0,iface=eth1" */
+    const char *address;       /* of that interface; NULL: its first */
     const char *name;
     const uint8_t *key;        /* the site's probe key */
     unsigned weight;

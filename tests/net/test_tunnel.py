@@ -109,7 +109,7 @@ class TunnelSite(test_fronts.FrontsSite):
     def start_worker(self, name):
         return self._start(name, "worker", [
             self.programs + "/nf/lethe-nf", "-c", self.config, "--worker", name, "--tunnel", DEVICE % 0,
-            "--weight", str(WEIGHTS[name])], name)
+            "--address", ENDS[name], "--weight", str(WEIGHTS[name])], name)
 
     def workers(self, front="steer"):
         return {w["name"]: w for w in self.ask(front, "workers")["workers"]}
@@ -273,6 +273,9 @@ def check_kill_and_drain(lab, site, lines, checks):
 
 def act(lab, site, checks):
     build_underlay(lab)
+    lab.namespaces["w1"].ip(  # another address comes first there
+        "addr flush dev tun0", "addr add 10.8.0.1/32 dev tun0", "addr add %s/24 dev tun0" % ENDS["w1"],
+        "route add 10.9.0.0/16 via 10.9.1.2")
     site.bring_up()
     before = {name: unreachables(lab, name) for name in ("steer", "steer-2", "w1", "w2")}  # some: before the port was taken
     check_weights(site, checks)
