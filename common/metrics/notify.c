@@ -11,13 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "common/log/log.h"
 
-enum { LOOK_MS = 200, SENTENCE_BYTES = 240 };
+enum { LOOK_MS = 200, SEND_MS = 500, SENTENCE_BYTES = 240 };
 
 enum { SOCKET, WATCHDOG, PID, VARIABLES };
 static const char *const names[VARIABLES] = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"};
@@ -94,10 +95,13 @@ static bool place_of(struct sockaddr_un *to, socklen_t *len)
 
 /* --- telling -------------------------------------------------------------------------------------------- */
 
-static void tell(struct notify *n, const char *text)
+/* False: it was not, for its queue is full, or nobody listens now. */
+static bool tell(struct notify *n, const char *text)
 {
-    if (sendto(n->fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT, (struct sockaddr *)&n->to, n->to_len) < 0)
-        log_debug("the supervisor is not told", "cause=\"%s\"", strerror(errno));
+    if (sendto(n->fd, text, strlen(text), MSG_NOSIGNAL, (struct sockaddr *)&n->to, n->to_len) >= 0)
+        return true;
+    log_debug("the supervisor is not told", "cause=\"%s\"", strerror(errno));
+    return false;
 }
 
 static uint64_t now_ms(void)
@@ -126,7 +130,8 @@ static void look(struct notify *n)
     if (!first && !strcmp(why, n->said))
         return;
     snprintf(text, sizeof text, "%sSTATUS=%s", first ? "READY=1\n" : "", why);
-    tell(n, text);
+    if (!tell(n, text))
+        return; /* the next look says it */
     n->told_ready |= first;
     snprintf(n->said, sizeof n->said, "%s", why);
 }
@@ -167,7 +172,10 @@ struct notify *notify_start(http_probe healthy, http_probe ready, http_probe say
         return NULL;
     *n = (struct notify){.healthy = healthy, .ready = ready, .says = says, .ctx = ctx, .to = to, .to_len = to_len,
                          .every_ms = watchdog_ms()};
+    struct timeval patience = {.tv_usec = SEND_MS * 1000};
     n->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (n->fd >= 0)
+        setsockopt(n->fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);

@@ -113,6 +113,24 @@ static void what_stands_still_has_no_heartbeat(void **state)
     notify_stop(n, true);
 }
 
+/* A supervisor that is busy: its queue is full of others' words. It hears it all the same, later. */
+static void readiness_is_not_lost_in_a_full_queue(void **state)
+{
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    snprintf(at.sun_path, sizeof at.sun_path, "%s", w.path);
+    while (sendto(fd, "x", 1, MSG_DONTWAIT, (struct sockaddr *)&at, sizeof at) == 1)
+        continue;
+    struct notify *n = notify_start(healthy, ready, NULL, NULL);
+    while (atomic_load(&w.looks) < 2) /* the first word found no room */
+        usleep(1000);
+    while (!strcmp(heard(true), "x"))
+        continue;
+    assert_string_equal(w.heard, "READY=1\nSTATUS=ready");
+    notify_stop(n, true);
+    close(fd);
+}
+
 /* WATCHDOG_PID: the supervisor means another process. */
 static void another_ones_watchdog_is_left_alone(void **state)
 {
@@ -160,7 +178,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
         T(it_is_told_when_it_is_ready_and_each_change_once), T(what_stands_still_has_no_heartbeat),
-        T(another_ones_watchdog_is_left_alone), T(an_abstract_socket_is_heard_and_children_do_not_know_it),
+        T(readiness_is_not_lost_in_a_full_queue), T(another_ones_watchdog_is_left_alone),
+        T(an_abstract_socket_is_heard_and_children_do_not_know_it),
         T(without_a_supervisor_there_is_nothing),
     };
     log_init("notify_test", "", LOG_LEVEL_ERROR);

@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
 """The packages, installed by apt in a Debian of debootstrap's that has nothing else: a site is run there as the units
-say (their ExecStart, their user and capabilities, their NOTIFY_SOCKET), packets pass, and a purge leaves nothing.
+say (their ExecStart, their user and capabilities, their NOTIFY_SOCKET), packets pass; it is upgraded in the order of
+docs/upgrade.md under connections that go on, to a package of the same programs and a newer number; and a purge leaves
+nothing.
 
 There is no systemd in a chroot: this reads the units and does what they say. The network is that of tests/net.
 The bare root and the packages that apt fetches are kept in ${XDG_CACHE_HOME:-~/.cache}/lethe/debian.
 """
 import fcntl
 import glob
+import json
 import os
 import secrets
 import shutil
@@ -20,6 +23,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "../net"))
 import network
 import scene
+import traffic
 from lethe_site import SITE_YAML, wait_for
 from netns import CLONE_NEWNS, MS_REC_PRIVATE, Lab, NetError, _libc, enter, require_root_and_tools
 from unit import Supervisor, command, read_unit
@@ -28,7 +32,8 @@ SUITE = "bookworm"
 CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "lethe", "debian")
 SITE = "/etc/lethe/site.yaml"
 MOUNTS = ["proc", "sys", "run", "dev/shm"]
-STORES = ["store-a", "store-b"]
+STORES = ["store-a", "store-b", "store-c"]
+CONNECTIONS = 64
 
 
 def run(*words, check=True, timeout_s=900, **more):
@@ -175,8 +180,9 @@ class Unit:
 
 
 def write_site(root, owner):
-    """A pair of stores, a front end, workers; everything on this host."""
-    keys = dict(run_dir="/run/lethe", failure_timeout_ms=1000, shards=2, chain="nat44, monitor", views="", nat44="",
+    """Three stores, a front end, workers; everything on this host."""
+    keys = dict(run_dir="/run/lethe", failure_timeout_ms=1000, shards=2, chain="nat44, monitor", nat44="",
+                views="  etcd: [\"127.0.0.1:2379\"]\n  copies: 2\n",
                 nodes="\n".join("    - {name: %s, listen: \"127.0.0.1:%d\"}" % (n, 7400 + 10 * i)
                                 for i, n in enumerate(STORES)),
                 workers_max=4, inside_address=network.INSIDE_ADDRESS, inside_next_hop=network.INSIDE_NEXT_HOP,
@@ -193,22 +199,91 @@ def write_site(root, owner):
         f.write(text + "groups: [{name: nf, replicas: 2, max: 3}]\n")
 
 
+def start_etcd(lab, folder):
+    """This machine's: Debian's is a recommendation of the package, and another host's, usually."""
+    client, peer = "http://127.0.0.1:2379", "http://127.0.0.1:2380"
+    lab.spawn("etcd", ["etcd", "--data-dir", folder + "/etcd", "--listen-client-urls", client, "--advertise-client-urls",
+                       client, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster",
+                       "default=" + peer, "--unsafe-no-fsync"], lab.namespaces["steer"])
+    wait_for(lambda: lab.namespaces["steer"].run(["curl", "-s", "-m", "1", client + "/health"], check=False).returncode
+             == 0, 20, "etcd to answer")
+
+
 def packets_pass(lab):
     return lab.namespaces["c1"].run(["ping", "-c", "3", "-i", "0.2", "-W", "2", network.SERVERS["s1"]],
                                     check=False).returncode == 0
 
 
-def by_the_controller(root, lab, owner, checks):
+def lethe(root, *words, **more):
+    return root.run("lethe", "-c", SITE, *words, **more)
+
+
+def well(root):
+    return lethe(root, "status", "--well", check=False)[0] == 0
+
+
+def wait_well(root, what):
+    wait_for(lambda: well(root), 60, lambda: what + ": " + lethe(root, "status", check=False)[1])
+
+
+def pids(root):
+    s = json.loads(lethe(root, "-o", "json", "status")[1])
+    return {p["name"]: p["pid"] for kind in ("workers", "steering", "stores") for p in s[kind]}
+
+
+def newer(root, deb):
+    """The same package under a newer number, in the root."""
+    with tempfile.TemporaryDirectory(prefix="lethe-deb-") as folder:
+        run("dpkg-deb", "-R", deb, folder + "/deb")
+        control = folder + "/deb/DEBIAN/control"
+        with open(control) as f:
+            text = f.read()
+        version = next(line.split()[1] for line in text.split("\n") if line.startswith("Version:"))
+        with open(control, "w") as f:
+            f.write(text.replace("Version: " + version, "Version: " + version + "+1"))
+        run("dpkg-deb", "--root-owner-group", "-b", folder + "/deb", root.path + "/tmp/newer.deb")
+    return version
+
+
+def upgrade(root, lab, c, deb, checks):
+    """docs/upgrade.md, step by step."""
+    lines = traffic.Lines(lab, CONNECTIONS)
+    wait_for(lambda: lines.status()["opened"] == CONNECTIONS, 30, "%d connections to open" % CONNECTIONS)
+    before = pids(root)
+    version = newer(root, deb)
+    root.apt("install", "--no-install-recommends", "/tmp/newer.deb")
+    checks.check("1: a newer package stops and starts nothing", pids(root) == before and well(root))
+    c.stop(checks)
+    c.start()
+    c.ready(checks)
+    wait_well(root, "the site under the restarted controller")
+    checks.check("2: the controller is restarted, its programs are not", pids(root) == before)
+    leads = {s["primary"] for s in json.loads(lethe(root, "-o", "json", "status")[1])["shards"]}
+    for step, names, more in ((3, sorted(STORES, key=lambda s: s in leads), []),
+                              (4, sorted(n for n in before if n.startswith("nf-")), []), (5, ["steer"], ["--force"])):
+        for name in names:
+            code, said = lethe(root, "restart", name, *more, check=False)
+            checks.check("%d: restart %s" % (step, name), code == 0, said.strip() if code else "")
+            wait_well(root, "the site after a restart of " + name)
+    now = pids(root)
+    same = set(now.values()) & set(before.values())
+    checks.check("every program is a new process", not same, str(now) if same else "")
+    answers = lines.status()["answers"]
+    wait_for(lambda: lines.status()["answers"] > answers + CONNECTIONS, 20, "answers after the upgrade")
+    root.apt("install", "--no-install-recommends", "--allow-downgrades", "/tmp/" + os.path.basename(deb))
+    checks.check("and back: the older package stops and starts nothing", pids(root) == now and well(root)
+                 and root.run("dpkg-query", "-W", "-f", "${Version}", "lethe")[1] == version)
+    checks.result("connections", lines.finish())
+
+
+def by_the_controller(root, lab, owner, deb, checks):
     c = Unit(root, "lethe-controller", "", owner)
     c.start()
     c.ready(checks)
-
-    def well():
-        return root.run("lethe", "-c", SITE, "status", "--well", check=False)[0] == 0
-    wait_for(well, 60, lambda: "the site to be well: " + root.run("lethe", "-c", SITE, "status", check=False)[1] + c.log())
+    wait_well(root, "the site to be well")
     checks.check("the site is well", True)
     checks.check("packets pass", packets_pass(lab))
-    code, said = root.run("lethe", "-c", SITE, "doctor", check=False)
+    code, said = lethe(root, "doctor", check=False)
     checks.check("doctor knows what to say", "etcd" in said, said[-600:])
     code, said = root.run(*command(c.keys, "ExecReload"), check=False)
     checks.check("reload takes the file", code == 0, said)
@@ -218,14 +293,20 @@ def by_the_controller(root, lab, owner, checks):
     checks.check("the controller's end is not its programs'", packets_pass(lab) and set(living(root)) == before)
     c.start()
     c.ready(checks)
-    wait_for(well, 60, "the site to be well under the next controller")
+    wait_well(root, "the site under the next controller")
     checks.check("the next one finds them", set(living(root)) - {c.process.pid} == before)
-    code, said = root.run("lethe", "-c", SITE, "down", "--force", check=False)
+    upgrade(root, lab, c, deb, checks)
+    code, said = lethe(root, "down", "--force", check=False)
     checks.check("down", code == 0, said)
     c.stop(checks)
 
 
 def by_units_alone(root, lab, owner, checks):
+    """Another site, as far as etcd knows: of the one before every copy is gone, which it would say."""
+    with open(root.path + SITE) as f:
+        text = f.read()
+    with open(root.path + SITE, "w") as f:
+        f.write(text.replace("  copies: 2\n", "  copies: 2\n  etcd_prefix: /lethe/second\n"))
     units = [Unit(root, "lethe-store", n, owner) for n in STORES] + [Unit(root, "lethe-steer", "steer", owner)] + [
         Unit(root, "lethe-nf", n, owner) for n in ("nf-1", "nf-2")]
     for u in units:
@@ -259,10 +340,12 @@ def play(args, checks, folder):
     owner = install(root, glob.glob(folder + "/packages/*.deb"), checks)
     with Lab(args.run) as lab:
         network.build(lab, [])
+        traffic.start_servers(lab)
+        start_etcd(lab, folder)
         root.lab, root.namespace = lab, lab.namespaces["steer"]
         try:
             write_site(root, owner)
-            by_the_controller(root, lab, owner, checks)
+            by_the_controller(root, lab, owner, glob.glob(folder + "/packages/lethe_*.deb")[0], checks)
             by_units_alone(root, lab, owner, checks)
         finally:
             for pid in living(root):
@@ -273,7 +356,7 @@ def play(args, checks, folder):
 
 def main():
     args = scene.arguments(__doc__, cpack=("cpack", "the program"))
-    require_root_and_tools(["ip", "ethtool", "ping", "debootstrap", "tar", "dpkg-deb"])
+    require_root_and_tools(scene.TOOLS + ["ping", "debootstrap", "tar", "dpkg-deb"])
     checks = scene.Checks()
     folder = tempfile.mkdtemp(prefix="lethe-package-")
     try:
@@ -282,7 +365,7 @@ def main():
         checks.check("the test", False, str(e))
     finally:
         for where in MOUNTS + ["var/cache/apt/archives"]:
-            run("umount", os.path.join(folder, "root", where), check=False)
+            run("umount", "-l", os.path.join(folder, "root", where), check=False)
         # never through a mount that is still there: what is mounted is the machine's
         run("rm", "-rf", "--one-file-system", folder, check=False)
     print("FAILED: " + ", ".join(checks.failed) if checks.failed else "passed")

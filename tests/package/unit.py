@@ -3,6 +3,7 @@
 import os
 import shlex
 import socket
+import threading
 import time
 
 
@@ -27,28 +28,38 @@ def command(unit, key="ExecStart"):
 
 
 class Supervisor:
-    """Listens at a NOTIFY_SOCKET."""
+    """Listens at a NOTIFY_SOCKET, all the time: a thread."""
 
     def __init__(self, path):
-        self.path, self.heard = path, []
+        self.path, self.heard, self.at = path, [], 0
+        self.news = threading.Condition()
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(path)
         os.chmod(path, 0o666)
+        self.thread = threading.Thread(target=self._listen, daemon=True)
+        self.thread.start()
+
+    def _listen(self):
+        while (text := self.socket.recv(4096).decode()) != "closed":
+            with self.news:
+                self.heard.append(text)
+                self.news.notify_all()
 
     def wait(self, line, timeout_s=60):
-        """Until a datagram has that line; the datagram, None when it never came."""
+        """Until a datagram after those that were waited for has that line; the datagram, None: it never came."""
         deadline = time.monotonic() + timeout_s
-        while (left := deadline - time.monotonic()) > 0:
-            self.socket.settimeout(left)
-            try:
-                text = self.socket.recv(4096).decode()
-            except socket.timeout:
-                break
-            self.heard.append(text)
-            if line in text.split("\n"):
-                return text
-        return None
+        with self.news:
+            while True:
+                while self.at < len(self.heard):
+                    self.at += 1
+                    if line in self.heard[self.at - 1].split("\n"):
+                        return self.heard[self.at - 1]
+                if not self.news.wait(max(0, deadline - time.monotonic())) and time.monotonic() >= deadline:
+                    return None
 
     def close(self):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+            s.sendto(b"closed", self.path)
+        self.thread.join()
         self.socket.close()
         os.unlink(self.path)
