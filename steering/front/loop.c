@@ -128,7 +128,7 @@ static void sleep_a_while(struct steer *s)
  * worker it has no reason to. */
 static bool over(struct steer *s, bool stop)
 {
-    uint64_t us = 2 * s->timeout_us < END_MAX_US ? 2 * s->timeout_us : END_MAX_US;
+    uint64_t us = END_TIMEOUTS * s->timeout_us < END_MAX_US ? END_TIMEOUTS * s->timeout_us : END_MAX_US;
     if (!stop || site_fronts(s->site) < 2 || metric_get(s->counts.gauge[GAUGE_HEALTHY]) == 0)
         return stop;
     if (s->end_us == 0) {

@@ -67,7 +67,8 @@ enum {
     ICMP_PER_S = 500, ICMP_BURST = 100, /* answers to packets too large for a tunnel */
     NOTES_MAX = 256, ORDER_WAIT_MS = 5000,
     EDGES_LOOK_MS = 50,        /* the aide asks the kernel whether they carry */
-    END_MAX_US = 10000000,     /* serves on at most so long when told to end; below ORCH_PATIENCE_MS */
+    END_TIMEOUTS = 4,          /* told to end, it serves on so long: routers turn from it in one, */
+    END_MAX_US = 10000000,     /* ... and at most so long, below ORCH_PATIENCE_MS */
     PATH_BYTES = 108, ERR_BYTES = 512,
 };
 

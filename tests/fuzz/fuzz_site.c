@@ -39,6 +39,14 @@ static void check_site(const struct site *s)
     MUST(!s->steering.inside.address == !s->steering.outside.address);
     for (unsigned i = 0; i < s->chain_count; i++)
         MUST(*s->chain[i]);
+    MUST(site_fronts(s) <= SITE_FRONTS_MAX);
+    for (unsigned i = 0; i < site_fronts(s); i++) {
+        struct site_front f = site_front(s, i);
+        MUST(f.inside.address && f.outside.port && f.control && f.memif_dir);
+        MUST(site_front_named(s, f.name) == (int)i);
+    }
+    for (unsigned i = 0; i < s->groups_count; i++)
+        MUST(!site_fronts(s) || site_front_named(s, s->groups[i].front) >= 0);
 }
 
 static void check_error(const char *err)
