@@ -17,7 +17,8 @@
  * Freshness without common clocks: a message counts only if it echoes this
  * steering's incarnation and a time that this steering issued at most
  * TUNNEL_FRESH_US ago, and if (issued_us, seq) is above that of the last one
- * accepted under this name. An answer counts only if it echoes the worker's
+ * accepted under this name, and if it came from the address that it names: whoever
+ * caught it on its way moves nobody. An answer counts only if it echoes the worker's
  * incarnation and a seq above the last one answered. A replay meets neither.
  */
 #ifndef LETHE_PACKET_TUNNEL_H
@@ -65,7 +66,10 @@ struct tunnel_message {        /* little-endian, behind a 14-byte Ethernet heade
     uint16_t weight;           /* 1 to WEIGHT_MAX */
     uint16_t mtu;              /* of the sender's underlay */
     uint16_t reason, zero;     /* REFUSED, LEFT: enum tunnel_reason */
-    uint8_t mac[2][6];         /* steering's: its edges', by side */
+    union {
+        uint8_t mac[2][6];     /* steering's: its edges', by side */
+        uint32_t address;      /* a worker's: whence it sends, network order */
+    };
     char name[TUNNEL_NAME_BYTES]; /* of the worker, zeros behind it */
     uint8_t tag[8];            /* of everything above; must be last */
 } __attribute__((packed));

@@ -16,7 +16,7 @@ static struct tunnel_message message(struct fronts *all, struct front *f, enum t
     struct tunnel_message m = {
         .magic = TUNNEL_MAGIC, .version = 1, .kind = (uint8_t)kind, .incarnation = all->incarnation,
         .seq = ++f->sent_seq, .front = f->incarnation, .issued_us = f->issued_us,
-        .weight = (uint16_t)all->weight, .mtu = (uint16_t)(mtu < UINT16_MAX ? mtu : UINT16_MAX)};
+        .address = all->address, .weight = (uint16_t)all->weight, .mtu = (uint16_t)(mtu < UINT16_MAX ? mtu : UINT16_MAX)};
     memcpy(m.name, all->name, sizeof(m.name));
     tunnel_sign(&m, all->key);
     return m;

@@ -40,6 +40,7 @@ struct fronts {
     unsigned n;
     struct front at[SITE_FRONTS_MAX];
     char name[TUNNEL_NAME_BYTES];
+    uint32_t address;          /* ours, network order */
     unsigned weight;
     uint64_t incarnation, silent_us;
     uint8_t key[PROBE_KEY_BYTES];

@@ -23,6 +23,7 @@ static int setup(void **state)
     memset(&fronts, 0, sizeof(fronts));
     fronts.n = 1;
     fronts.weight = 100;
+    fronts.address = 0x0101090a;
     fronts.incarnation = 77;
     fronts.silent_us = 2 * SECOND;
     fronts.wants = true;
@@ -37,6 +38,7 @@ static int setup(void **state)
 static int judge(const struct tunnel_message *m, struct tunnel_message *answer)
 {
     *answer = *m;
+    assert_int_equal(m->address, fronts.address); /* else the real one takes it for another's */
     steering.now_us += 10;
     enum tunnel_verdict v = tunnel_judge(&steering.seen, m, steering.incarnation, 0, steering.now_us);
     if (v == TUNNEL_STALE) {

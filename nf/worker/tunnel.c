@@ -95,6 +95,7 @@ int tunnel_open(struct tunnel **out, const struct tunnel_config *c, struct rte_m
     set_fronts(t, c);
     uint32_t room = (uint32_t)(rte_pktmbuf_data_room_size(pool) - RTE_PKTMBUF_HEADROOM);
     int rc = underlay_look(&t->under, c->device, c->address, (uint16_t)shared->udp_port, room, err, err_len);
+    t->fronts.address = t->under.address;
     if (!rc)
         rc = underlay_hold(&t->under, err, err_len);
     if (!rc)

@@ -180,6 +180,10 @@ void enrol(struct steer *s, const uint8_t *outer, const struct vxlan_outer *o,
         drop_count(s, DROP_TUNNEL_STALE, 1);
         return;
     }
+    if (m->address != a.address) { /* caught on its way, and sent from elsewhere */
+        drop_count(s, DROP_TUNNEL_FORGED, 1);
+        return;
+    }
     count_add(s, COUNT_TUNNEL_JOINS, 1);
     if (m->kind == TUNNEL_JOIN)
         join(s, w, &a);

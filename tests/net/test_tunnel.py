@@ -60,14 +60,14 @@ for i in range(int(sys.argv[2])):
 # Run in a namespace: who has the site's key, and another's name, joins; what is answered, as "kind reason" a line.
 TWIN = """
 import ctypes, socket, struct, sys
-to, key, name, vni = sys.argv[1], bytes.fromhex(sys.argv[2]), sys.argv[3].encode(), int(sys.argv[4])
+to, key, name, vni, me = sys.argv[1], bytes.fromhex(sys.argv[2]), sys.argv[3].encode(), int(sys.argv[4]), sys.argv[5]
 message = struct.Struct("<IBBHQQQQHHHH12s32s")
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.bind(("0.0.0.0", 4789))
 s.settimeout(5)
 front = issued_us = 0
 for seq in range(1, 4):
-    body = message.pack(0x54484c31, 1, 1, 0, 77, seq, front, issued_us, 100, 1500, 0, 0, b"", name)
+    body = message.pack(0x54484c31, 1, 1, 0, 77, seq, front, issued_us, 100, 1500, 0, 0, socket.inet_aton(me), name)
     tag = ctypes.create_string_buffer(8)
     ctypes.CDLL("libsodium.so.23").crypto_shorthash(tag, body, ctypes.c_ulonglong(len(body)), key)
     frame = (bytes(6) + b"\\2" + bytes(5) + b"\\x88\\xb5" + body + tag.raw).ljust(128, b"\\0")
@@ -233,10 +233,27 @@ def check_strangers(lab, site, checks):
             checks.check("a stranger's packets at %s are counted: %s" % (who, reason), False, str(e))
     with open(site.run_dir + "/probe.key") as f:
         key = f.read().strip()
-    twin = stranger.run([sys.executable, "-c", TWIN, STEER, key, "w1", str(VNI)]).stdout.split("\n")
+    twin = stranger.run([sys.executable, "-c", TWIN, STEER, key, "w1", str(VNI), ENDS["stranger"]]).stdout.split("\n")
     checks.check("a living worker's twin is refused: its name is taken", twin[:3] == ["5 0", "6 2", "6 2"], str(twin))
     now = {n: (w["worker"], w["address"], w["state"]) for n, w in site.workers().items()}
     checks.check("and have no effect", now == known, str(now))
+    check_intercepted(lab, site, send, checks)
+
+
+def check_intercepted(lab, site, send, checks):
+    """A JOIN of w1 that has not come to steering yet comes from elsewhere: fresh, genuine, and of no effect."""
+    underlay, forged = lab.namespaces["underlay"], site.drops("steer", "tunnel_forged")
+    underlay.ip("rule add iif w1 to %s prio 1 blackhole" % STEER)
+    join = underlay.run([sys.executable, "-c", SNIFF, ENDS["w1"], STEER]).stdout.strip()
+    send(STEER, bytes.fromhex(join), 1)
+    try:
+        wait_for(lambda: site.drops("steer", "tunnel_forged") > forged, 5, "it to be counted")
+        checks.check("a JOIN from another address than its sender's is counted as forged", True)
+    except scene.NetError as e:
+        checks.check("a JOIN from another address than its sender's is counted as forged", False, str(e))
+    checks.check("and moves nobody", site.workers()["w1"]["address"] == ENDS["w1"], str(site.workers()["w1"]))
+    underlay.ip("rule del iif w1 to %s prio 1 blackhole" % STEER)
+    site.wait_worker("w1")
 
 
 def unreachables(lab, name):
