@@ -179,12 +179,12 @@ static uint32_t side_in(struct worker *w, struct side *s, uint64_t now_us, bool 
 
 /* --- rounds --------------------------------------------------------------------------- */
 
-static void discard_all(struct worker *w, uint64_t now_us)
+static void discard_all(struct worker *w)
 {
     w->absences++;
     engine_discard_all(w->engine, ENGINE_DROP_AWAY);
-    side_discard(&w->side[SIDE_INSIDE], now_us);
-    side_discard(&w->side[SIDE_OUTSIDE], now_us);
+    side_discard(&w->side[SIDE_INSIDE]);
+    side_discard(&w->side[SIDE_OUTSIDE]);
 }
 
 static bool too_long(const struct worker *w, uint64_t from_us, uint64_t to_us)
@@ -200,7 +200,7 @@ static uint32_t round_once(struct worker *w)
     bool received = false;
     dpdk_poll_begin();
     if (too_long(w, w->last_us, start))
-        discard_all(w, start);
+        discard_all(w);
     w->last_us = start;
     /* In turn: the first of the two may take all the room there is. */
     work += side_in(w, &w->side[w->rounds % 2], start, &received);
@@ -210,7 +210,7 @@ static uint32_t round_once(struct worker *w)
     engine_flush(w->engine);
     end = loop_now_us();
     if (too_long(w, start, end))
-        discard_all(w, end);
+        discard_all(w);
     markers_out(w);
     sent += side_flush(&w->side[SIDE_INSIDE], end);
     sent += side_flush(&w->side[SIDE_OUTSIDE], end);

@@ -14,8 +14,6 @@
 #include "common/packet/dpdk_port.h"
 #include "nf/worker/tunnel.h"
 
-enum { DISCARD_MAX = 8192 }; /* of one receive ring, at once */
-
 /* The value of `iface=` in a device's arguments; false: there is none. */
 static bool iface_of(const char *args, char *iface, size_t room)
 {
@@ -159,19 +157,21 @@ uint32_t side_flush(struct side *s, uint64_t now_us)
     return sent;
 }
 
-uint32_t side_discard(struct side *s, uint64_t now_us)
+uint32_t side_discard(struct side *s)
 {
     struct rte_mbuf *burst[64];
-    uint32_t dropped = s->ntx, n;
+    uint32_t waited = s->ntx, came = 0, n;
     uint64_t unused = 0;
     tx_drop(s, &unused);
-    for (uint32_t i = 0; i < DISCARD_MAX && (n = side_rx(s, burst, 64, now_us)) != 0; i += n) {
+    if (s->tunnel)
+        came = tunnel_discard(s->tunnel); /* the other side finds nothing left */
+    while (!s->tunnel && came < SIDE_DISCARD_MAX && (n = side_rx(s, burst, 64, 0)) != 0) {
         rte_pktmbuf_free_bulk(burst, n);
-        s->n.rx += n;
-        dropped += n;
+        came += n;
     }
-    s->n.away += dropped;
-    return dropped;
+    s->n.rx += came;
+    s->n.away += waited + came;
+    return waited + came;
 }
 
 void side_populate_rings(void)

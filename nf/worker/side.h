@@ -20,6 +20,7 @@ enum {
     SIDE_TX_ROOM = 2048,         /* frames waiting to leave */
     SIDE_TX_WAIT_US = 20 * 1000, /* the port takes nothing that long: they are dropped */
     SIDE_DESCS = 1024,
+    SIDE_DISCARD_MAX = 8192,     /* of one receive ring, at once */
 };
 
 struct side_counts {
@@ -61,6 +62,6 @@ uint32_t side_flush(struct side *s, uint64_t now_us);
 /* A memif's rings become resident now, not slot by slot as they are first used. */
 void side_populate_rings(void);
 /* Drops what waits to leave, and all that has arrived. How many. */
-uint32_t side_discard(struct side *s, uint64_t now_us);
+uint32_t side_discard(struct side *s);
 
 #endif

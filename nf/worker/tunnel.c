@@ -258,6 +258,22 @@ uint32_t tunnel_rx(struct tunnel *t, enum packet_side side, struct rte_mbuf **bu
     return n;
 }
 
+uint32_t tunnel_discard(struct tunnel *t)
+{
+    struct rte_mbuf *m[READY];
+    uint32_t dropped = 0;
+    for (int side = 0; side < 2; side++) {
+        rte_pktmbuf_free_bulk(t->ready[side] + t->ready_at[side], t->ready_n[side]);
+        dropped += t->ready_n[side];
+        t->ready_n[side] = 0;
+    }
+    for (uint32_t i = 0, n; i < SIDE_DISCARD_MAX && (n = rte_eth_rx_burst((uint16_t)t->port, 0, m, READY)); i += n) {
+        rte_pktmbuf_free_bulk(m, n);
+        dropped += n;
+    }
+    return dropped;
+}
+
 /* --- out -------------------------------------------------------------------------- */
 
 bool tunnel_wrap(struct tunnel *t, enum packet_side side, struct rte_mbuf *m)

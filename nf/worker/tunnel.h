@@ -59,6 +59,8 @@ const struct tunnel_counts *tunnel_counts(const struct tunnel *t);
 /* Inner frames of a side. */
 uint32_t tunnel_rx(struct tunnel *t, enum packet_side side, struct rte_mbuf **burst, uint32_t n,
                    uint64_t now_us);
+/* Drops all that has arrived, of both sides, unseen. How many frames. */
+uint32_t tunnel_discard(struct tunnel *t);
 /* Puts the outer headers before a frame. False: it cannot go, and was counted; it stays the caller's. */
 bool tunnel_wrap(struct tunnel *t, enum packet_side side, struct rte_mbuf *m);
 /* For a frame of the worker's own: as if it had come from front end `from`. */

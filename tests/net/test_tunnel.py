@@ -14,6 +14,7 @@ worker breaks no connection, a drain neither.
 """
 import json
 import sys
+import time
 
 import network
 import scene
@@ -274,6 +275,17 @@ def check_shrinking_path(lab, site, checks):
                  fits.stdout.strip().split("\n")[-2])
 
 
+def check_pause(site, checks):
+    """A worker that stood still for longer than max_hold_ms drops what has come meanwhile."""
+    before, stopped = site.drops("w2", "away"), time.monotonic()
+    site.pause("w2")
+    wait_for(lambda: site.healthy() == ["w1"] and time.monotonic() - stopped > 1.3, 10, "steering to take w2 out")
+    site.resume("w2")
+    site.wait_worker("w2")
+    dropped = site.drops("w2", "away") - before
+    checks.check("a worker that was stopped drops what came meanwhile", dropped > 0, "%d frames" % dropped)
+
+
 def check_kill_and_drain(lab, site, lines, checks):
     site.kill("w1")
     wait_for(lambda: site.healthy() == ["w2"], 10, "steering to take w1 out")
@@ -307,6 +319,7 @@ def act(lab, site, checks):
     sent = {name: unreachables(lab, name) for name in before}
     checks.check("nobody's kernel sent ICMP unreachables", sent == before, "%s, %s" % (before, sent))
     check_shrinking_path(lab, site, checks)
+    check_pause(site, checks)
     check_kill_and_drain(lab, site, lines, checks)
     checks.result("connections", lines.finish())
 
