@@ -10,6 +10,7 @@ import random
 import select
 import signal
 import socket
+import threading
 import time
 
 import scene
@@ -225,6 +226,32 @@ def check_store(site, checks):
     site.wait_status(lambda s: all(p["state"] == "ready" for p in s["stores"]), 20, victim + " to be back")
 
 
+def check_two_at_once(site, checks, rounds=3):
+    """Two unforced kills in the same moment, of both copies of a shard: one is refused, unless the spare was faster than
+    the second one; nothing is lost."""
+    after, answers = site.api("GET", "/v1/events?after=999999999")[1]["next"], []
+    for step in range(rounds):
+        s = site.wait_status(lambda s: all(x["copies"] == 2 and x["state"] == "serving" for x in s["shards"])
+                             and all(p["state"] == "ready" for p in s["stores"]), 30, "the store to be whole")
+        x = s["shards"][step % len(s["shards"])]
+        pair = [x["primary"]] + x["backups"][:1]
+        codes = [None, None]
+
+        def kill(i):
+            codes[i] = site.api("POST", "/v1/instances/%s/kill" % pair[i], {})[0]
+        threads = [threading.Thread(target=kill, args=(i,)) for i in range(2)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        answers.append(sorted(codes))
+    site.wait_status(lambda s: all(x["copies"] == 2 and x["state"] == "serving" for x in s["shards"]), 30,
+                     "the store to be whole")
+    lost = [e["cause"] for e in site.events(after, kind="copies") if "no caught-up member" in e["cause"]]
+    checks.check("both copies of a shard killed at once: one is refused, nothing is lost",
+                 not lost and [200, 403] in answers, str(answers + lost))
+
+
 def false_claim(status, asked, samples, gone):
     """What a status says that was not so at any moment within its age; None: nothing. samples: views in etcd,
     [(when, [names by shard])], the last one of after the answer."""
@@ -330,6 +357,7 @@ def act(lab, site, checks):
     check_controllers(site, checks)
     check_etcd(site, checks)
     check_store(site, checks)
+    check_two_at_once(site, checks)
     check_truth(site, checks, seed)
     check_replacing(site, checks)
     check_autoscale(site, checks)
