@@ -25,6 +25,8 @@ static int take(json_t *change, const char *option, const char *text)
         double n = text ? strtod(text, &end) : 0;
         if (!end || *end || end == text || errno || !(n >= 0) || n > 1e9)
             return cli_say(CLI_USAGE, "%s: a number of %s must follow it", option, settings[i].unit);
+        if (*settings[i].unit == '%' && n > 100)
+            return cli_say(CLI_USAGE, "%s %s: a part of the time, from 0.1 to 100 %%", option, text);
         json_object_set_new(change, settings[i].key, json_integer((json_int_t)(n * settings[i].scale + 0.5)));
         return 0;
     }

@@ -111,8 +111,8 @@ bool cli_fresh(const json_t *figures, double stale_ms);
 
 /* What the whole site is, as `status` shows it; also for `top`. */
 void cli_show_status(struct cli *cli, const json_t *status, FILE *to);
-/* Nothing is wrong and nothing is unknown. */
-bool cli_well(const json_t *status);
+/* Nothing is wrong and nothing is unknown; but for stores and front ends with an earlier configuration. */
+bool cli_well(const json_t *status, bool restarts_may_wait);
 
 /* Progress of something longer than a moment: one line, written over on a terminal. */
 void cli_progress(struct cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));

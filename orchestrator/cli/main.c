@@ -67,26 +67,44 @@ static void look_at_terminal(struct cli *cli)
     cli->columns = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col ? size.ws_col : 120;
 }
 
-/* Options of every command may stand behind its name, too: "-o json", "-c FILE", "--help". They are
+/* 'o' of "-o", "-ojson", "--output" and "--output=json"; *value: what is in the same word, or NULL. 0: none
+ * of every command's options. */
+static int option_of(char *word, char **value)
+{
+    size_t n = strcspn(word, "=");
+    *value = NULL;
+    if (word[0] == '-' && word[1] && strchr("ocC", word[1])) {
+        *value = word[2] ? word + 2 : NULL;
+        return word[1];
+    }
+    for (const struct option *l = longs; l->name && !strncmp(word, "--", 2); l++)
+        if (l->has_arg == required_argument && strlen(l->name) == n - 2 && !strncmp(word + 2, l->name, n - 2)) {
+            *value = word[n] ? word + n + 1 : NULL;
+            return l->val;
+        }
+    return 0;
+}
+
+/* Options of every command may stand behind its name, too: "-o json", "--config FILE", "--help". They are
  * taken out of its arguments. 0, or as take(). */
 static int take_behind(struct cli *cli, const char *name, int *argc, char **argv)
 {
     int kept = 1;
     for (int i = 1; i < *argc; i++) {
-        char *a = argv[i];
+        char *a = argv[i], *value;
         if (!strcmp(a, "--help") || !strcmp(a, "-h")) {
             cli_help(name, stdout);
             return -1;
         }
-        bool known = !strcmp(a, "-o") || !strcmp(a, "-c") || !strcmp(a, "-C");
-        if (!known) {
+        int option = option_of(a, &value);
+        if (!option) {
             argv[kept++] = a;
             continue;
         }
-        if (i + 1 == *argc)
+        if (!value && ++i == *argc)
             return cli_say(CLI_USAGE, "%s: something must follow it; see lethe --help", a);
-        optarg = argv[++i];
-        int error = take(cli, a[1]);
+        optarg = value ? value : argv[i];
+        int error = take(cli, option);
         if (error)
             return error;
     }

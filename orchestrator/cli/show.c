@@ -207,6 +207,8 @@ void cli_progress(struct cli *cli, const char *format, ...)
     if (!strcmp(now, shown) || cli->json)
         return;
     snprintf(shown, sizeof shown, "%s", now);
+    if (cli->terminal && cli->columns > 1 && strlen(now) >= cli->columns)
+        now[cli->columns - 1] = '\0'; /* a wrapped line could not be written over */
     fprintf(stderr, cli->terminal ? "\r\033[K%s" : "%s\n", now);
     fflush(stderr);
 }

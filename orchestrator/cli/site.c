@@ -107,7 +107,7 @@ static bool up_left(const json_t *status, const void *ctx, char *left, uint32_t 
     (void)ctx;
     uint32_t all = 0, ready = 0, serving = 0;
     static const char *const kinds[] = {"stores", "steering", "workers"};
-    const json_t *p;
+    const json_t *p, *dead = NULL;
     size_t i;
     for (uint32_t k = 0; k < 3; k++)
         json_array_foreach(json_object_get(status, kinds[k]), i, p) {
@@ -115,12 +115,37 @@ static bool up_left(const json_t *status, const void *ctx, char *left, uint32_t 
                 continue;
             all++;
             ready += !strcmp(cli_text(p, "state"), "ready");
+            if (!dead && json_is_object(json_object_get(p, "last_exit")) && !strcmp(cli_text(p, "state"), "waiting"))
+                dead = p;
         }
     json_array_foreach(json_object_get(status, "shards"), i, p)
         serving += !strcmp(cli_text(p, "state"), "serving");
-    snprintf(left, room, "%u of %u programs ready, %u of %zu shards serving", ready, all, serving,
-             json_array_size(json_object_get(status, "shards")));
-    return !all || !cli_well(status);
+    int n = snprintf(left, room, "%u of %u programs ready, %u of %zu shards serving", ready, all, serving,
+                     json_array_size(json_object_get(status, "shards")));
+    if (dead && n > 0 && (uint32_t)n < room)
+        snprintf(left + n, room - (uint32_t)n, "; %s: %s", cli_text(dead, "name"),
+                 cli_text(json_object_get(dead, "last_exit"), "cause"));
+    return !all || !cli_well(status, true);
+}
+
+/* Stores and front ends are not replaced like workers: who is to be restarted, and how. */
+static void say_outdated(struct cli *cli)
+{
+    static const char *const kinds[] = {"steering", "stores"};
+    char names[512] = "";
+    json_t *status;
+    const json_t *p;
+    size_t i, n = 0;
+    if (cli->json || cli_get_quietly(cli, "/v1/status", &status))
+        return;
+    for (uint32_t k = 0; k < 2; k++)
+        json_array_foreach(json_object_get(status, kinds[k]), i, p)
+            if (json_is_true(json_object_get(p, "outdated")) && n < sizeof names)
+                n += (size_t)snprintf(names + n, sizeof names - n, "%s%s", n ? ", " : "", cli_text(p, "name"));
+    if (n)
+        printf("still with an earlier configuration: %s; when it suits, one after the other: lethe restart NAME\n",
+               names);
+    json_decref(status);
 }
 
 /* The site that `file` describes: is it right, where is its controller, where goes its log? */
@@ -154,6 +179,7 @@ static int put_site(struct cli *cli, const char *text)
     if (cli->json)
         json_dumpf(answer, stdout, 0);
     printf("%s\n", cli->json ? "" : *cli_text(answer, "result") ? cli_text(answer, "result") : "done");
+    fflush(stdout);
     json_decref(answer);
     return CLI_OK;
 }
@@ -196,7 +222,12 @@ int cmd_up(struct cli *cli, int argc, char **argv)
     if (!status)
         status = put_site(cli, text);
     free(text);
-    return status || !w.wait ? status : wait_for(cli, &w, up_left, NULL);
+    if (status || !w.wait)
+        return status;
+    status = wait_for(cli, &w, up_left, NULL);
+    if (!status)
+        say_outdated(cli);
+    return status;
 }
 
 /* --- down --------------------------------------------------------------------------------- */

@@ -26,7 +26,7 @@ static void figure(struct cli_table *t, const json_t *figures, double stale, con
     if (!cli_fresh(figures, stale) || n < 0)
         cli_cell(t, CLI_CARE, "unknown");
     else
-        cli_cell(t, CLI_PLAIN, "%s%s", cli_count(n), unit);
+        cli_cell(t, CLI_PLAIN, "%s%s%s", cli_count(n), *unit == 'B' && n < 99999.5 ? " " : "", unit);
 }
 
 static void percent(struct cli_table *t, const json_t *figures, double stale)
@@ -51,8 +51,9 @@ static void note(struct cli_table *t, const json_t *p)
 {
     const json_t *draining = json_object_get(p, "draining"), *ended = json_object_get(p, "last_exit");
     double again = cli_number(p, "restart_in_ms", -1);
+    double since = cli_number(draining, "since_ms", 0); /* it was told to end; 0: not yet */
     if (json_is_object(draining))
-        cli_cell(t, CLI_CARE, "draining for %s: %s", cli_span(cli_number(draining, "since_ms", 0)),
+        cli_cell(t, CLI_CARE, since > 0 ? "draining for %s: %s" : "draining%s: %s", since > 0 ? cli_span(since) : "",
                  cli_text(draining, "left"));
     else if (again >= 0)
         cli_cell(t, CLI_BAD, "%s; again in %s", cli_text(ended, "cause"), cli_span(again));
@@ -221,9 +222,9 @@ static void show_alerts(struct cli *cli, const json_t *status, FILE *to)
     size_t i;
     json_array_foreach(json_object_get(status, "alerts"), i, a) {
         bool critical = !strcmp(cli_text(a, "severity"), "critical");
-        fprintf(to, "%s%-8s%s  %s (for %s)\n", cli_paint(cli, critical ? CLI_BAD : CLI_CARE),
-                cli_text(a, "severity"), cli_paint(cli, CLI_PLAIN), cli_text(a, "text"),
-                cli_span(cli_number(a, "since_ms", 0)));
+        fprintf(to, "%s%-8s%s  %s: %s (%s, for %s)\n", cli_paint(cli, critical ? CLI_BAD : CLI_CARE),
+                cli_text(a, "severity"), cli_paint(cli, CLI_PLAIN), cli_text(a, "subject"), cli_text(a, "text"),
+                cli_text(a, "kind"), cli_span(cli_number(a, "since_ms", 0)));
     }
     if (!json_array_size(json_object_get(status, "alerts")))
         fprintf(to, "%sno alerts%s\n", cli_paint(cli, CLI_GOOD), cli_paint(cli, CLI_PLAIN));
@@ -282,7 +283,17 @@ static bool all_ready(const json_t *rows)
     return true;
 }
 
-bool cli_well(const json_t *status)
+static bool alerts(const json_t *status, bool restarts_may_wait)
+{
+    const json_t *a;
+    size_t i;
+    json_array_foreach(json_object_get(status, "alerts"), i, a)
+        if (!restarts_may_wait || strcmp(cli_text(a, "kind"), "outdated"))
+            return true;
+    return false;
+}
+
+bool cli_well(const json_t *status, bool restarts_may_wait)
 {
     double stale = cli_number(status, "stale_after_ms", 0);
     const json_t *g, *s;
@@ -295,7 +306,7 @@ bool cli_well(const json_t *status)
         if (!cli_fresh(s, stale) || strcmp(cli_text(s, "state"), "serving") ||
             cli_number(s, "copies", 0) < cli_number(s, "copies_wanted", 0))
             return false;
-    return !json_array_size(json_object_get(status, "alerts")) &&
+    return !alerts(status, restarts_may_wait) &&
            all_ready(json_object_get(status, "workers")) &&
            all_ready(json_object_get(status, "steering")) &&
            all_ready(json_object_get(status, "stores"));
@@ -315,7 +326,7 @@ int cmd_status(struct cli *cli, int argc, char **argv)
         error = cli_get(cli, "/v1/status", &status);
     if (error)
         return error;
-    int answer = well && !cli_well(status) ? CLI_NOT_YET : CLI_OK;
+    int answer = well && !cli_well(status, false) ? CLI_NOT_YET : CLI_OK;
     if (cli->json)
         cli_json(cli, json_incref(status));
     else

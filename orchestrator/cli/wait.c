@@ -46,6 +46,7 @@ int wait_options(struct waiting *w, int *argc, char **argv)
 int wait_for(struct cli *cli, const struct waiting *w, wait_left left, const void *ctx)
 {
     double begun = wait_now_s(), heard = begun;
+    bool waited = false;
     char missing[256] = "";
     for (;;) {
         json_t *status;
@@ -55,14 +56,18 @@ int wait_for(struct cli *cli, const struct waiting *w, wait_left left, const voi
             bool more = left(status, ctx, missing, sizeof missing);
             json_decref(status);
             if (!more) {
+                if (waited)
+                    cli_progress(cli, "done in %.1f s", now - begun);
                 cli_progress_end(cli);
                 return CLI_OK;
             }
+            waited = true;
             cli_progress(cli, "%s", missing);
         } else if (now - heard > SILENT_S) {
             cli_progress_end(cli);
-            return cli_say(CLI_UNREACHABLE, "the controller at %s does not answer any more; what was "
-                           "ordered it, or the next one, goes on with", cli->address);
+            return cli_say(CLI_UNREACHABLE, "the controller at %s does not answer any more; the order is "
+                           "kept, and the next one goes on with it: `lethe up FILE` starts one if none stands by",
+                           cli->address);
         }
         if (now - begun > w->timeout_s) {
             cli_progress_end(cli);

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -32,7 +33,7 @@ static void show_event(struct cli *cli, const json_t *e)
         return;
     }
     const char *time = cli_text(e, "time"), *kind = cli_text(e, "kind");
-    printf("%s%.23s%s %5.0f  %s%-10s%s %-16s %s", cli_paint(cli, CLI_FAINT), time,
+    printf("%s%s%s %5.0f  %s%-10s%s %-16s %s", cli_paint(cli, CLI_FAINT), time,
            cli_paint(cli, CLI_PLAIN), cli_number(e, "seq", 0), cli_paint(cli, of_kind(kind)), kind,
            cli_paint(cli, CLI_PLAIN), cli_text(e, "subject"), cli_text(e, "cause"));
     if (cli_number(e, "because", 0) > 0)
@@ -113,10 +114,30 @@ static bool pause_or_key(uint32_t ms)
     return over;
 }
 
+/* For programs: an answer a line, and nothing while nobody answers. */
+static void dump(struct cli *cli)
+{
+    json_t *status;
+    if (cli_get_quietly(cli, "/v1/status", &status) != CLI_OK)
+        return;
+    json_dumpf(status, stdout, JSON_COMPACT);
+    putchar('\n');
+    fflush(stdout);
+    json_decref(status);
+}
+
+static uint32_t rows(const struct cli *cli)
+{
+    struct winsize size;
+    return cli->terminal && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_row > 1 ? size.ws_row : UINT32_MAX;
+}
+
+/* On a terminal lines are cut at its edge (DECAWM is off), and the screen does not scroll. */
 static void draw(struct cli *cli, uint32_t every_ms)
 {
     char *text = NULL;
     size_t n = 0;
+    uint32_t left = rows(cli);
     json_t *status;
     FILE *to = open_memstream(&text, &n);
     if (!to)
@@ -136,7 +157,10 @@ static void draw(struct cli *cli, uint32_t every_ms)
         next = strchr(line, '\n');
         if (next)
             *next++ = '\0';
-        printf("%s%s\n", line, cli->terminal ? "\033[K" : "");
+        bool last = --left == 1 && next && *next; /* the row below is where the cursor stays */
+        printf("%s%s\n", last ? "... a larger terminal shows the rest" : line, cli->terminal ? "\033[K" : "");
+        if (last)
+            break;
     }
     fputs(cli->terminal ? "\033[J" : "\n", stdout);
     fflush(stdout);
@@ -168,6 +192,7 @@ int cmd_top(struct cli *cli, int argc, char **argv)
     if (status)
         return status;
     json_decref(answer);
+    cli->terminal &= !cli->json;
     struct termios before, raw;
     bool keys = cli->terminal && tcgetattr(STDIN_FILENO, &before) == 0;
     if (keys) {
@@ -177,11 +202,11 @@ int cmd_top(struct cli *cli, int argc, char **argv)
     }
     signal(SIGINT, end);
     signal(SIGTERM, end);
-    fputs(cli->terminal ? "\033[?1049h\033[?25l" : "", stdout);
+    fputs(cli->terminal ? "\033[?1049h\033[?25l\033[?7l" : "", stdout);
     do
-        draw(cli, every_ms);
+        cli->json ? dump(cli) : draw(cli, every_ms);
     while (!(times && --times == 0) && !pause_or_key(every_ms));
-    fputs(cli->terminal ? "\033[?25h\033[?1049l" : "", stdout);
+    fputs(cli->terminal ? "\033[?7h\033[?25h\033[?1049l" : "", stdout);
     if (keys)
         tcsetattr(STDIN_FILENO, TCSANOW, &before);
     return CLI_OK;

@@ -116,16 +116,18 @@ void carry_start(struct engine *e, const struct orch_action *a)
 
 /* --- ends ------------------------------------------------------------------------------------------------ */
 
-static void say_end(const struct driver_end *end, bool asked, char *to, uint32_t room)
+static void say_end(struct engine *e, const struct driver_end *end, const char *name, bool asked, char *to, uint32_t room)
 {
+    char log[120] = "its log";
     if (!end->status_known)
         snprintf(to, room, "it is dead; how it ended is not known, for an earlier controller had started it");
     else if (end->signal)
         snprintf(to, room, "killed by signal %d (%s)%s", end->signal, strsignal(end->signal),
                  asked ? "" : ", which this controller did not send");
-    else if (end->exit_status)
-        snprintf(to, room, "it ended by itself with status %d; its log says why", end->exit_status);
-    else
+    else if (end->exit_status) {
+        e->driver->ops->log(e->driver, name, log, sizeof log);
+        snprintf(to, room, "it ended by itself with status %d; %s says why", end->exit_status, log);
+    } else
         snprintf(to, room, "it ended in good order%s", asked ? "" : ", though nobody asked for that here");
 }
 
@@ -139,7 +141,7 @@ static void remember_end(struct engine *e, struct tracked *t, const struct drive
     t->last_exit.status = end->exit_status;
     t->last_exit.signal = end->signal;
     events_time(t->last_exit.time);
-    say_end(end, asked, t->last_exit.cause, sizeof t->last_exit.cause);
+    say_end(e, end, t->seen.name, asked, t->last_exit.cause, sizeof t->last_exit.cause);
     t->seen.failures = asked ? 0 : sound ? 1 : t->seen.failures + 1;
     t->seen.alive = t->seen.ready = t->seen.leaving = t->seen.replace = t->was_ready = t->dying = false;
     t->seen.leads = t->seen.only_copy = 0;

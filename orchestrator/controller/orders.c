@@ -256,8 +256,15 @@ static struct tracked *wanted(struct engine *e, struct order *o)
 {
     struct tracked *t = engine_find(e, o->request.name);
     if (!t)
-        refuse(e, o, 404, "there is no instance '%s'; GET /v1/instances tells which there are", o->request.name);
+        refuse(e, o, 404, "there is no instance '%s'; `lethe status` (GET /v1/instances) tells which there are", o->request.name);
     return t;
+}
+
+/* Without etcd nobody takes over from the first node, and it comes back empty: its shards are LOST then. */
+static bool leads_for_ever(const struct engine *e, const struct tracked *t)
+{
+    const struct site *s = e->desired->site;
+    return t->seen.kind == ORCH_STORE && !s->store.etcd_count && !strcmp(t->seen.name, s->store.nodes[0].name);
 }
 
 /* May it be ended by an operator's word? False, and an answer. */
@@ -268,6 +275,9 @@ static bool may_end(struct engine *e, struct order *o, const struct tracked *t, 
         refuse(e, o, 503, NOT_SURE);
     else if (!t->seen.alive || t->dying)
         refuse(e, o, 409, "%s is not running", t->seen.name);
+    else if (judged && leads_for_ever(e, t))
+        refuse(e, o, 403, "%s is the primary for ever, for store.etcd is not there: nobody takes over, and started "
+               "again it is empty and its shards LOST; use force if that is meant", t->seen.name);
     else if (judged && orch_kill_allowed(&e->observed, t->seen.name, err, sizeof err))
         refuse(e, o, 403, "%s", err);
     else
@@ -280,7 +290,7 @@ static void drain_worker(struct engine *e, struct order *o, struct tracked *t)
     char err[SENTENCE];
     const struct orch_group *g = desired_group_of(e->desired, t->seen.name);
     if (!t->seen.alive || t->seen.leaving || !g) {
-        refuse(e, o, 409, "%s is %s already", t->seen.name, t->seen.alive ? "leaving" : "not running");
+        refuse(e, o, 409, t->seen.alive ? "%s is leaving already" : "%s is not running", t->seen.name);
         return;
     }
     if (!may_end(e, o, t, true))
@@ -401,7 +411,7 @@ static void on_group(struct engine *e, struct order *o)
     const struct orch_group *g = desired_group(e->desired, o->request.name);
     struct orch_policy p = g ? g->autoscale : (struct orch_policy){0};
     if (!g)
-        refuse(e, o, 404, "there is no group '%s'; GET /v1/groups tells which there are", o->request.name);
+        refuse(e, o, 404, "there is no group '%s'; `lethe status` (GET /v1/groups) tells which there are", o->request.name);
     else if (o->request.kind == REQUEST_GROUP)
         answer(e, o, 200, status_group(e, g));
     else if (o->request.policy && policy_from_json(o->request.policy, &p, err, sizeof err))

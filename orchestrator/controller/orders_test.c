@@ -289,6 +289,24 @@ static void a_drain_that_is_heard_of_before_its_answer_names_who_goes(void **sta
     assert_false(engine_find(&w.e, "nf-2")->seen.replace);
 }
 
+/* Nobody takes over from it: to wait until it leads nothing would be to wait for ever. */
+static void without_etcd_the_primary_ends_only_by_force(void **state)
+{
+    char err[300], alone[sizeof text];
+    const char *etcd = strstr(text, "  etcd:"), *rest = strchr(etcd, '\n') + 1;
+    snprintf(alone, sizeof alone, "%.*s%s", (int)(etcd - text), text, rest);
+    desired_free(w.e.desired);
+    CHECK(!desired_from_text(&w.e.desired, "f", alone, err, sizeof err), "%s", err);
+    struct order *a = order(REQUEST_RESTART, "store-a", false), *b = order(REQUEST_KILL, "store-a", false);
+    struct order *c = order(REQUEST_RESTART, "store-b", false), *d = order(REQUEST_RESTART, "store-a", true);
+    orders_take(&w.e);
+    EXPECT(a, 403, "primary for ever");
+    EXPECT(b, 403, "LOST");
+    EXPECT(c, 200, "told to end");
+    EXPECT(d, 200, "told to end");
+    assert_false(engine_find(&w.e, "store-a")->seen.replace);
+}
+
 static void who_is_not_sure_to_lead_ends_nothing(void **state)
 {
     w.keep.status.sure_until_ms = keep_clock_ms(); /* it was, until now */
@@ -340,6 +358,7 @@ int main(void)
         T(a_worker_that_was_just_started_saves_nobody),
         T(a_drain_is_judged_again_when_it_was_kept),
         T(a_drain_that_is_heard_of_before_its_answer_names_who_goes),
+        T(without_etcd_the_primary_ends_only_by_force),
         T(who_is_not_sure_to_lead_ends_nothing),
         T(a_hand_over_is_answered_with_the_stores_word),
         T(what_nobody_waits_for_is_not_carried_out),

@@ -429,7 +429,7 @@ int orch_kill_allowed(const struct orch_observed *o, const char *name, char *why
     if (i->kind == ORCH_WORKER && (!known || !ready)) {
         snprintf(why, why_len, known
                                    ? "%s is the last worker that serves at its front end; start another one "
-                                     "first, or use force"
+                                     "first, or kill it by force"
                                    : "what steering's table holds is not known, so %s may be the last worker "
                                      "that serves; try again, or use force", name);
         return -EPERM;

@@ -77,6 +77,11 @@ def check_status(site, checks):
     code, out, err = site.lethe("status", "-o", "json")
     checks.check("-o json is the API's answer", code == OK
                  and json.loads(out).keys() == site.status().keys())
+    checks.check("wherever and however it is written", all(json.loads(site.lethe(*words)[1]) for words in (
+        ("status", "--output", "json"), ("status", "--output=json"), ("status", "-ojson"), ("-ojson", "status"))))
+    code, out, err = site.lethe("top", "--times", "2", "--every", "0.1", "-o", "json")
+    checks.check("top for programs: an answer a line", code == OK and len([json.loads(x) for x in out.splitlines()]) == 2,
+                 out[:500])
     code, out, err = site.lethe("top", "--times", "2", "--every", "0.1")
     checks.check("top shows it again and again", code == OK and out.count("WORKER") == 2)
 
@@ -89,6 +94,8 @@ def check_silent(site, checks):
         row = wait_for(lambda: (lambda r: r if "unknown" in r else None)(
             site.rows("WORKER", site.lethe("status")[1])["nf-1"]), 20, "a stopped worker's figures to be unknown")
         checks.check("a stopped worker's figures are unknown", True, row)
+        checks.check("an alert names whom it is about", "critical  site: no worker" in site.lethe("status")[1],
+                     site.lethe("status")[1])
         checks.check("and status --well says 4", site.lethe("status", "--well")[0] == NOT_YET)
     finally:
         os.kill(pid, signal.SIGCONT)
@@ -161,7 +168,9 @@ def check_wrong(site, checks):
              (USAGE, ("status", "--wel"), "--well"), (USAGE, ("down",), "--force"),
              (USAGE, ("up", "/nowhere.yaml"), "No such file"), (USAGE, ("scale", "nf=2", "--timeout", "x"), "seconds"),
              (USAGE, ("hand-over", "one"), "SHARD"), (REFUSED, ("hand-over", "99"), "no such shard"),
-             (USAGE, ("autoscale", "nf", "--busy-high", "much"), "number"), (USAGE, ("top", "--every", "0"), "SECONDS"),
+             (USAGE, ("autoscale", "nf", "--busy-high", "much"), "number"),
+             (USAGE, ("autoscale", "nf", "--busy-high", "200"), "100 %"),
+             (REFUSED, ("restart", "nf"), "lethe status"), (USAGE, ("status", "--output"), "follow"), (USAGE, ("top", "--every", "0"), "SECONDS"),
              (USAGE, ("top", "--times", "0.5"), "whole number")]
     before, bad = site.status()["site"]["revision"], []
     for want, words, says in wrong:
