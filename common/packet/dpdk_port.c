@@ -44,31 +44,31 @@ int __wrap_epoll_wait(int fd, struct epoll_event *events, int max, int timeout_m
 
 static bool is_interrupt_thread(void)
 {
-    static __thread int known; /* 0: not asked yet */
     char name[16] = "";
-    if (!known) {
-        pthread_getname_np(pthread_self(), name, sizeof name);
-        known = strncmp(name, "eal-intr-thread", sizeof name) == 0 ? 1 : -1;
-    }
-    return known > 0;
+    pthread_getname_np(pthread_self(), name, sizeof name);
+    return strncmp(name, "eal-intr-thread", sizeof name) == 0;
 }
 
 /* EAL's interrupt thread holds the gate while it handles what it woke up for.
- * Other threads of a program come here, too, and just wait. */
+ * Other threads of a program come here, too, and just wait. Who it is, is asked when the first event
+ * came: EAL names its thread only after that has begun to run, but before there is anything to wait for. */
 int __wrap_epoll_wait(int fd, struct epoll_event *events, int max, int timeout_ms)
 {
-    if (!is_interrupt_thread())
-        return __real_epoll_wait(fd, events, max, timeout_ms);
+    static __thread enum { UNKNOWN, INTERRUPT, OTHER } who;
     if (gate_held) {
         gate_held = false;
         pthread_mutex_unlock(&gate);
     }
     int n = __real_epoll_wait(fd, events, max, timeout_ms);
     int error = errno;
-    __atomic_store_n(&gate_wanted, 1, __ATOMIC_RELEASE);
-    pthread_mutex_lock(&gate);
-    __atomic_store_n(&gate_wanted, 0, __ATOMIC_RELEASE);
-    gate_held = true;
+    if (who == UNKNOWN && n > 0)
+        who = is_interrupt_thread() ? INTERRUPT : OTHER;
+    if (who == INTERRUPT) {
+        __atomic_store_n(&gate_wanted, 1, __ATOMIC_RELEASE);
+        pthread_mutex_lock(&gate);
+        __atomic_store_n(&gate_wanted, 0, __ATOMIC_RELEASE);
+        gate_held = true;
+    }
     errno = error;
     return n;
 }
