@@ -162,8 +162,12 @@ def check_bundle_stays_where_it_is(lab, site, checks):
     with open(victim, "w") as f:
         f.write("whole")
     os.symlink(victim, os.path.join(lab.folder, "not:remote.tar.gz.part"))
+    os.symlink(victim, os.path.join(site.run_dir, "log", "planted.log"))
     parts, said = bundle(site, "not:remote.tar.gz", "-C", "/nowhere.sock")
     os.unlink(planted)
+    os.unlink(os.path.join(site.run_dir, "log", "planted.log"))
+    checks.check("a log that is a link is not read", "logs/planted.log" not in parts
+                 and "planted.log" in parts.get("MISSING", b"").decode(), said)
     with open(victim, "rb") as f:
         checks.check("a bundle follows no link", parts and f.read() == b"whole", said)
     checks.check("and leaves its folder by no name", not os.path.exists(os.path.join(lab.folder, "escaped"))
