@@ -199,7 +199,7 @@ def check_lives(c):
     s = wait_for(lambda: c.store(pid), "the store to be started again")
     check("a dead one is started again", s["restarts"] == 1)
     status, answer = c.api("POST", "/v1/instances/store-a/kill", {})
-    check("the last copy is not killed without force", status == 403 and "last copy" in answer["error"], answer)
+    check("what nobody takes over from is not killed without force", status == 403 and "its shards LOST" in answer["error"], answer)
     status, answer = c.api("POST", "/v1/instances/store-a/drain")
     check("the only store is not drained", status == 400, answer)
     status, answer = c.api("POST", "/v1/instances/store-a/kill", {"force": True})
