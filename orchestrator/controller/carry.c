@@ -155,7 +155,7 @@ void carry_ended(void *engine, const struct driver_end *end)
     struct tracked *t = engine_find(e, end->process.name);
     if (!t)
         return;
-    bool asked = t->seen.told_ms || t->leave_event, drained = t->seen.leaving && t->seen.kind == ORCH_WORKER;
+    bool asked = t->seen.told_ms || t->dying, drained = t->seen.leaving && t->seen.kind == ORCH_WORKER;
     char log[300];
     remember_end(e, t, end, asked);
     e->driver->ops->log(e->driver, t->seen.name, log, sizeof log);

@@ -96,7 +96,12 @@ static void look(struct driver *d)
 {
 }
 
-static const struct driver_ops ops = {.name = "made up", .signal = send_signal, .look = look};
+static void log_of(const struct driver *d, const char *name, char *to, uint32_t room)
+{
+    *to = '\0';
+}
+
+static const struct driver_ops ops = {.name = "made up", .signal = send_signal, .look = look, .log = log_of};
 static struct driver driver = {&ops};
 
 static void says(const char *name, const char *stats, const char *more)
@@ -275,6 +280,10 @@ static void a_drain_is_judged_again_when_it_was_kept(void **state)
     EXPECT(a, 200, "kept");
     assert_int_equal(w.terminations, 0);
     assert_true(engine_find(&w.e, "nf-1")->seen.replace); /* and goes as soon as another one serves */
+    carry_ended(&w.e, &(struct driver_end){.process = {.name = "nf-1"}, .status_known = true, .signal = SIGSEGV});
+    assert_int_equal(engine_find(&w.e, "nf-1")->unasked_ends, 1); /* nobody has told it to end yet */
+    carry_ended(&w.e, &(struct driver_end){.process = {.name = "nf-2"}, .status_known = true, .signal = SIGKILL});
+    assert_int_equal(engine_find(&w.e, "nf-2")->unasked_ends, 0);
 }
 
 static void a_drain_that_is_heard_of_before_its_answer_names_who_goes(void **state)
