@@ -226,9 +226,12 @@ void judge_folder(const struct folder_facts *f, struct verdict *v)
     } else if (!f->folder) {
         verdict_is(v, DOCTOR_WRONG, "%s is there and is no folder", f->path);
         verdict_mend(v, "rm %s, or another run_dir", f->path);
-    } else if (f->mode & 022 && !(f->mode & 01000)) {
+    } else if (f->mode & 02 || (f->mode & 020 && !(f->mode & 01000))) {
         verdict_is(v, DOCTOR_WRONG, "%s may be written by others (mode %04o): they can replace its sockets", f->path, f->mode);
-        verdict_mend(v, "chmod 0755 %s", f->path);
+        if (f->mode & 01000) /* /tmp, say: others need it so */
+            verdict_mend(v, "run_dir: %s/lethe, or another folder of the site's own", f->path);
+        else
+            verdict_mend(v, "chmod 0755 %s", f->path);
     } else if (!f->writable) {
         verdict_is(v, DOCTOR_UNKNOWN, "%s is another user's; run this as that user, or as root", f->path);
     } else {

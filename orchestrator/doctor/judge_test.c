@@ -79,8 +79,9 @@ static void cgroups_and_space(void **state)
         {{"/r", 0, true, true, 0755, true}, DOCTOR_OK}, {{"/r", ENOENT, false, false, 0, true}, DOCTOR_OK},
         {{"/r", ENOENT, false, false, 0, false}, DOCTOR_WRONG}, {{"/r", EACCES, false, false, 0, false}, DOCTOR_UNKNOWN},
         {{"/r", 0, false, true, 0644, true}, DOCTOR_WRONG}, {{"/r", 0, true, true, 0777, true}, DOCTOR_WRONG},
-        {{"/r", 0, true, true, 01777, true}, DOCTOR_OK}, {{"/r", 0, true, false, 0755, true}, DOCTOR_UNKNOWN}};
-    for (int i = 0; i < 8; i++) {
+        {{"/r", 0, true, true, 01777, true}, DOCTOR_WRONG}, {{"/r", 0, true, true, 01775, true}, DOCTOR_OK},
+        {{"/r", 0, true, false, 0755, true}, DOCTOR_UNKNOWN}};
+    for (int i = 0; i < 9; i++) {
         judge_folder(&folders[i].f, &v);
         expect("folder", &v, folders[i].is, "/r", "");
     }
