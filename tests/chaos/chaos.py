@@ -9,7 +9,6 @@
 Exit status: 0 no violation, 1 some, 2 wrong words.
 """
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import chaos_site
 import plan
 import report
 from netns import Lab, NetError, require_root_and_tools
-from run import Run
+from run import IDLE_S, Run
 import network
 import traffic
 
@@ -61,7 +60,9 @@ def play(args, lab):
     program = os.path.join(args.build, "tests/chaos/lethe-store-planted") if args.planted else None
     site = chaos_site.ChaosSite(
         lab, args.build, store_program=program and os.path.abspath(program), failure_timeout_ms=FAILURE_TIMEOUT_MS,
-        external=2, nat44="    tcp_reset_s: 10\n    port_rest_s: 1\n",
+        external=2,
+        nat44="    udp_s: %d\n    tcp_reset_s: %d\n    port_rest_s: 1\n  monitor: {idle_s: 5, count_ended: true}\n" % (
+            IDLE_S, IDLE_S),
         store="  client_lease_ms: %d\n" % (10 * FAILURE_TIMEOUT_MS))
     run = Run(args, lab, site)
     try:

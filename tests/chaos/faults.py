@@ -299,11 +299,12 @@ class Faults:
         shim, much = self.site.shims[name], abs(2 * fault.strength - 1)
         seconds = round(5 * 1440 ** much, 1) * (1 if fault.strength >= 0.5 else -1)
         record["detail"] = "by %+g s" % seconds
-        before, deadline = shim.stepped_reads(), time.monotonic() + fault.hold_s
+        before = shim.stepped_reads()
         shim.step(seconds)
         try:
             if fault.pair.victim == "worker":      # says little while it lives: it begins anew under another clock
                 yield from self.kill(name, fault, record)
+            deadline = min(time.monotonic() + fault.hold_s, self.run.until + 4)
             while time.monotonic() < deadline and shim.stepped_reads() == before:
                 yield
             record["effective"] = shim.stepped_reads() > before

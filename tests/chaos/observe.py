@@ -127,7 +127,7 @@ class Etcd:
         for kv in self.post("/v3/kv/range", {"key": first, "range_end": last}).get("kvs", []):
             key = base64.b64decode(kv["key"]).decode()
             found[int(key.rsplit("/", 1)[1])] = json.loads(base64.b64decode(kv["value"]))
-        return found
+        return found or None
 
 
 class Observer:

@@ -96,9 +96,10 @@ def _pairs():
     add("disk full", "etcd", (0.5, 1.0), NO_CHANGES, **_ETCD)
     for victim in ("store backup", "worker"):
         add("disk full", victim, (1.0, 1.5), "killed meanwhile, it is started when there is room", **_DISK)
-    for victim in ("store primary", "store backup", "steering", "controller"):
-        add("clock step", victim, (5.0, 20.0), NOTHING, **_CLOCK)
-    add("clock step", "worker", (5.0, 5.0), ONE_WORKER, **dict(_WORKER, lane="clocks"))
+    for victim, hold_s in (("store primary", (5, 15)), ("store backup", (5, 15)), ("steering", (15, 25)),
+                           ("controller", (5, 15))):   # until it is read; who is at peace reads none
+        add("clock step", victim, hold_s, NOTHING, **_CLOCK)
+    add("clock step", "worker", (10, 10), ONE_WORKER, **dict(_WORKER, lane="clocks"))
     return found
 
 
@@ -126,5 +127,5 @@ def show(seed, rounds=1):
         for f in schedule(seed, lane):
             if f.round >= rounds:
                 break
-            print("%-8s %4d  %-12s %-14s %6.3f s  lot %.6f  strength %.6f" % (
-                lane, f.number, f.pair.kind, f.pair.victim, f.hold_s, f.which, f.strength))
+            print("%-8s %4d  %-16s %-14s %6.3f s  lot %.6f  strength %.6f  %s" % (
+                lane, f.number, f.pair.kind, f.pair.victim, f.hold_s, f.which, f.strength, f.pair.promise))

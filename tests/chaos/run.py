@@ -20,6 +20,9 @@ from truth import Truth
 TICK_S, SAMPLE_S, LOOK_S, SAY_S = 0.02, 0.5, 0.2, 15.0
 REST_MS = 2500                # a connection that waits longer is waited for before anything stands still again
 BETWEEN_S = 0.4
+CHURN_PER_S = 15
+IDLE_S = 15                   # of a short flow's mapping: how many there are in the end tells whether they expire
+MAPPINGS_MOST = 400 + 2 * CHURN_PER_S * 2 * IDLE_S   # what lives on, and short flows of the last two time-outs
 MEMORY_MB = {"store": 1000, "worker": 500, "steering": 500, "controller": 150}
 
 
@@ -75,7 +78,7 @@ class Run:
         wait_for(lambda: self.udp.ask("status")["mapped"] == self.udp.count, 20, "every UDP flow", 0.1)
         self.gaps = Gaps(site, self.udp)
         self.udp.ask("pace", flows=list(range(FLOWS_PACED)))
-        self.churn = traffic.Churn(self.lab, 15)
+        self.churn = traffic.Churn(self.lab, CHURN_PER_S)
         self.dns, self.ping = traffic.Dns(self.lab), traffic.Ping(self.lab)
         wait_for(lambda: self.history.served() and self.observer.caught_up(), 30, "the first writes, and all copies")
         self.history.ask("gap")
@@ -233,6 +236,9 @@ class Run:
         if udp["wrong"] + udp["remapped"] > self.checked["udp wrong"]:
             self.checked["udp wrong"] = udp["wrong"] + udp["remapped"]
             self.violation("UDP", "%(wrong)d answers for another flow, %(remapped)d changes of the outside end point" % udp)
+        if udp["quiet_ms"] > 1000 * self.lines.deadline_s and not self.checked["udp silent"]:
+            self.checked["udp silent"] = 1
+            self.violation("UDP", "a flow had no answer for %.1f s" % (udp["quiet_ms"] / 1000))
         self.samples.append(s)
 
     def leading(self):
@@ -264,6 +270,11 @@ class Run:
         wait_for(lambda: self.observer.caught_up(since) and self.observer.leads(since), faults.RECOVER_S,
                  lambda: "all to be whole at the end\n" + self.told())
         self.truth.finish()
+        count, mappings = self.truth.count, sum(
+            rows[self.site.leader(rows)]["pool_used"] for rows in self.observer.rows() if self.site.leader(rows))
+        self.check("mappings of short flows expire", count["expiries"] > 0 and count["events"] > 0 and
+                   mappings <= self.args.connections + MAPPINGS_MOST, "%d expiries and %d of their events seen; %d mappings "
+                   "are left" % (count["expiries"], count["events"], mappings))
         self.result("connections", self.lines.finish())
         self.result("UDP flows", self.udp.finish())
         self.result("short flows", self.churn.finish())

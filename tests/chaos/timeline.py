@@ -101,7 +101,8 @@ class Picture:
         for shard in range(len(self.samples[0].get("leaders", []))):
             self.strip("shard %d is led by" % shard, lambda a, b, i=shard: INSTANCES[names.index(b["leaders"][i])]
                        if b["leaders"][i] in names else GRID)
-        self.strip("controller", lambda a, b: INSTANCES[3 + b["controller"]] if b.get("controller") is not None else GRID)
+        self.strip("controller", lambda a, b: INSTANCES[3 + b["controller"]] if b.get("controller") is not None
+                   else GRID)
         self.strip("workers in use", lambda a, b: [GRID, "#c9d8ee", "#9fb9de", "#6f95ca", "#4878a8", "#34597f"][
             min(5, b.get("workers", 0))])
         self.y += 8

@@ -17,7 +17,8 @@ Standard input, one JSON object a line; each is answered by one JSON line:
     {"do": "count"}               count answers from now on, keep the holes
     {"do": "holes"}               per paced flow: hole in ms, answers since the mark or count
     {"do": "since", "at": t}      the longest hole that ended after t (CLOCK_MONOTONIC), or goes on, in ms; and when
-    {"do": "status"}              counts; silent: paced flows without an answer for 100 ms
+    {"do": "status"}              counts; silent: paced flows without an answer for 100 ms; quiet_ms: of the flow
+                                  that waits longest for one
     {"do": "finish"}              counts, then the end (also at the end of the input)
 One thread, one epoll, all client hosts.
 """
@@ -158,6 +159,7 @@ class Flows:
                 "wrong": self.wrong, "refused": self.refused,
                 "mapped": sum(1 for f in self.flows if f.outer),
                 "paced": sum(len(s) for s in self.steps),
+                "quiet_ms": round(1000 * max((now - f.last for f in self.flows if f.last), default=0)),
                 "silent": sum(1 for f in self.flows if f.paced and now - (f.last or 0) > 0.1)}
 
     def read_commands(self, now):
