@@ -17,7 +17,7 @@ import chaos_site
 import plan
 import report
 from netns import Lab, NetError, require_root_and_tools
-from run import IDLE_S, Run
+from run import TCP_RESET_S, UDP_IDLE_S, Run
 import network
 import traffic
 
@@ -62,7 +62,7 @@ def play(args, lab):
         lab, args.build, store_program=program and os.path.abspath(program), failure_timeout_ms=FAILURE_TIMEOUT_MS,
         external=2,
         nat44="    udp_s: %d\n    tcp_reset_s: %d\n    port_rest_s: 1\n  monitor: {idle_s: 5, count_ended: true}\n" % (
-            IDLE_S, IDLE_S),
+            UDP_IDLE_S, TCP_RESET_S),
         store="  client_lease_ms: %d\n" % (10 * FAILURE_TIMEOUT_MS))
     run = Run(args, lab, site)
     try:

@@ -180,6 +180,7 @@ class ChaosSite(ControlledSite):
                 "  case \"$last\" in --node|--worker|--name) name=$word;; esac\n"
                 "  last=$word\n"
                 "done\n"
+                "export ASAN_OPTIONS=verify_asan_link_order=0:detect_leaks=0\n"  # killed programs leak nothing
                 "export LD_PRELOAD=%(build)s/tests/chaos/libchaos_shim.so LETHE_CHAOS_SHIM=%(folder)s/shim/$name\n"
                 "exec nsenter --net=%(folder)s/ns/$name %(program)s \"$@\"\n"
                 % {"program": program, "build": self.build, "folder": folder})
@@ -192,7 +193,8 @@ class ChaosSite(ControlledSite):
             "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "etcd=" + peer], "etcd")
 
     def start_controller(self, name):
-        env = {"LD_PRELOAD": self.build + "/tests/chaos/libchaos_shim.so",
+        env = {"ASAN_OPTIONS": "verify_asan_link_order=0:detect_leaks=0",
+               "LD_PRELOAD": self.build + "/tests/chaos/libchaos_shim.so",
                "LETHE_CHAOS_SHIM": os.path.join(self.lab.folder, "programs/shim", name)}
         i = self.instances.get(name)
         if i and i.running():

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import time
 
-from chaos_site import CONTROLLERS, EDGES, STORES, Filler  # finds tests/net, too
+from chaos_site import CONTROLLERS, EDGES, STORES, WORKERS, Filler  # finds tests/net, too
 import network
 from netns import NetError
 from observe import Background, Etcd, alive, process_state
@@ -295,22 +295,30 @@ class Faults:
     # --- clocks and disks ------------------------------------------------------------------------------
 
     def step(self, name, fault, record):
-        """Seconds to hours, back or forth; and back again, once it was read."""
-        shim, much = self.site.shims[name], abs(2 * fault.strength - 1)
+        """Seconds to hours, back or forth; and back again, once it was read. A worker says little while it lives: it is
+        killed, and whoever takes its place begins under the stepped clock."""
+        worker = fault.pair.victim == "worker"
+        shims = [self.site.shims[n] for n in (WORKERS if worker else [name])]
+        much = abs(2 * fault.strength - 1)
         seconds = round(5 * 1440 ** much, 1) * (1 if fault.strength >= 0.5 else -1)
         record["detail"] = "by %+g s" % seconds
-        before = shim.stepped_reads()
-        shim.step(seconds)
+
+        def reads():
+            return sum(s.stepped_reads() for s in shims)
+        before = reads()
+        for s in shims:
+            s.step(seconds)
         try:
-            if fault.pair.victim == "worker":      # says little while it lives: it begins anew under another clock
+            if worker:
                 yield from self.kill(name, fault, record)
             deadline = min(time.monotonic() + fault.hold_s, self.run.until + 4)
-            while time.monotonic() < deadline and shim.stepped_reads() == before:
+            while time.monotonic() < deadline and reads() == before:
                 yield
-            record["effective"] = shim.stepped_reads() > before
+            record["effective"] = reads() > before
             yield from pause(0.5)
         finally:
-            shim.step(0)
+            for s in shims:
+                s.step(0)
 
     def fill(self, name, fault, record):
         """The disk of run folder and logs is full; the victim is killed, and has to come back when there is room.

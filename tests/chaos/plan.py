@@ -37,7 +37,7 @@ _WORKER_ORDER = dict(_WORKER, holds={"worker", "order"}, wants={"etcd", "control
 _STEER = dict(lane="packets", holds={"steering"}, wants={"controller", "disk"}, rest=True)
 _LINK = dict(lane="packets", holds={"link"}, wants=set(), rest=True)
 _CONTROLLER = dict(lane="control", holds={"controller"}, wants={"steering", "order", "disk"}, rest=False)
-_ETCD = dict(lane="control", holds={"etcd"}, wants={"order"}, rest=False)
+_ETCD = dict(lane="control", holds={"etcd"}, wants={"order"}, rest=True)  # it makes a fail-over longer
 _CLOCK = dict(lane="clocks", holds=set(), wants=set(), rest=False)
 _DISK = dict(lane="control", holds={"disk", "controller"}, wants={"store", "worker", "steering", "order"}, rest=True)
 

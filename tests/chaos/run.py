@@ -18,11 +18,11 @@ from observe import Observer, alive, memory_mb
 from truth import Truth
 
 TICK_S, SAMPLE_S, LOOK_S, SAY_S = 0.02, 0.5, 0.2, 15.0
-REST_MS = 2500                # a connection that waits longer is waited for before anything stands still again
+REST_MS = 1500                # a connection that waits longer is waited for before anything stands still again
 BETWEEN_S = 0.4
 CHURN_PER_S = 15
-IDLE_S = 15                   # of a short flow's mapping: how many there are in the end tells whether they expire
-MAPPINGS_MOST = 400 + 2 * CHURN_PER_S * 2 * IDLE_S   # what lives on, and short flows of the last two time-outs
+UDP_IDLE_S, TCP_RESET_S = 120, 15   # of short flows' mappings: how many there are in the end tells whether they expire
+MAPPINGS_MOST = 400 + CHURN_PER_S * 2 * (UDP_IDLE_S + TCP_RESET_S)   # what lives on, and two time-outs' short flows
 MEMORY_MB = {"store": 1000, "worker": 500, "steering": 500, "controller": 150}
 
 
@@ -146,7 +146,7 @@ class Run:
     def crossing(self, name):
         try:
             return self.gaps.crossing(name)
-        except OSError:          # too slow just now
+        except (OSError, NetError):   # too slow just now, or about to end
             return None
 
     def udp_well(self):
