@@ -248,7 +248,8 @@ class Faults:
             return Firewall(self.lab.namespaces[EDGES[name][0]], rules)
         sides = [("input", "iif != lo"), ("output", "oif != lo")]
         if fault.pair.kind.startswith("replicas"):
-            peers = "{ %s }" % ", ".join(network.STORES[n] for n in STORES if n != name)
+            # and etcd: it cannot say so, and its clients still reach it
+            peers = "{ %s }" % ", ".join([network.ETCD] + [network.STORES[n] for n in STORES if n != name])
             sides = [("input", "ip saddr " + peers), ("output", "ip daddr " + peers)]
         chosen = sides if both else [sides[0 if deaf else 1]]
         return Firewall(self.lab.namespaces[name], [(hook, "%s %s" % (s, verdict)) for hook, s in chosen])
