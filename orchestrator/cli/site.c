@@ -107,24 +107,26 @@ static bool up_left(const json_t *status, const void *ctx, char *left, uint32_t 
     (void)ctx;
     uint32_t all = 0, ready = 0, serving = 0;
     static const char *const kinds[] = {"stores", "steering", "workers"};
-    const json_t *p, *dead = NULL;
+    const json_t *p, *late = NULL; /* who is waited for, a dead one first */
     size_t i;
     for (uint32_t k = 0; k < 3; k++)
         json_array_foreach(json_object_get(status, kinds[k]), i, p) {
             if (!strcmp(cli_text(p, "state"), "stopped"))
                 continue;
             all++;
-            ready += !strcmp(cli_text(p, "state"), "ready");
-            if (!dead && json_is_object(json_object_get(p, "last_exit")) && !strcmp(cli_text(p, "state"), "waiting"))
-                dead = p;
+            if (!strcmp(cli_text(p, "state"), "ready"))
+                ready++;
+            else if (!late || (strcmp(cli_text(late, "state"), "waiting") && !strcmp(cli_text(p, "state"), "waiting")))
+                late = p;
         }
     json_array_foreach(json_object_get(status, "shards"), i, p)
         serving += !strcmp(cli_text(p, "state"), "serving");
     int n = snprintf(left, room, "%u of %u programs ready, %u of %zu shards serving", ready, all, serving,
                      json_array_size(json_object_get(status, "shards")));
-    if (dead && n > 0 && (uint32_t)n < room)
-        snprintf(left + n, room - (uint32_t)n, "; %s: %s", cli_text(dead, "name"),
-                 cli_text(json_object_get(dead, "last_exit"), "cause"));
+    if (late && n > 0 && (uint32_t)n < room)
+        snprintf(left + n, room - (uint32_t)n, "; %s: %s", cli_text(late, "name"),
+                 !strcmp(cli_text(late, "state"), "waiting") ? cli_text(json_object_get(late, "last_exit"), "cause")
+                                                             : cli_text(late, "state"));
     return !all || !cli_well(status, true);
 }
 
