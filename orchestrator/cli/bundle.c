@@ -248,6 +248,15 @@ static int tell(struct bundle *b, const char *file)
     return CLI_OK;
 }
 
+/* Said before minutes of collecting, not after. */
+static bool may_write_beside(const char *file)
+{
+    const char *slash = strrchr(file, '/');
+    char folder[600];
+    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - file) + 1 : 1, slash ? file : ".");
+    return access(folder, W_OK | X_OK) == 0;
+}
+
 int cmd_support_bundle(struct cli *cli, int argc, char **argv)
 {
     struct bundle *b = calloc(1, sizeof *b);
@@ -266,6 +275,8 @@ int cmd_support_bundle(struct cli *cli, int argc, char **argv)
         cli_say(CLI_REFUSED, "%s: %s; TMPDIR names another place", b->scratch, strerror(-rc));
     else if (access(file, F_OK) == 0)
         cli_say(CLI_REFUSED, "%s is there already; it is not written over", file);
+    else if (!may_write_beside(file))
+        cli_say(CLI_REFUSED, "%s cannot be made: %s", file, strerror(errno));
     else {
         bundle_collect(b);
         cli_progress(cli, "packing %u files", b->files);

@@ -169,7 +169,13 @@ static int may_begin(const char *log)
 {
     char folder[512], err[512];
     snprintf(folder, sizeof folder, "%.*s", (int)(strrchr(log, '/') - log), log);
-    return process_run_dir(folder, err, sizeof err) ? cli_say(CLI_REFUSED, "%s", err) : CLI_OK;
+    if (process_run_dir(folder, err, sizeof err))
+        return cli_say(CLI_REFUSED, "%s", err);
+    int fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+    if (fd < 0)
+        return cli_say(CLI_REFUSED, "%s: %s; `lethe up` is for root, or the user whose run_dir it is", log, strerror(errno));
+    close(fd);
+    return CLI_OK;
 }
 
 static int put_site(struct cli *cli, const char *text)

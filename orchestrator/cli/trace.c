@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* trace: where the time of one flow's packets went, through steering, worker and store. */
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -136,9 +137,19 @@ static uint32_t complete_ones(const json_t *packets)
     return n;
 }
 
+/* ctrl-C ends the waiting; what came until then is shown. */
+static volatile sig_atomic_t over;
+
+static void end(int signal)
+{
+    (void)signal;
+    over = 1;
+}
+
 /* Until there are enough whole packets, or the time is over. *answer: the last one. */
 static int watch(struct tracing *t, json_t **answer, json_t **packets)
 {
+    signal(SIGINT, end);
     double until = wait_now_s() + t->seconds;
     int status = order(t, t->flows[0], t->seconds);
     while (!status) {
@@ -153,7 +164,7 @@ static int watch(struct tracing *t, json_t **answer, json_t **packets)
         *packets = trace_of_flow(all, t->flows[0]);
         json_decref(all);
         uint32_t whole = complete_ones(*packets);
-        if (whole >= t->packets || left <= 0)
+        if (whole >= t->packets || left <= 0 || over)
             break;
         if (t->cli->terminal)
             cli_progress(t->cli, "%zu packets of the flow, %u of them complete; %.0f s", json_array_size(*packets), whole,
@@ -333,7 +344,9 @@ int cmd_trace(struct cli *cli, int argc, char **argv)
             status = cli_json(cli, as_json(&t, shown, summary, answer));
         else if (json_array_size(shown))
             show(&t, shown, summary, json_array_size(packets));
-        if (!json_array_size(shown))
+        if (!json_array_size(shown) && over)
+            status = cli_say(CLI_NOT_YET, "stopped before a packet of %s came", t.flows[0]);
+        else if (!json_array_size(shown))
             status = cli_say(CLI_NOT_YET, "no packet of %s came in %u s; the flow is as it comes in, before a NAT",
                              t.flows[0], t.seconds);
         json_decref(shown);

@@ -170,6 +170,7 @@ def check_wrong(site, checks):
              (USAGE, ("hand-over", "one"), "SHARD"), (REFUSED, ("hand-over", "99"), "no such shard"),
              (USAGE, ("autoscale", "nf", "--busy-high", "much"), "number"),
              (USAGE, ("autoscale", "nf", "--busy-high", "200"), "100 %"),
+             (REFUSED, ("support-bundle", "/nowhere/x.tar.gz"), "/nowhere/x.tar.gz cannot be made"),
              (REFUSED, ("restart", "nf"), "lethe status"), (USAGE, ("status", "--output"), "follow"), (USAGE, ("top", "--every", "0"), "SECONDS"),
              (USAGE, ("top", "--times", "0.5"), "whole number")]
     before, bad = site.status()["site"]["revision"], []
