@@ -130,6 +130,10 @@ static uint64_t get_store_well(const struct worker *w, int a, int b)
 {
     return w->store_well;
 }
+static uint64_t get_store_lost(const struct worker *w, int a, int b)
+{
+    return w->store_lost;
+}
 
 /* --- rows ------------------------------------------------------------------------------- */
 
@@ -277,6 +281,8 @@ static void rows_worker(struct worker *w)
     row_add(w, true, "lethe_worker_state",
             "0 waiting for the store, 1 serving, 2 leaving, 3 finishing", get_state, 0, 0);
     row_add(w, true, "lethe_worker_store_well", "the store is reached", get_store_well, 0, 0);
+    row_add(w, false, "lethe_worker_store_lost_total", "times that it was not any more",
+            get_store_lost, 0, 0);
     row_add(w, true, "lethe_worker_joined", "both links to steering are up, or there is none",
             get_joined, 0, 0);
     row_add(w, false, "lethe_worker_store_retries_total", "txns sent again", get_client,

@@ -89,7 +89,7 @@ struct worker {
     uint64_t busy_us, busy_since_us;
     uint32_t busy_permille, rtt_us;
     uint64_t rtt_sum, rtt_count; /* at the last look */
-    uint64_t rounds, sleeps, absences;
+    uint64_t rounds, sleeps, absences, store_lost;
     char fatal[240]; /* why it cannot serve */
 };
 

@@ -344,11 +344,12 @@ class Faults:
         etcd = Etcd(self.lab.namespaces["etcd"])
         work = Background(etcd.fill)
         try:
-            record["effective"] = yield from until(lambda: work.ended() and [work.result()], 20, "etcd to raise its alarm")
+            raised = yield from until(lambda: work.ended() and [work.result()], 20, "etcd to raise its alarm")
             yield from pause(fault.hold_s)
         finally:
             heal = Background(Etcd(self.lab.namespaces["etcd"]).heal)
-        record["effective"] = yield from until(lambda: heal.ended() and heal.result(), 20, "etcd to have room again")
+        yield from until(lambda: heal.ended() and heal.result(), 20, "etcd to have room again")
+        record["effective"] = bool(raised[0])
 
     # --- well again ------------------------------------------------------------------------------------
 
