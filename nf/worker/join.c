@@ -142,20 +142,34 @@ static void join_once(struct joiner *j, uint64_t *said_ms)
     pthread_mutex_unlock(&j->lock);
 }
 
-static void leave_once(struct joiner *j)
+/* Only these words say that there is nothing to leave (steering/front/worker.c): any other refusal may end. */
+static bool not_there(const json_t *o)
+{
+    static const char words[] = "no worker of the name";
+    const char *error = json_string_value(json_object_get(o, "error"));
+    return error && !strncmp(error, words, sizeof words - 1);
+}
+
+/* Refused, it is asked again: the loop says for how long it waits (tend.c). */
+static void leave_once(struct joiner *j, uint64_t *said_ms)
 {
     char text[1024] = "";
     int rc = j->steered ? ask(j, "leave", LEAVE_MS, text, sizeof text) : 0;
     json_t *o = json_loads(text, 0, NULL);
+    bool left = !j->steered || rc || json_is_true(json_object_get(o, "ok")) || not_there(o);
     pthread_mutex_lock(&j->lock);
     j->last = json_is_true(json_object_get(o, "last"));
-    j->left = true;
-    j->leave = j->want = false;
+    j->left = left;
+    j->leave = !left;
+    j->want = false;
     pthread_mutex_unlock(&j->lock);
     json_decref(o);
-    if (j->steered && rc)
+    if (!left && (*said_ms == 0 || now_ms() - *said_ms >= REMIND_MS)) {
+        log_warn("steering does not let go yet", "%.200s", text);
+        *said_ms = now_ms();
+    } else if (j->steered && rc)
         log_info("steering not told", "nobody answers there: %s", strerror(-rc));
-    else if (j->steered)
+    else if (j->steered && left)
         log_info("left steering", "%s", j->last ? "as the last worker" : "");
 }
 
@@ -187,7 +201,7 @@ static void *housekeep(void *ctx)
     struct joiner *j = ctx;
     char text[JOIN_TEXT];
     bool ails = false;
-    uint64_t said_ms = 0, join_said_ms = 0;
+    uint64_t said_ms = 0, join_said_ms = 0, leave_said_ms = 0;
     pthread_mutex_lock(&j->lock);
     while (!j->stop) {
         bool want = j->want && j->steered, leave = j->leave;
@@ -195,7 +209,7 @@ static void *housekeep(void *ctx)
         pthread_mutex_unlock(&j->lock);
         complain(text, &ails, &said_ms);
         if (leave)
-            leave_once(j);
+            leave_once(j, &leave_said_ms);
         else if (want)
             join_once(j, &join_said_ms);
         pthread_mutex_lock(&j->lock);

@@ -38,9 +38,9 @@ void joiner_stop(struct joiner *j);
 void joiner_want(struct joiner *j);
 /* True, and the reply, once for every new one. */
 bool joiner_take(struct joiner *j, struct join_reply *r);
-/* Wants to leave. */
+/* Wants to leave; asked until it is let go, or is not known there. */
 void joiner_leave(struct joiner *j);
-/* True when steering answered, or cannot be asked; *last: it goes on sending. */
+/* True when steering let it go, or cannot be asked; *last: it goes on sending. */
 bool joiner_left(struct joiner *j, bool *last);
 
 /* What to say about the store: "" nothing. Kept until told otherwise. */

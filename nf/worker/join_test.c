@@ -121,6 +121,50 @@ static void joins_until_answered_and_leaves(void **state)
     rmdir(folder);
 }
 
+struct refusing { const char *third; int asked; };
+
+/* The first two are refused; the third is as `ctx` says. */
+static void refuse_to_let_go(void *ctx, int argc, char **argv, char *reply, uint32_t room)
+{
+    struct refusing *r = ctx;
+    static const char *const first[] = {"{\"error\": \"the datapath did not answer in time\"}",
+                                        "{\"error\": \"an earlier order is still being carried out\"}"};
+    assert_true(argc == 2 && !strcmp(argv[0], "leave"));
+    snprintf(reply, room, "%s", r->asked < 2 ? first[r->asked] : r->third);
+    r->asked++;
+}
+
+static void a_refused_leave_is_asked_again(void **state)
+{
+    static const struct { const char *third; bool last; } rows[] = {
+        {"{\"ok\": true, \"last\": true}", true},
+        {"{\"ok\": true, \"last\": false}", false},
+        {"{\"error\": \"no worker of the name 'w1' has joined\"}", false},
+    };
+    char folder[] = "/tmp/join-test-XXXXXX", path[64], err[200];
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/steer.sock", folder);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct refusing ctx = {rows[i].third, 0};
+        struct metrics *m = metrics_create("steer");
+        struct control *c;
+        struct joiner *j;
+        struct join_reply r;
+        bool last = false;
+        CHECK(control_start(&c, path, m, refuse_to_let_go, &ctx, err, sizeof err) == 0, "%s", err);
+        assert_int_equal(joiner_start(&j, "w1", 100, path), 0);
+        joiner_leave(j);
+        assert_true(within_10_s(left, j, &r));
+        CHECK(joiner_left(j, &last) && last == rows[i].last, "row %zu: last %d", i, last);
+        joiner_stop(j);
+        control_stop(c);
+        metrics_destroy(m);
+        CHECK(ctx.asked == 3, "row %zu: asked %d times", i, ctx.asked);
+        unlink(path);
+    }
+    rmdir(folder);
+}
+
 static void without_steering_it_has_left_at_once(void **state)
 {
     struct joiner *j;
@@ -137,6 +181,7 @@ int main(void)
         cmocka_unit_test(whole_reply_is_taken),
         cmocka_unit_test(what_is_wrong_is_named),
         cmocka_unit_test(joins_until_answered_and_leaves),
+        cmocka_unit_test(a_refused_leave_is_asked_again),
         cmocka_unit_test(without_steering_it_has_left_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
