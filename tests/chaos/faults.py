@@ -328,6 +328,7 @@ class Faults:
             return sum(s.no_space() for s in self.site.shims.values())
         before, filler = refused(), Filler(self.site.run_disk)
         until_s = time.monotonic() + fault.hold_s
+        self.run.disk_full = (time.monotonic(), None)
         try:
             filler.fill()
             yield from self.kill(name, fault, record)
@@ -336,6 +337,7 @@ class Faults:
                 yield
         finally:
             filler.heal()
+            self.run.disk_full = (self.run.disk_full[0], time.monotonic())
             record["refused"] = refused() - before
             record["effective"] = record["refused"] > 0
 

@@ -35,6 +35,7 @@ class Run:
         self.expected, self.known, self.known_since = {}, {}, {}   # by pid: why it may die; name; (name, since when)
         self.dead = {}                         # pid -> when that was proven
         self.etcd_gone = None                  # (from, to or None): dead or stopped
+        self.disk_full = None                  # the same, of the run folder's disk
         self.observer = self.history = self.udp = self.truth = None
         self.checked = collections.Counter()
         self.memory_most_mb = collections.Counter()
@@ -202,7 +203,7 @@ class Run:
             if not alive(pid):
                 del self.known[pid]
                 self.dead.setdefault(pid, time.monotonic())
-                if pid not in self.expected:
+                if pid not in self.expected and not self.began_on_full_disk(pid):
                     self.violation("a program died by itself", "%s (process %d); its log: %s" % (
                         name, pid, self.tail(name)))
                 continue
@@ -212,6 +213,11 @@ class Run:
             self.memory_most_mb[kind] = max(self.memory_most_mb[kind], round(mb))
             if mb > MEMORY_MB.get(kind, 10000):
                 self.violation("memory", "%s has %d MB" % (name, mb))
+
+    def began_on_full_disk(self, pid):
+        """It may say that there is no room, and end; it is started again."""
+        full = self.disk_full
+        return full and self.known_since[pid][1] >= full[0] and (full[1] is None or self.dead[pid] < full[1] + 1)
 
     def tail(self, name):
         for path in (os.path.join(self.site.run_dir, "log", name + ".log"), os.path.join(self.lab.logs, name + ".log")):
