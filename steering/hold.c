@@ -69,13 +69,13 @@ static void give(struct hold *h, uint32_t i)
     h->free = i;
 }
 
-static uint32_t fill(struct hold *h, void *packet, uint64_t hash, uint8_t side)
+static uint32_t fill(struct hold *h, void *packet, uint64_t hash, uint8_t side, uint64_t run_us)
 {
     uint32_t i = h->free;
     if (i == NONE)
         return NONE;
     h->free = h->packets[i].next;
-    h->packets[i] = (struct hold_packet){.packet = packet, .hash = hash, .side = side};
+    h->packets[i] = (struct hold_packet){.packet = packet, .hash = hash, .given_us = run_us, .side = side};
     return i;
 }
 
@@ -97,10 +97,10 @@ uint64_t hold_begin(struct hold *h, const uint16_t *before, const uint16_t *afte
     return h->waits;
 }
 
-bool hold_put(struct hold *h, uint32_t bucket, void *packet, uint64_t hash, uint8_t side)
+bool hold_put(struct hold *h, uint32_t bucket, void *packet, uint64_t hash, uint8_t side, uint64_t run_us)
 {
     assert(hold_wants(h, bucket));
-    uint32_t i = fill(h, packet, hash, side);
+    uint32_t i = fill(h, packet, hash, side, run_us);
     if (i == NONE)
         return false;
     append(h, &h->group[h->from[bucket]].kept, i);
@@ -164,9 +164,10 @@ uint32_t hold_release(struct hold *h, unsigned owner, hold_pick pick, hold_lost 
     return n;
 }
 
-bool hold_backlog_put(struct hold *h, unsigned worker, uint8_t side, void *packet, uint64_t hash)
+bool hold_backlog_put(struct hold *h, unsigned worker, uint8_t side, void *packet, uint64_t hash,
+                      uint64_t run_us)
 {
-    uint32_t i = fill(h, packet, hash, side);
+    uint32_t i = fill(h, packet, hash, side, run_us);
     if (i == NONE)
         return false;
     backlog_append(h, worker, i);
@@ -180,6 +181,16 @@ uint32_t hold_backlog_peek(const struct hold *h, unsigned worker, uint8_t side, 
     uint32_t n = q->n < max ? q->n : max, at = q->head;
     for (uint32_t i = 0; i < n; i++, at = h->packets[at].next)
         packets[i] = h->packets[at].packet;
+    return n;
+}
+
+uint32_t hold_backlog_old(const struct hold *h, unsigned worker, uint8_t side, uint64_t run_us,
+                          uint64_t age_us, void **packets, uint32_t max)
+{
+    const struct hold_queue *q = &h->backlog[worker][side];
+    uint32_t n = 0, at = q->head;
+    for (; n < q->n && n < max && run_us - h->packets[at].given_us >= age_us; at = h->packets[at].next)
+        packets[n++] = h->packets[at].packet;
     return n;
 }
 

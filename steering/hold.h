@@ -47,7 +47,7 @@ enum hold_reason {
 
 struct hold_packet {
     void *packet;
-    uint64_t hash;
+    uint64_t hash, given_us;
     uint32_t next;
     uint8_t side;
 };
@@ -95,7 +95,7 @@ static inline bool hold_wants(const struct hold *h, uint32_t bucket)
     return h->waits != 0 && h->from[bucket] != HOLD_NOWHERE && (h->waits >> h->from[bucket] & 1);
 }
 /* Keeps one that hold_wants. False: no room. */
-bool hold_put(struct hold *h, uint32_t bucket, void *packet, uint64_t hash, uint8_t side);
+bool hold_put(struct hold *h, uint32_t bucket, void *packet, uint64_t hash, uint8_t side, uint64_t run_us);
 
 enum hold_judgement { HOLD_STALE, HOLD_ONE, HOLD_BOTH };
 /* A genuine marker came back. HOLD_STALE: of another change, or a second time. */
@@ -110,10 +110,15 @@ static inline uint32_t hold_backlog(const struct hold *h, unsigned worker, uint8
     return h->backlog[worker][side].n;
 }
 /* Behind what is there. False: no room. */
-bool hold_backlog_put(struct hold *h, unsigned worker, uint8_t side, void *packet, uint64_t hash);
+bool hold_backlog_put(struct hold *h, unsigned worker, uint8_t side, void *packet, uint64_t hash,
+                      uint64_t run_us);
 /* The first of them, at most `max`; they stay. */
 uint32_t hold_backlog_peek(const struct hold *h, unsigned worker, uint8_t side, void **packets,
                            uint32_t max);
+/* The same, up to the first that was given less than age_us ago. Released ones stand behind younger ones:
+ * asked for again and again, nothing stays for twice that. */
+uint32_t hold_backlog_old(const struct hold *h, unsigned worker, uint8_t side, uint64_t run_us,
+                          uint64_t age_us, void **packets, uint32_t max);
 /* The first n are the caller's again. */
 void hold_backlog_pop(struct hold *h, unsigned worker, uint8_t side, uint32_t n);
 /* The worker is gone: its backlog goes to whoever is picked now. */

@@ -45,7 +45,7 @@ static uint64_t change(const char *before, const char *after, uint64_t planned)
 
 static bool put(uint32_t bucket, uintptr_t packet)
 {
-    return hold_put(h, bucket, (void *)packet, bucket, (uint8_t)(packet % 2));
+    return hold_put(h, bucket, (void *)packet, bucket, (uint8_t)(packet % 2), 5000);
 }
 
 static void release(unsigned owner)
@@ -111,7 +111,7 @@ static void both_markers_release_in_order_and_by_side(void **state)
     assert_false(hold_wants(h, 2));
     assert_true(hold_wants(h, 6));
     hold_backlog_pop(h, 2, 0, 3);
-    assert_true(hold_backlog_put(h, 2, 0, (void *)30, 0)); /* not held: behind those */
+    assert_true(hold_backlog_put(h, 2, 0, (void *)30, 0, 5000)); /* not held: behind those */
     assert_string_equal(backlog(2, 0), "16 30");
     release(1);
     assert_string_equal(backlog(2, 0), "16 30 20");
@@ -147,9 +147,9 @@ static void time_and_room_are_bounded(void **state)
         assert_true(put(0, i));
     assert_false(put(0, 99));
     release(0);
-    assert_false(hold_backlog_put(h, 2, 0, (void *)99, 0)); /* a backlog takes the same room */
+    assert_false(hold_backlog_put(h, 2, 0, (void *)99, 0, 5000)); /* a backlog takes the same room */
     hold_backlog_pop(h, 2, 1, 1);
-    assert_true(hold_backlog_put(h, 2, 0, (void *)99, 0));
+    assert_true(hold_backlog_put(h, 2, 0, (void *)99, 0, 5000));
 }
 
 static void the_backlog_of_a_lost_worker_moves_on(void **state)
@@ -170,7 +170,28 @@ static void the_backlog_of_a_lost_worker_moves_on(void **state)
     hold_backlog_pop(h, 2, 0, 3);
     hold_backlog_pop(h, 2, 1, 1);
     for (uintptr_t i = 0; i < ROOM; i++)
-        assert_true(hold_backlog_put(h, 2, 0, (void *)i, 0)); /* no place was lost */
+        assert_true(hold_backlog_put(h, 2, 0, (void *)i, 0, 5000)); /* no place was lost */
+}
+
+static void what_is_old_in_a_backlog_is_found(void **state)
+{
+    void *old[ROOM];
+    change("00000000", "11111111", 1);
+    for (uintptr_t i = 0; i < 6; i += 2)
+        assert_true(put(0, i)); /* at 5000 */
+    assert_true(hold_backlog_put(h, 1, 0, (void *)50, 0, 5200));
+    release(0);
+    assert_true(hold_backlog_put(h, 1, 0, (void *)60, 0, 5900));
+    assert_string_equal(backlog(1, 0), "50 0 2 4 60");
+    static const struct { uint64_t run_us; uint32_t max, n; } rows[] = {
+        {5200, ROOM, 0}, {6199, ROOM, 0}, {6200, ROOM, 4}, {6899, ROOM, 4}, {6900, ROOM, 5}, {6900, 2, 2}};
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        uint32_t n = hold_backlog_old(h, 1, 0, rows[i].run_us, TIMEOUT_US, old, rows[i].max);
+        CHECK(n == rows[i].n && (n == 0 || (uintptr_t)old[0] == 50), "row %zu: %u", i, n);
+    }
+    assert_int_equal(hold_backlog_old(h, 1, 1, 9000, TIMEOUT_US, old, ROOM), 0);
+    hold_backlog_move(h, 1, by_table, note_lost, NULL); /* no younger by that */
+    assert_int_equal(hold_backlog_old(h, 1, 0, 6200, TIMEOUT_US, old, ROOM), 4);
 }
 
 /* --- random schedules --------------------------------------------------------------- */
@@ -253,12 +274,12 @@ static void model_packet(void)
     uint32_t what = flow * PER_FLOW + m.put[flow];
     unsigned w = m.table[bucket];
     if (!m.careless && hold_wants(h, bucket)) {
-        if (!hold_put(h, bucket, (void *)(uintptr_t)what, bucket, (uint8_t)side)) {
+        if (!hold_put(h, bucket, (void *)(uintptr_t)what, bucket, (uint8_t)side, m.run_us)) {
             model_release(h->waits, &m.full);
             return;
         }
     } else if (hold_backlog(h, w, (uint8_t)side) > 0 || !into_ring(w, (uint8_t)side, what)) {
-        if (!hold_backlog_put(h, w, (uint8_t)side, (void *)(uintptr_t)what, bucket))
+        if (!hold_backlog_put(h, w, (uint8_t)side, (void *)(uintptr_t)what, bucket, m.run_us))
             return;
     }
     m.put[flow]++;
@@ -405,6 +426,7 @@ int main(void)
                                         stop),
         cmocka_unit_test_setup_teardown(time_and_room_are_bounded, start, stop),
         cmocka_unit_test_setup_teardown(the_backlog_of_a_lost_worker_moves_on, start, stop),
+        cmocka_unit_test_setup_teardown(what_is_old_in_a_backlog_is_found, start, stop),
         cmocka_unit_test(nothing_is_lost_nor_overtaken_under_random_schedules),
         cmocka_unit_test(what_is_broken_on_purpose_is_found),
         cmocka_unit_test(nothing_is_lost_when_markers_are_late_or_room_is_short),

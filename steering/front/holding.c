@@ -132,7 +132,7 @@ bool holding_keep(struct steer *s, enum packet_side side, struct rte_mbuf *m, ui
         return false;
     m->hash.usr = (uint32_t)hash;
     m->hash.fdir.hi = s->tracing ? m->hash.fdir.hi : 0; /* tracing may begin before it goes on */
-    if (hold_put(s->hold, bucket, m, hash, (uint8_t)side)) {
+    if (hold_put(s->hold, bucket, m, hash, (uint8_t)side, s->run_us)) {
         count_add(s, COUNT_HELD, 1);
         return true;
     }
@@ -149,7 +149,7 @@ uint16_t holding_queue(struct steer *s, struct worker *w, enum packet_side side,
         return 0;
     /* Half of the hash is left: it is used if this worker gets lost, to choose another. */
     while (i < n && hold_backlog_put(s->hold, w->number, (uint8_t)side, m[i],
-                                     m[i]->hash.usr * 0x9e3779b97f4a7c15ull)) {
+                                     m[i]->hash.usr * 0x9e3779b97f4a7c15ull, s->run_us)) {
         m[i]->hash.fdir.hi = s->tracing ? m[i]->hash.fdir.hi : 0;
         i++;
     }
@@ -169,14 +169,30 @@ static void flush_backlog(struct steer *s, struct worker *w, enum packet_side si
         w->catches_up_us = s->run_us + s->hold->timeout_us;
 }
 
+/* Who does not answer, and has packets all the same because nobody else is there, takes them again at some
+ * time or never: no flow is served by what is older. A worker that leaves is read to its end, in bounded time. */
+static void drop_old(struct steer *s, const struct worker *w, enum packet_side side)
+{
+    void *packets[BURST];
+    uint32_t n;
+    if (w->health.state == HEALTH_HEALTHY || w->health.state == HEALTH_LEAVING)
+        return;
+    while ((n = hold_backlog_old(s->hold, w->number, (uint8_t)side, s->run_us, HOLD_OLD_US, packets, BURST)) > 0) {
+        hold_backlog_pop(s->hold, w->number, (uint8_t)side, n);
+        spread_dispose(s, (struct rte_mbuf **)packets, n, DROP_HELD_TOO_LONG);
+    }
+}
+
 void holding_round(struct steer *s)
 {
     struct hold *h = s->hold;
     if (h->waits != 0)
         release(s, hold_overdue(h, s->run_us), HOLD_OVERDUE);
     for (uint64_t left = h->backlogged; left != 0; left &= left - 1)
-        for (int side = 0; side < 2; side++)
+        for (int side = 0; side < 2; side++) {
             flush_backlog(s, &s->worker[__builtin_ctzll(left)], (enum packet_side)side);
+            drop_old(s, &s->worker[__builtin_ctzll(left)], (enum packet_side)side);
+        }
     for (uint64_t left = h->waits; left != 0; left &= left - 1)
         send_markers(s, &s->worker[__builtin_ctzll(left)]);
     metric_set(s->counts.gauge[GAUGE_HELD], h->kept_n + h->backlog_n);

@@ -56,6 +56,7 @@ enum {
     HOLD_PACKETS = 4096,       /* of planned changes: buffers beyond MBUFS, of 2 KiB; */
     HOLD_PACKETS_MIN = 512,    /* fewer of larger ones */
     HOLD_MAX_US = 1000000,     /* and failure_timeout_ms at most */
+    HOLD_OLD_US = 5000000,     /* what waits for a worker that does not answer is dropped then */
     MARKERS_PER_TIMEOUT = 8,   /* sent again that often, until they come back */
     WORKERS_DEFAULT = 16,
     IDLE_ROUNDS = 20,          /* empty rounds with sched_yield before sleeping */
@@ -78,6 +79,7 @@ enum {
     X(DROP_NO_WORKER, "no_worker")                                             \
     X(DROP_RING_FULL, "worker_ring_full")                                      \
     X(DROP_WORKER_GONE, "worker_gone")                                         \
+    X(DROP_HELD_TOO_LONG, "held_too_long")      /* for one that does not answer */ \
     X(DROP_NOT_FOR_US, "not_for_us")                                           \
     X(DROP_NOT_IP, "not_ip")                                                   \
     X(DROP_OVERSIZED, "oversized")                                             \

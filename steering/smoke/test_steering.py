@@ -416,7 +416,7 @@ def what_the_hold_prevents_is_seen(site):
     check(result[0] == 0 and ends["overdue"] >= 2, "old: lost, overtaken %s, %s" % (result, ends))
 
 
-def flood(site, flows, packets):
+def flood(site, flows, packets, before_w2_goes_on=lambda: None):
     """Numbered datagrams, no faster than steering reads them, then w2 goes on; how many echoes, all in order?"""
     rx, newest, got = site.stat("lethe_steer_rx_packets_total"), {}, 0
     for n in range(packets):
@@ -424,6 +424,7 @@ def flood(site, flows, packets):
         if n % 500 == 499:
             wait_for(lambda: site.stat("lethe_steer_rx_packets_total") >= rx + n, 10, "steering to read")
     most = max(site.stat("lethe_steer_held_packets"), 1)
+    before_w2_goes_on()
     site.workers["w2"].signal(signal.SIGCONT)
     ordered, quiet = True, 0
     while got < packets and quiet < 20:
@@ -436,9 +437,8 @@ def flood(site, flows, packets):
     return got, ordered, most
 
 
-def more_than_can_be_held_is_sent_on(site):
-    """w1 stands still and leaves; its flows' packets are more than are held and than w2's ring takes,
-    and w2 stands still, too, until all were sent."""
+def both_stand_still(site):
+    """w1, which leaves, and w2; flows that were w1's, and the thread that asks for its leave."""
     def open_flows(socket_of):
         flows = []
         while len(flows) < 8:
@@ -450,12 +450,28 @@ def more_than_can_be_held_is_sent_on(site):
                 flows.append(s)
         return flows
     flows = in_namespace(site.client, open_flows, socket.socket)
-    before = site.stats()
     for name in ("w1", "w2"):
         site.workers[name].signal(signal.SIGSTOP)
     asked = threading.Thread(target=site.ask, args=("leave w1",), daemon=True)
     asked.start()
     wait_for(lambda: site.worker("w1")["buckets"] == 0, 10, "w1 to be out of the table")
+    return flows, asked
+
+
+def both_serve_again(site):
+    site.workers["w1"].kill()
+    wait_for(lambda: site.worker("w1") is None, 15, "w1 to be gone")
+    site.start("w1")
+    site.wait_state("w1", "healthy")
+    site.wait_state("w2", "healthy")
+    site.wait_buckets(w1=0.5, w2=0.5)
+
+
+def more_than_can_be_held_is_sent_on(site):
+    """w1 stands still and leaves; its flows' packets are more than are held and than w2's ring takes,
+    and w2 stands still, too, until all were sent."""
+    before = site.stats()
+    flows, asked = both_stand_still(site)
     got, ordered, most = flood(site, flows, 5000)
     site.workers["w1"].signal(signal.SIGCONT)
     asked.join(10)
@@ -464,12 +480,21 @@ def more_than_can_be_held_is_sent_on(site):
     drops = {k: v - before[k] for k, v in site.stats().items() if "drops_total" in k and v > before.get(k, 0)}
     check(got == 5000 and ordered, "%d of 5000, in order: %s; drops %s" % (got, ordered, drops))
     check(sum(ends.values()) >= 1 and most > 1000, "%s, %d waited" % (ends, most))
-    site.workers["w1"].kill()
-    wait_for(lambda: site.worker("w1") is None, 15, "w1 to be gone")
-    site.start("w1")
-    site.wait_state("w1", "healthy")
-    site.wait_state("w2", "healthy")
-    site.wait_buckets(w1=0.5, w2=0.5)
+    both_serve_again(site)
+
+
+def what_waits_too_long_for_the_last_worker_is_dropped(site):
+    """The same, but w2 does not go on in time: what its ring did not take is not given to it late."""
+    dropped = 'lethe_steer_drops_total{reason="held_too_long"}'
+    before = site.stat(dropped)
+    flows, asked = both_stand_still(site)
+    got, ordered, _ = flood(site, flows, 5000, lambda: wait_for(
+        lambda: site.stat("lethe_steer_held_packets") == 0, 30, "what waits for w2 to be dropped"))
+    site.workers["w1"].signal(signal.SIGCONT)
+    asked.join(10)
+    late = site.stat(dropped) - before
+    check(late > 1000 and got + late == 5000 and ordered, "%d answered, %d dropped, in order: %s" % (got, late, ordered))
+    both_serve_again(site)
 
 
 def a_worker_killed_while_packets_are_held_costs_what_it_had(site):
@@ -569,7 +594,8 @@ SCENARIOS = [
     mute_and_forging_workers_get_nothing, a_paused_steering_condemns_nobody,
     the_last_worker_is_never_removed, a_leaving_worker_loses_nothing,
     planned_changes_lose_and_overtake_nothing, what_the_hold_prevents_is_seen,
-    more_than_can_be_held_is_sent_on, a_worker_killed_while_packets_are_held_costs_what_it_had,
+    more_than_can_be_held_is_sent_on, what_waits_too_long_for_the_last_worker_is_dropped,
+    a_worker_killed_while_packets_are_held_costs_what_it_had,
     the_last_worker_leaves_and_dies_under_packets,
     spray_uses_everybody_for_one_flow, partial_checksums_are_counted,
     a_killed_steering_gets_its_workers_back, nothing_leaks_and_it_ends_well,
