@@ -2,7 +2,7 @@
 /*
  * GET /v1/tables: what the store keeps, of each shard as its primary says it (the verb `tables` of
  * statestore/server/verbs_tables.c). Two may say that they lead a shard, one of them deposed: the
- * later view's word is taken.
+ * later view's word is taken. Its rows have no names, here they get them.
  */
 #include <string.h>
 
@@ -28,7 +28,20 @@ static void put_row(json_t *rows, json_t *row)
         json_object_update(there, row);
 }
 
-static void add_table(json_t *tables, const json_t *table, const char *store)
+/* A store of an earlier release names what is in a row itself. */
+static json_t *named(json_t *row, const json_t *leads, const char *store)
+{
+    static const char *const names[] = {"shard", "entries", "memory_bytes", "events_pending", "free", "resting"};
+    json_t *o = json_is_object(row) ? json_copy(row) : json_object();
+    for (size_t i = 0; i < sizeof names / sizeof *names && json_is_array(row); i++)
+        json_object_set(o, names[i], json_array_get(row, i));
+    if (json_is_array(row))
+        json_object_set(o, "view_epoch", json_object_get(find((json_t *)leads, "shard", o), "view_epoch"));
+    json_object_set_new(o, "store", json_string(store));
+    return o;
+}
+
+static void add_table(json_t *tables, const json_t *table, const json_t *leads, const char *store)
 {
     json_t *mine = find(tables, "name", table), *row;
     size_t i;
@@ -38,8 +51,9 @@ static void add_table(json_t *tables, const json_t *table, const char *store)
         json_array_append_new(tables, mine);
     }
     json_array_foreach(json_object_get(table, "shards"), i, row) {
-        json_object_set_new(row, "store", json_string(store));
-        put_row(json_object_get(mine, "shards"), row);
+        json_t *o = named(row, leads, store);
+        put_row(json_object_get(mine, "shards"), o);
+        json_decref(o);
     }
 }
 
@@ -52,7 +66,7 @@ static void took(const struct collect_reply *r)
         put_row(json_object_get(all, "leads"), o);
     }
     json_array_foreach(json_object_get(r->answer, "tables"), i, o)
-        add_table(json_object_get(all, "tables"), o, r->name);
+        add_table(json_object_get(all, "tables"), o, json_object_get(r->answer, "leads"), r->name);
 }
 
 void tables_read(struct engine *e, struct order *o)

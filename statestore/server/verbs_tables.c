@@ -6,9 +6,10 @@
  *    "tables": [{"name": "nat.session", "kind": "hash", "durability": "sync", "version": 1,
  *                "key_size": 40, "value_size": 8, "timeout_ms": 240000, "max_entries": 0,
  *                "schema": "6e61...",            struct table_schema, in hex: as lethe_table_open wants it
- *                "shards": [{"shard": 0, "view_epoch": 3, "entries": 7, "memory_bytes": 4096,
- *                            "events_pending": 0, "free": null, "resting": null}]}]}
+ *                "shards": [[0, 7, 4096, 0, null, null]]}]}
  *
+ * Of each shard: its number, entries, memory_bytes, events_pending, free, resting. Rows without names: there are
+ * TABLES_MAX * STORE_SHARDS_MAX of them where one node leads all, and the answer is one line of bounded length.
  * free, resting: indexes of a pool, else null. For a pool, entries are indexes in use.
  */
 #include "statestore/server/verbs_impl.h"
@@ -47,32 +48,31 @@ static json_t *table_of(json_t *all, const struct table_schema *s)
     return t;
 }
 
-static void add_shard(json_t *tables, uint16_t shard, const struct shard_snapshot *snap)
+void verbs_tables_add(json_t *answer, uint16_t shard, const struct shard_snapshot *snap)
 {
+    json_t *tables = json_object_get(answer, "tables");
+    json_array_append_new(json_object_get(answer, "leads"),
+                          json_pack("{s:i, s:I}", "shard", (int)shard, "view_epoch",
+                                    (json_int_t)snap->status.view_epoch));
     for (uint32_t i = 0; i < snap->ntables; i++) {
         const struct shard_table *t = &snap->tables[i];
         bool pool = t->kind == TABLE_POOL;
-        json_t *row = json_pack("{s:i, s:I, s:I, s:I, s:I}", "shard", (int)shard, "view_epoch",
-                                (json_int_t)snap->status.view_epoch, "entries", (json_int_t)t->entries,
-                                "memory_bytes", (json_int_t)t->bytes, "events_pending",
-                                (json_int_t)t->events_pending);
-        json_object_set_new(row, "free", pool ? json_integer((json_int_t)t->pool_free) : json_null());
-        json_object_set_new(row, "resting", pool ? json_integer((json_int_t)t->pool_resting) : json_null());
+        json_t *row = json_pack("[i, I, I, I, o, o]", (int)shard, (json_int_t)t->entries, (json_int_t)t->bytes,
+                                (json_int_t)t->events_pending,
+                                pool ? json_integer((json_int_t)t->pool_free) : json_null(),
+                                pool ? json_integer((json_int_t)t->pool_resting) : json_null());
         json_array_append_new(json_object_get(table_of(tables, &t->schema), "shards"), row);
     }
 }
 
 json_t *verbs_tables(const struct store *s)
 {
-    json_t *leads = json_array(), *tables = json_array();
+    json_t *answer = json_pack("{s:[], s:[]}", "leads", "tables");
     for (uint16_t i = 0; i < store_shards(s); i++) {
         struct shard_snapshot snap;
         store_snapshot(s, i, &snap);
-        if (strcmp(figures_role(&snap), "primary") != 0)
-            continue;
-        json_array_append_new(leads, json_pack("{s:i, s:I}", "shard", (int)i, "view_epoch",
-                                               (json_int_t)snap.status.view_epoch));
-        add_shard(tables, i, &snap);
+        if (strcmp(figures_role(&snap), "primary") == 0)
+            verbs_tables_add(answer, i, &snap);
     }
-    return json_pack("{s:o, s:o}", "leads", leads, "tables", tables);
+    return answer;
 }
