@@ -256,7 +256,11 @@ class Program(unittest.TestCase):
                              if s["role"] == "primary"), 256)
 
         # etcd is away for a while: nobody dies, nothing changes
-        epochs = [s["view_epoch"] for s in self.shards("store-a")]
+        def epochs_known():
+            """Of a shard that it does not serve store-a hears later than those that do."""
+            known = [s["view_epoch"] for s in self.shards("store-a")]
+            return all(known) and known
+        epochs = wait_for("store-a to know every view", epochs_known)
         etcd.kill()
         etcd.wait()
         wait_for("a word about etcd", lambda: "does not answer" in
