@@ -2,11 +2,14 @@
 /* The command line of lethe-store (options.h). */
 #include "statestore/server/options.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "common/wire/address.h"
 
 const char options_help[] =
     "lethe-store: one replica of Lethe's state store.\n"
@@ -23,6 +26,8 @@ const char options_help[] =
     "                      node is the primary for ever, the second its backup. No reply\n"
     "                      leaves before all replicas in the view have it.\n"
     "      --node NAME     which node of the site this process is\n"
+    "      --bind ADDR     with -c: listen by tcp on this address of the host, for example 0.0.0.0,\n"
+    "                      where the node's `listen` is not the host's own: a service's name, say\n"
     "      --accept-loss   with store.etcd: serve a shard of whose replicas nobody is left,\n"
     "                      which is proven; else it refuses (LOST), see the control verb.\n"
     "                      Without: the primary serves at once, although what an earlier one\n"
@@ -54,7 +59,8 @@ const char options_help[] =
     "Of a site: echo \"hand-over 0\" | nc -U -N /run/lethe/store-a.sock\n";
 
 enum { OPT_NODE = 256, OPT_ACCEPT, OPT_STANDALONE, OPT_LISTEN, OPT_SHARDS, OPT_CONTROL,
-       OPT_CHECK, OPT_VERSION, OPT_SHM, OPT_VERBS, OPT_METRICS };
+       OPT_CHECK, OPT_VERSION, OPT_SHM, OPT_VERBS, OPT_METRICS,
+       OPT_BIND };
 
 static const struct option longs[] = {
     {"config", required_argument, NULL, 'c'},
@@ -67,6 +73,7 @@ static const struct option longs[] = {
     {"shards", required_argument, NULL, OPT_SHARDS},
     {"control", required_argument, NULL, OPT_CONTROL},
     {"metrics", required_argument, NULL, OPT_METRICS},
+    {"bind", required_argument, NULL, OPT_BIND},
     {"check", no_argument, NULL, OPT_CHECK},
     {"verbose", no_argument, NULL, 'v'},
     {"help", no_argument, NULL, 'h'},
@@ -101,6 +108,7 @@ static int take(struct options *o, int opt, char **argv, char *err, uint32_t err
     case OPT_SHARDS: return take_shards(o, optarg, err, err_len);
     case OPT_CONTROL: o->control_path = optarg; return 0;
     case OPT_METRICS: o->metrics = optarg; return 0;
+    case OPT_BIND: o->bind = optarg; return 0;
     case OPT_CHECK: o->check = true; return 0;
     case OPT_VERSION: o->version = true; return 0;
     default:
@@ -118,6 +126,8 @@ static int wrong_combination(const struct options *o, char *err, uint32_t err_le
                             : "say either --standalone --listen HOST:PORT or -c FILE --node NAME";
     else if (o->standalone && !o->listen)
         why = "--standalone needs --listen HOST:PORT, for example --listen 127.0.0.1:7400";
+    else if (o->standalone && o->bind)
+        why = "--bind goes with -c; here --listen says where";
     else if (o->config_path && !o->node && !o->check)
         why = "-c needs --node NAME: which of the site's store nodes am I?";
     else if (o->config_path && (o->listen || o->listen_shm || o->listen_verbs || o->shards))
@@ -237,6 +247,28 @@ static int control_path(struct options *o, char *err, uint32_t err_len)
     return 0;
 }
 
+/* The port is the site's: with that the others dial. */
+static int bind_elsewhere(struct options *o, char *err, uint32_t err_len)
+{
+    char host[ADDRESS_HOST_MAX];
+    uint8_t binary[16];
+    uint16_t port;
+    if (!o->bind)
+        return 0;
+    o->store.known = o->store.listen;
+    if (address_split(o->store.listen, host, &port, err, err_len))
+        return OPTIONS_CONFIG;
+    bool six = strchr(o->bind, ':');
+    if (inet_pton(six ? AF_INET6 : AF_INET, o->bind, binary) != 1) {
+        snprintf(err, err_len, "--bind %s: write an address of this host, without a port, or 0.0.0.0 "
+                 "for all", o->bind);
+        return OPTIONS_USAGE;
+    }
+    snprintf(o->bound, sizeof o->bound, six ? "[%s]:%u" : "%s:%u", o->bind, port);
+    o->store.listen = o->bound;
+    return 0;
+}
+
 static int from_site(struct options *o, char *err, uint32_t err_len)
 {
     if (site_load(o->config_path, NULL, 0, &o->site, NULL, err, err_len))
@@ -268,7 +300,9 @@ static int from_site(struct options *o, char *err, uint32_t err_len)
     if (o->accept_loss && me && !st->etcd_count)
         return snprintf(err, err_len, "--accept-loss is the primary's; %s is a backup", o->node),
                OPTIONS_USAGE;
-    rc = load_secrets(o, err, err_len);
+    rc = bind_elsewhere(o, err, err_len);
+    if (!rc)
+        rc = load_secrets(o, err, err_len);
     return rc ? rc : control_path(o, err, err_len);
 }
 

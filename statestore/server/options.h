@@ -7,6 +7,7 @@
 #define STATESTORE_SERVER_OPTIONS_H
 
 #include "common/config/site.h"
+#include "common/wire/transport.h"
 #include "statestore/server/store.h"
 
 enum { OPTIONS_LIMITS_MAX = 48 };
@@ -20,10 +21,11 @@ struct options {
     struct shard_limit limits[OPTIONS_LIMITS_MAX];
     char limit_names[AUTH_TENANTS_MAX][48];
     char control[108];            /* "" : no control socket */
+    char bound[TRANSPORT_ADDRESS_MAX]; /* `listen` of `store`, with --bind */
     bool check, help, version, verbose;
     struct site *site;            /* owns the strings of `store` if -c was given */
     /* as given */
-    const char *config_path, *listen, *listen_shm, *listen_verbs, *control_path, *metrics;
+    const char *config_path, *listen, *listen_shm, *listen_verbs, *control_path, *metrics, *bind;
     bool standalone, accept_loss;
     unsigned shards;
 };

@@ -80,6 +80,7 @@ class Program(unittest.TestCase):
             (["--standalone", "-c", "x"], "exclude"),
             (["--listen"], "argument"),
             (["surplus"], "surplus"),
+            (["--standalone", "--listen", "127.0.0.1:0", "--bind", "0.0.0.0"], "--bind goes with -c"),
         ]:
             r = self.run_once(*args)
             self.assertEqual(r.returncode, 2, args)
@@ -106,6 +107,18 @@ class Program(unittest.TestCase):
         self.assertIn("store-z", r.stderr)
         r = self.run_once("-c", self.path("none.yaml"), "--check")
         self.assertEqual(r.returncode, 1)
+
+    def test_listens_elsewhere_than_it_is_known(self):
+        site, port = self.path("site.yaml"), free_ports(2)
+        with open(site, "w") as f:    # a name that leads nowhere here
+            f.write("run_dir: %s\nstore: {nodes: [{name: store-a, listen: \"store-a.invalid:%d\"}]}\n" % (self.dir, port))
+        for wrong in ("127.0.0.1:80", "[::1]", "localhost"):
+            r = self.run_once("-c", site, "--node", "store-a", "--bind", wrong)
+            self.assertEqual(r.returncode, 2, r.stderr)
+            self.assertIn("write an address of this host, without a port", r.stderr)
+        self.start("-c", site, "--node", "store-a", "--bind", "127.0.0.1")
+        rows = wait_for("a primary", lambda: self.all_shards("store-a", role="primary"))
+        self.assertEqual([s["port"] for s in rows], [port, port + 1])
 
     # --- one store ---
 

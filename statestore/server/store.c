@@ -188,7 +188,7 @@ static int create_views(struct store *s, char *err, uint32_t err_len)
     const struct store_config *c = &s->config;
     struct views_site site = {.shards = c->shards, .node = c->node, .nodes = c->nnodes,
                               .copies = c->copies, .failure_timeout_ms = c->failure_timeout_ms,
-                              .names = s->names, .listen = c->listen,
+                              .names = s->names, .listen = c->known ? c->known : c->listen,
                               .incarnation = s->incarnation, .accept_loss = c->accept_loss};
     struct views_static_config pair = {.shards = c->shards, .backup = c->node != 1,
                                        .alone = c->nnodes == 1, .accept_loss = c->accept_loss,

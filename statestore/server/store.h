@@ -24,6 +24,7 @@ struct store_config {
     uint32_t node;                /* this node's number in the site, from 1 */
     const char *listen;           /* "host:port": shard i at port + i, port 0: any free ones;
                                      NULL: only store_dial */
+    const char *known;            /* where the others find it, if they know it by another; else NULL */
     const char *listen_shm;       /* "/path": shard i at /path.i; NULL: not */
     const char *listen_verbs;     /* "host:port", as `listen`; NULL: not */
     const struct transport *verbs; /* &transport_verbs, if the program links it; NULL: none */
