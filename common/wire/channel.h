@@ -88,7 +88,8 @@ static inline void channel_close(struct channel *c) { if (c) c->ops->close(c); }
 /* --- tcp -------------------------------------------------------------------- */
 
 /* Starts a non-blocking connect to "host:port"; the channel is usable at once
- * (send says -EAGAIN until connected). NULL and err on a bad address. */
+ * (send says -EAGAIN until connected). A host's name is looked up meanwhile; one that does
+ * not resolve closes the channel. NULL and err on a bad address. */
 struct channel *tcp_connect(const char *address, char *err, uint32_t err_len);
 /* A listening descriptor, or -errno with a sentence in err ("port 7400 of
  * 127.0.0.1 is in use; ..."). */

@@ -20,6 +20,7 @@
 #include "common/wire/address.h"
 #include "common/wire/channel.h"
 #include "common/wire/crc.h"
+#include "common/wire/lookup.h"
 #include "common/wire/msg.h"
 #include "common/wire/shm.h"
 #ifdef CHANNEL_VERBS
@@ -501,7 +502,6 @@ static void wrong_addresses_are_named(void **state)
         {"::1:7400", "'::1:7400' is not an address; write host:port, such as 127.0.0.1:7400 or [::1]"},
         {"[::1:7400", "is not an address"},
         {"[]:7400", "is not an address"},
-        {"name.invalid:7400", "cannot resolve host 'name.invalid': "},
     };
     char err[300];
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -511,10 +511,35 @@ static void wrong_addresses_are_named(void **state)
         CHECK(tcp_listen(rows[i].address, err, sizeof err) < 0, "%s", rows[i].address);
         CHECK(strstr(err, rows[i].sentence), "%s: '%s'", rows[i].address, err);
     }
+    assert_true(tcp_listen("name.invalid:7400", err, sizeof err) < 0);
+    assert_non_null(strstr(err, "cannot resolve host 'name.invalid': "));
     assert_null(tcp_connect("127.0.0.1:0", err, sizeof err));
     assert_non_null(strstr(err, "port 0"));
     assert_int_equal(tcp_listen("192.0.2.1:7400", err, sizeof err), -EADDRNOTAVAIL);
     assert_non_null(strstr(err, "192.0.2.1 is no address of this host"));
+}
+
+static void a_name_that_does_not_resolve_closes(void **state)
+{
+    char err[200];
+    struct channel *c = tcp_connect("name.invalid:7400", err, sizeof err);
+    assert_non_null(c);
+    assert_null(await(c));
+    assert_false(c->open);
+    CHECK(!strncmp(c->why, "cannot resolve the host of name.invalid:7400: ", 45), "why: '%s'", c->why);
+    assert_false(c->refused);
+    channel_close(c);
+}
+
+/* More than may be under way, each given up at once: some are refused, none leaks. */
+static void lookups_are_bounded(void **state)
+{
+    char err[200];
+    for (int i = 0; i < 4 * LOOKUPS_MAX; i++) {
+        struct channel *c = tcp_connect("name.invalid:7400", err, sizeof err);
+        assert_non_null(c);
+        channel_close(c);
+    }
 }
 
 static void refused_connection_says_so(void **state)
@@ -641,6 +666,8 @@ int main(void)
 #ifndef CHANNEL_VERBS
         cmocka_unit_test(busy_port_is_named),
         cmocka_unit_test(wrong_addresses_are_named),
+        cmocka_unit_test(a_name_that_does_not_resolve_closes),
+        cmocka_unit_test(lookups_are_bounded),
         cmocka_unit_test(refused_connection_says_so),
         cmocka_unit_test(send_waits_for_the_connection),
         cmocka_unit_test(names_and_ipv6_work),

@@ -14,8 +14,9 @@
  * Closing: frames that arrived before the peer closed are still lent; only
  * then does `open` turn false. A send that fails leaves that to recv, too.
  *
- * Host names are resolved in tcp_connect and tcp_listen by getaddrinfo, which
- * may block on the resolver; literal addresses and localhost never block.
+ * Connecting: a host's name is looked up by a thread of its own (lookup.h), so that no
+ * resolver is waited for; until it is done the descriptor is the lookup's. tcp_listen
+ * waits for it: who listens has just started.
  */
 #include "common/wire/channel.h"
 
@@ -33,6 +34,7 @@
 #include <unistd.h>
 
 #include "common/wire/address.h"
+#include "common/wire/lookup.h"
 #include "common/wire/msg.h"
 
 enum {
@@ -56,6 +58,7 @@ struct tcp {
     uint32_t head, tail;       /* of rx */
     uint32_t tx_head, tx_tail;
     uint8_t *rx, *tx;
+    struct lookup *lookup;     /* of the peer's name, before that; else NULL */
     struct addrinfo *found, *next; /* addresses still to try while connecting */
     char address[72];          /* of the peer, for sentences; cut if longer */
 };
@@ -123,13 +126,33 @@ static void connect_failed(struct tcp *t, int error)
         shut(t, "cannot connect to %s: %s", strerror(error));
 }
 
+/* The name is looked up: true when there is an address to try. */
+static bool looked_up(struct tcp *t)
+{
+    const char *why;
+    if (!t->lookup)
+        return true;
+    if (!lookup_done(t->lookup, &t->found, &why))
+        return false;
+    t->next = t->found;
+    lookup_drop(t->lookup);
+    t->lookup = NULL;
+    if (!t->found)
+        shut(t, "cannot resolve the host of %s: %s; write an address, or a name that resolves", why);
+    else if (connect_next(t) < 0)
+        connect_failed(t, errno);
+    return t->c.open;
+}
+
 /* True once connected. */
 static bool progress(struct tcp *t)
 {
     if (!t->connecting)
         return true;
+    if (!t->c.open || !looked_up(t))
+        return false;
     struct pollfd p = {.fd = t->fd, .events = POLLOUT};
-    if (!t->c.open || poll(&p, 1, 0) <= 0)
+    if (poll(&p, 1, 0) <= 0)
         return false;
     int error = 0;
     socklen_t len = sizeof error;
@@ -288,6 +311,10 @@ static int tcp_fd(struct channel *c, short *events)
     struct tcp *t = of(c);
     if (!c->open)
         return -1;
+    if (t->lookup) {
+        *events = POLLIN;
+        return lookup_fd(t->lookup);
+    }
     *events = t->connecting ? POLLOUT : POLLIN;
     if (t->tx_blocked)
         *events |= POLLOUT;
@@ -314,6 +341,7 @@ static void tcp_close(struct channel *c)
                 break;
         close(t->fd);
     }
+    lookup_drop(t->lookup);
     if (t->found)
         freeaddrinfo(t->found);
     free(t->rx);
@@ -364,28 +392,44 @@ static int resolve(const char *address, int flags, struct addrinfo **found, uint
     if (why == 0)
         return 0;
     snprintf(err, err_len, "cannot resolve host '%s': %s; write an address, or a name that resolves",
-             host, why == EAI_SYSTEM ? strerror(errno) : gai_strerror(why));
+             host, lookup_error(why));
     return -EHOSTUNREACH;
+}
+
+/* Addresses that are written as such, and localhost: at once. */
+static bool literal(const char *host)
+{
+    struct addrinfo *found, hints = {.ai_flags = AI_NUMERICHOST};
+    if (strcasecmp(host, "localhost") == 0)
+        return true;
+    if (getaddrinfo(host, NULL, &hints, &found) != 0)
+        return false;
+    freeaddrinfo(found);
+    return true;
 }
 
 struct channel *tcp_connect(const char *address, char *err, uint32_t err_len)
 {
-    struct addrinfo *found;
+    struct addrinfo *found = NULL;
     char host[ADDRESS_HOST_MAX];
     uint16_t port;
-    if (resolve(address, 0, &found, &port, host, err, err_len) != 0)
+    if (address_split(address, host, &port, err, err_len) != 0)
+        return NULL;
+    bool by_name = !literal(host);
+    if (!by_name && resolve(address, 0, &found, &port, host, err, err_len) != 0)
         return NULL;
     struct tcp *t = port != 0 ? create(-1) : NULL;
     if (!t) {
         snprintf(err, err_len, port ? "out of memory for a connection to %s"
                                     : "'%s': nothing can listen at port 0; write its port", address);
-        freeaddrinfo(found);
+        if (found)
+            freeaddrinfo(found);
         return NULL;
     }
     snprintf(t->address, sizeof t->address, "%s", address);
-    t->found = t->next = found;
     t->connecting = true;
-    if (connect_next(t) < 0)
+    t->found = t->next = found;
+    if (by_name ? !(t->lookup = lookup_start(host, port)) : connect_next(t) < 0)
         connect_failed(t, errno);
     return &t->c;
 }
