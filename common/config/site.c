@@ -256,6 +256,16 @@ int site_front_named(const struct site *site, const char *name)
     return -1;
 }
 
+int site_front_at(const struct site *site, const char *tunnel_address)
+{
+    for (unsigned i = 0; i < site_fronts(site); i++) {
+        struct site_front f = site_front(site, i);
+        if (f.tunnel.address && !strcmp(f.tunnel.address, tunnel_address))
+            return (int)i;
+    }
+    return -1;
+}
+
 unsigned site_store_retry_ms(const struct site *site)
 {
     enum { MOST_MS = 200 };

@@ -168,6 +168,8 @@ unsigned site_fronts(const struct site *site);
 struct site_front site_front(const struct site *site, unsigned at);
 /* Its place; -1: the site has none of that name. */
 int site_front_named(const struct site *site, const char *name);
+/* The place of the one whose tunnel has this address; -1: none has. */
+int site_front_at(const struct site *site, const char *tunnel_address);
 /* All store nodes' addresses with commas between, as liblethe takes them, for the workers'
  * transport: by tcp where a node has no other, or is not on this host; malloced, NULL: no memory. And its retry time: half the failure time-out, at most 200 ms. And the silence it allows: half the
  * failure time-out, so that a silent primary is left about when the other replicas have agreed on the next one,

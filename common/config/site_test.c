@@ -463,8 +463,8 @@ static void sample_is_valid_and_names_its_defaults(void **state)
 
 static void front_ends_are_found_by_name(void **state)
 {
-    static const char yaml[] = NODE "run_dir: /r\n" SIDES
-        "  more:\n    - {name: b, " IN("3") ", " OUT("3") "}\n    - {name: c, " IN("4") ", " OUT("4")
+    static const char yaml[] = NODE "run_dir: /r\n" SIDES "  tunnel: {address: 10.9.7.1, port: p}\n"
+        "  more:\n    - {name: b, " IN("3") ", " OUT("3") ", tunnel: {address: 10.9.7.2, port: p}}\n    - {name: c, " IN("4") ", " OUT("4")
         ", control: /x, memif_dir: /y}\ngroups: [{name: nf}, {name: g, front: c}]\n";
     struct site *s = NULL;
     char err[500] = "";
@@ -482,6 +482,9 @@ static void front_ends_are_found_by_name(void **state)
     assert_int_equal(site_front_named(s, "steer"), 0);
     assert_int_equal(site_front_named(s, "c"), 2);
     assert_int_equal(site_front_named(s, "d"), -1);
+    assert_int_equal(site_front_at(s, "10.9.7.1"), 0);
+    assert_int_equal(site_front_at(s, "10.9.7.2"), 1);
+    assert_int_equal(site_front_at(s, "10.9.7.3"), -1);
     assert_string_equal(s->groups[0].front, "steer");
     assert_string_equal(s->groups[1].front, "c");
     site_free(s, NULL, 0, NULL);

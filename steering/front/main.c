@@ -35,6 +35,8 @@ static const char help[] =
 "  -c, --config FILE   the site (needed)\n"
 "  -n, --name NAME     which front end of the site this is: steer, or one of steering.more;\n"
 "                      its doorbell is <run_dir>/NAME.bell  [steer]\n"
+"      --at ADDRESS    instead of --name: the front end whose `tunnel` has this address, so that\n"
+"                      all hosts can be given one command\n"
 "      --metrics ADDR  serve /metrics, /healthz, /readyz at HOST:PORT instead of the Unix socket\n"
 "                      <run_dir>/NAME.metrics.sock\n"
 "      --spray         every packet to a random worker instead of its flow's\n"
@@ -88,7 +90,7 @@ static void catch_signals(void)
 }
 
 struct options {
-    const char *config, *name, *metrics;
+    const char *config, *name, *at, *metrics; /* name or at; neither: the first one */
     bool spray, check, verbose, done;
 };
 
@@ -99,7 +101,7 @@ static int read_options(int argc, char **argv, struct options *o)
         {"config", required_argument, NULL, 'c'}, {"name", required_argument, NULL, 'n'},
         {"spray", no_argument, NULL, 's'},        {"check", no_argument, NULL, 'k'},
         {"verbose", no_argument, NULL, 'v'},      {"help", no_argument, NULL, 'h'},
-        {"metrics", required_argument, NULL, 'm'},
+        {"metrics", required_argument, NULL, 'm'}, {"at", required_argument, NULL, 'a'},
         {"version", no_argument, NULL, 'V'},      {NULL, 0, NULL, 0}};
     int c;
     while ((c = getopt_long(argc, argv, "c:n:vh", known, NULL)) >= 0) {
@@ -107,6 +109,7 @@ static int read_options(int argc, char **argv, struct options *o)
         case 'c': o->config = optarg; break;
         case 'n': o->name = optarg; break;
         case 'm': o->metrics = optarg; break;
+        case 'a': o->at = optarg; break;
         case 's': o->spray = true; break;
         case 'k': o->check = true; break;
         case 'v': o->verbose = true; break;
@@ -117,6 +120,10 @@ static int read_options(int argc, char **argv, struct options *o)
     }
     if (optind < argc)
         return usage("there are words that are no option");
+    if (o->name != NULL && o->at != NULL)
+        return usage("--name and --at exclude each other");
+    if (o->name == NULL && o->at == NULL)
+        o->name = SITE_FRONT_FIRST;
     return o->config == NULL ? usage("no site given: -c site.yaml") : 0;
 }
 
@@ -279,13 +286,17 @@ static void release(struct steer *s)
 }
 
 /* Which front end of the site this is. */
-static int choose_front(struct steer *s, const struct site *site, const char *name, char *err,
+static int choose_front(struct steer *s, const struct site *site, const struct options *o, char *err,
                         uint32_t err_len)
 {
-    int at = site_front_named(site, name);
+    const char *name = o->at != NULL ? o->at : o->name;
+    int at = o->at != NULL ? site_front_at(site, o->at) : site_front_named(site, o->name);
     s->site = site;
-    s->name = name;
-    snprintf(s->bell_path, sizeof(s->bell_path), "%s/%s.bell", site->run_dir, name);
+    if (at < 0 && o->at != NULL) {
+        snprintf(err, err_len, "no front end of the site has `tunnel: {address: %s}`; --at takes the "
+                 "tunnel's address of steering, or of one of steering.more", o->at);
+        return -ENOENT;
+    }
     if (at < 0) {
         snprintf(err, err_len, site_fronts(site) == 0 ? "the site has no `steering:`, so there is no "
                  "front end '%s'" : "the site has no front end '%s'; --name takes " SITE_FRONT_FIRST
@@ -293,23 +304,26 @@ static int choose_front(struct steer *s, const struct site *site, const char *na
         return -ENOENT;
     }
     s->front = site_front(site, (unsigned)at);
+    s->name = s->front.name;
+    log_init("lethe-steer", s->name, o->verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
+    snprintf(s->bell_path, sizeof(s->bell_path), "%s/%s.bell", site->run_dir, s->name);
     return 0;
 }
 
 int main(int argc, char **argv)
 {
     static struct steer s;
-    struct options o = {.name = "steer"};
+    struct options o = {0};
     struct site *site = NULL;
     char err[ERR_BYTES] = "";
     int status = read_options(argc, argv, &o);
     if (status != 0 || o.done)
         return status;
-    log_init("lethe-steer", o.name, o.verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
+    log_init("lethe-steer", o.at != NULL ? o.at : o.name, o.verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
     if (site_load(o.config, NULL, 0, &site, NULL, err, sizeof(err)) < 0)
         return fail(err);
     s.spray = o.spray;
-    if (choose_front(&s, site, o.name, err, sizeof(err)) < 0 || prepare(&s, err, sizeof(err)) < 0) {
+    if (choose_front(&s, site, &o, err, sizeof(err)) < 0 || prepare(&s, err, sizeof(err)) < 0) {
         status = fail(err);
     } else if (o.check) {
         puts("lethe-steer: the site and its edges are fit");
