@@ -35,6 +35,13 @@ static int parse(const char *text, size_t n, struct auth_secret *out)
     return 0;
 }
 
+bool auth_file_is_private(mode_t mode, uid_t owner, uid_t reader)
+{
+    if (owner == 0 && reader != 0)
+        return !(mode & (S_IWGRP | S_IXGRP | S_IRWXO));
+    return !(mode & (S_IRWXG | S_IRWXO));
+}
+
 static int read_secret(int fd, const char *path, struct auth_secret *out, char *err,
                        uint32_t err_len)
 {
@@ -44,7 +51,7 @@ static int read_secret(int fd, const char *path, struct auth_secret *out, char *
         return refuse(errno, path, err, err_len, strerror(errno));
     if (!S_ISREG(st.st_mode))
         return refuse(EINVAL, path, err, err_len, "is no ordinary file");
-    if (st.st_mode & (S_IRWXG | S_IRWXO)) {
+    if (!auth_file_is_private(st.st_mode, st.st_uid, geteuid())) {
         snprintf(why, sizeof why, "others than its owner have access to it (mode %04o); run "
                  "chmod 600 on it", st.st_mode & 07777);
         return refuse(EPERM, path, err, err_len, why);

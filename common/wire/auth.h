@@ -22,6 +22,7 @@
 #define LETHE_WIRE_AUTH_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "common/wire/msg.h"
 
@@ -32,8 +33,11 @@ struct auth_secret {
     uint8_t secret[AUTH_SECRET_MAX];
 };
 
-/* Reads a file of 64 to 128 hex digits that only its owner may read. 0, or -errno
- * and a sentence that names the file. */
+/* Of a file with this mode and owner, to a program of this user: its owner alone may read it; or it
+ * is root's, and a group that root chose reads it, as secrets are mounted into a pod (fsGroup). */
+bool auth_file_is_private(mode_t mode, uid_t owner, uid_t reader);
+/* Reads a file of 64 to 128 hex digits that is private. 0, or -errno and a sentence that names the
+ * file. */
 int auth_secret_load(const char *path, struct auth_secret *out, char *err, uint32_t err_len);
 void auth_secret_wipe(struct auth_secret *s);
 

@@ -104,6 +104,17 @@ static void the_dialler_goes_step_by_step(void **state)
     assert_int_equal(d.state, AUTH_DIAL_DONE);
 }
 
+static void who_may_read_a_secret(void **state)
+{
+    static const struct { mode_t mode; uid_t owner, reader; bool fit; } rows[] = {
+        {0600, 1000, 1000, true}, {0400, 0, 0, true}, {0640, 1000, 1000, false}, {0640, 0, 0, false},
+        {0440, 0, 10001, true}, {0640, 0, 10001, true}, /* a mounted secret, by a group of its own */
+        {0444, 0, 10001, false}, {0460, 0, 10001, false}, {0440, 1000, 10001, false},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        CHECK(auth_file_is_private(rows[i].mode, rows[i].owner, rows[i].reader) == rows[i].fit, "row %zu", i);
+}
+
 static void secret_files(void **state)
 {
 #define HEX32 "00112233445566778899aabbccddeeff"
@@ -148,6 +159,7 @@ int main(void)
         cmocka_unit_test_setup(macs_are_as_they_always_were, set_up),
         cmocka_unit_test_setup(every_bit_counts, set_up),
         cmocka_unit_test_setup(the_dialler_goes_step_by_step, set_up),
+        cmocka_unit_test(who_may_read_a_secret),
         cmocka_unit_test(secret_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
