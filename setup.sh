@@ -30,6 +30,9 @@ packages=(
   qemu-system-x86 busybox-static kmod cpio zstd xz-utils # tests/rdma: a machine with soft-RoCE
   rdma-core ibverbs-providers
   systemd debootstrap                   # tests/package: units are verified; a clean root
+  golang-1.19-go golang-github-modern-go-reflect2-dev dpkg-dev # Kubernetes' own programs, from Debian's source
+  buildah libcap2-bin python3-yaml      # images and manifests
+  containerd runc containernetworking-plugins iptables conntrack # nodes for them
   netcat-openbsd openssl                # asking control sockets, making keys, by hand
   python3
 )

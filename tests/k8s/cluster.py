@@ -21,6 +21,7 @@ from netns import NetError, enter         # noqa: E402
 SERVICES = "10.96.0.0/16"
 PODS = "10.244.0.0/16"
 API_PORT = 6443
+EC = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")   # made in no time
 
 
 def binaries():
@@ -74,9 +75,9 @@ class ControlPlane:
             done = subprocess.run(["openssl", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             if done.returncode != 0:
                 raise NetError("openssl %s: %s" % (words[0], done.stdout.strip()))
-        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3650", "-subj", "/CN=test-ca", "-keyout",
+        openssl("req", "-x509", *EC, "-nodes", "-days", "3650", "-subj", "/CN=test-ca", "-keyout",
                 self.path("ca.key"), "-out", self.path("ca.crt"))
-        openssl("genrsa", "-out", self.path("sa.key"), "2048")
+        openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", self.path("sa.key"))
         self.certificate("apiserver", "kube-apiserver", "IP:%s,IP:127.0.0.1,IP:10.96.0.1,DNS:kubernetes" % self.address)
         self.certificate("apiserver-client", "kube-apiserver", None, "system:masters")
 
@@ -86,7 +87,7 @@ class ControlPlane:
         more = "extendedKeyUsage=serverAuth,clientAuth\n" + ("subjectAltName=%s\n" % names if names else "")
         with open(self.path(name + ".ext"), "w") as f:
             f.write(more)
-        script = ("openssl req -newkey rsa:2048 -nodes -subj '%s' -keyout %s.key -out %s.csr && openssl x509 -req -in "
+        script = ("openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj '%s' -keyout %s.key -out %s.csr && openssl x509 -req -in "
                   "%s.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 3650 -extfile %s.ext -out %s.crt"
                   % (subject, name, name, name, name, name))
         done = subprocess.run(["sh", "-c", script], cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
