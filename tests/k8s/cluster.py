@@ -2,6 +2,7 @@
 """A real Kubernetes on one machine, made for a test and gone with it.
 
     ControlPlane   etcd, kube-apiserver, kube-controller-manager: enough to judge manifests (ready in seconds)
+    nodes.py       nodes for it
 
 Everything is in network namespaces of the test (tests/net/netns.py), its files in the run's folder; the programs are
 built by binaries.sh. Who may do what is by tokens of a file: admin, and one a component.
@@ -37,10 +38,13 @@ class ControlPlane:
 
     USERS = {"admin": ("admin", "system:masters"),
              "controller-manager": ("system:kube-controller-manager", ""),
-             "scheduler": ("system:kube-scheduler", "")}
+             "scheduler": ("system:kube-scheduler", ""),
+             "proxy": ("system:kube-proxy", "")}
 
-    def __init__(self, lab, address="127.0.0.1"):
+    def __init__(self, lab, address="127.0.0.1", nodes=()):
+        """nodes: names, which an apiserver has to know when it starts."""
         self.lab, self.address = lab, address
+        self.users = dict(self.USERS, **{n: ("system:node:" + n, "system:nodes") for n in nodes})
         self.programs = binaries()
         self.folder = os.path.join(lab.folder, "kubernetes")
         self.tokens = {}
@@ -64,6 +68,10 @@ class ControlPlane:
                   "--pod-eviction-timeout=5s")
         wait_for(lambda: self.kubectl("get", "serviceaccount", "default", check=False).returncode == 0, 60,
                  "the default service account; see " + self.lab.logs, 0.1)
+
+    def start_scheduler(self):
+        self._run("kube-scheduler", "--kubeconfig=" + self.kubeconfig("scheduler"), "--leader-elect=false", "--port=0",
+                  "--cert-dir=" + self.path("scheduler"))
 
     def _run(self, name, *arguments, program=None, namespace=None, env=None):
         argv = [os.path.join(self.programs, program or name), *arguments]
@@ -121,7 +129,7 @@ class ControlPlane:
             "--initial-cluster", "kube=" + peer, "--unsafe-no-fsync"], self.namespace)
 
     def _apiserver(self):
-        for name, (user, groups) in self.USERS.items():
+        for name, (user, groups) in self.users.items():
             self.add_user(name, user, groups)
         self._run("kube-apiserver", "--etcd-servers=http://127.0.0.1:2379", "--bind-address=" + (
             "0.0.0.0" if self.address != "127.0.0.1" else self.address), "--advertise-address=" + (
