@@ -45,10 +45,10 @@ describe() {
   user=10001 capabilities='' extra=() entry=/usr/bin/$1
   case $1 in
   lethe-store) program=$build/statestore/lethe-store ;;
-  lethe-nf) program=$build/nf/lethe-nf capabilities=cap_net_raw,cap_net_admin=ep ;;
+  lethe-nf) program=$build/nf/lethe-nf capabilities=cap_net_raw,cap_net_admin,cap_ipc_lock=ep ;;
   lethe-store-rdma) program=$build/statestore/lethe-store extra=(rdma) capabilities=cap_ipc_lock=ep entry=/usr/bin/lethe-store ;;
   lethe-nf-rdma) program=$build/nf/lethe-nf extra=(rdma) capabilities=cap_net_raw,cap_net_admin,cap_ipc_lock=ep entry=/usr/bin/lethe-nf ;;
-  lethe-steer) program=$build/steering/lethe-steer capabilities=cap_net_raw,cap_net_admin=ep ;;
+  lethe-steer) program=$build/steering/lethe-steer capabilities=cap_net_raw,cap_net_admin,cap_ipc_lock=ep ;;
   lethe-controller) program=$build/orchestrator/lethe-controller ;;
   lethe-cli) program=$build/orchestrator/cli/lethe entry=/usr/bin/lethe ;;
   lethe-etcd) program=$(command -v etcd || :) entry=/usr/bin/etcd ;;

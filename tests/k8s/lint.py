@@ -13,7 +13,7 @@ import yaml
 
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
 ON_THE_NODES_NETWORK = {("DaemonSet", "steer")}         # and nobody else
-CAPABILITIES = {"nf": {"NET_RAW", "NET_ADMIN", "IPC_LOCK"}, "steer": {"NET_RAW", "NET_ADMIN"}, "store": {"IPC_LOCK"}}
+CAPABILITIES = {"nf": {"NET_RAW", "NET_ADMIN", "IPC_LOCK"}, "steer": {"NET_RAW", "NET_ADMIN", "IPC_LOCK"}, "store": {"IPC_LOCK"}}
 NAME_MAX, RANDOM_PART = 31, 17                          # of instances; what a Deployment adds to its pods' names
 UNITS = {"": 1, "m": 0.001, "k": 1e3, "M": 1e6, "G": 1e9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 

@@ -83,7 +83,7 @@ class Node:
                         to.write(f.read())
 
     def remove_branch(self):
-        for h in hierarchies():
+        for h in [*hierarchies(), CONTROLLERS + "/unified"]:
             for at, _, _ in os.walk(os.path.join(h, self.branch), topdown=False):
                 wait_for(lambda: remove_empty(at), 20, "the control group %s to be empty" % at)
 

@@ -16,7 +16,7 @@ from netns import require_root_and_tools  # noqa: E402
 BUILD = os.path.join(HERE, "../../k8s/images/build.sh")
 # image, what it is asked, capabilities of its program
 IMAGES = {"lethe-store": ("lethe-store", None), "lethe-nf-rdma": ("lethe-nf", "cap_net_admin,cap_net_raw,cap_ipc_lock=ep"),
-          "lethe-steer": ("lethe-steer", "cap_net_admin,cap_net_raw=ep")}
+          "lethe-steer": ("lethe-steer", "cap_net_admin,cap_net_raw,cap_ipc_lock=ep")}
 MOST_BYTES = 32 << 20
 
 
