@@ -61,7 +61,7 @@ fi
 say "installing ${#missing[@]} Debian packages: ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
-# redis-server, etcd and prometheus are started by tests, on ports of their own: Debian's services of these names
+# redis-server, etcd, prometheus and containerd are started by tests, on ports of their own: Debian's services of these names
 # are neither started now (a policy, unless there is one) nor at the next boot.
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
@@ -78,7 +78,7 @@ fi
   fail "apt-get install failed (above). Mend that and run me again; I go on where I stopped."
 }
 rm -f "$log"
-for service in redis-server etcd prometheus; do
+for service in redis-server etcd prometheus containerd; do
   case " ${missing[*]} " in *" $service"*) ;; *) continue ;; esac
   command -v systemctl >/dev/null && "${sudo[@]}" systemctl disable "$service" >/dev/null 2>&1
 done

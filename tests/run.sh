@@ -3,6 +3,7 @@
 # What `make run`, `make check` and `make check-long` do once the dev build is there.
 #   run.sh demo        the demo: exit status is its verdict
 #   run.sh chaos       everything of a site broken on purpose (tests/chaos)
+#   run.sh k8s         the manifests on a cluster of two nodes
 #   run.sh check       sanitizer builds of the unit and simulator tests, the fuzzers,
 #                      then every test of the dev build; ends with ctest's summary
 #   run.sh check-long  the same, with the tests labelled `long`
@@ -37,6 +38,10 @@ chaos)
   shift
   exec "${as_root[@]}" python3 tests/chaos/chaos.py --build build/dev "$@"
   ;;
+k8s)
+  shift
+  exec "${as_root[@]}" python3 tests/k8s/test_cluster.py --build build/release --run build/k8s "$@"
+  ;;
 check | check-long)
   leave_out='fuzz|long'
   [ "$1" = check-long ] && leave_out=fuzz
@@ -52,7 +57,7 @@ check | check-long)
   exit $status
   ;;
 *)
-  echo "usage: tests/run.sh demo|chaos|check|check-long" >&2
+  echo "usage: tests/run.sh demo|chaos|k8s|check|check-long" >&2
   exit 2
   ;;
 esac

@@ -28,7 +28,8 @@ spec:
 
 
 class KubernetesSite:
-    def __init__(self, cluster):
+    def __init__(self, cluster, programs):
+        """programs: a build's folder; routers on both sides are watched by its lethe-nexthop."""
         self.cluster, self.lab, self.kubectl = cluster, cluster.lab, cluster.kubectl
         for side, (name, address, host, route, fronts) in SIDES.items():
             end = self.lab.namespace(name)
@@ -38,8 +39,9 @@ class KubernetesSite:
                 self.lab.veth(n.namespace, side, end, n.name)
                 end.ip("link set %s master lan" % n.name)
             end.run(["ethtool", "-K", "lan", "tx", "off"])
-            end.ip("route add %s via %s src %s" % (route, fronts[0], host) if route != "default" else
-                   "route add default via %s src %s" % (fronts[0], host))
+            self.lab.spawn("nexthop-" + side, [
+                os.path.join(programs, "steering/lethe-nexthop"), "--route", route, "--dev", "lan",
+                *[word for f in fronts for word in ("--via", f)]], end)
 
     def deploy(self, images):
         self.cluster.import_images(images)
