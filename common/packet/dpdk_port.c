@@ -11,6 +11,7 @@
 #include <assert.h>
 #include <ctype.h>
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -160,6 +161,24 @@ static int refuse(int error, char *err, uint32_t err_len, const char *what, cons
 
 /* --- start -------------------------------------------------------------------- */
 
+/* A container sees its host's free pages, and is killed for the first that it touches and may not have. */
+static uint64_t hugepage_limit(void)
+{
+    static const char *const files[] = {"/sys/fs/cgroup/hugetlb.2MB.max",
+                                        "/sys/fs/cgroup/hugetlb/hugetlb.2MB.limit_in_bytes"};
+    unsigned long limit = ULONG_MAX;
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        FILE *f = fopen(files[i], "re");
+        if (f == NULL)
+            continue;
+        if (fscanf(f, "%lu", &limit) != 1)
+            limit = ULONG_MAX; /* "max" */
+        fclose(f);
+        break;
+    }
+    return limit;
+}
+
 static uint64_t free_hugepage_bytes(void)
 {
     unsigned long pages = 0;
@@ -205,7 +224,8 @@ int dpdk_start(const char *program, const char *const *vdevs, uint32_t memory_mb
     snprintf(prefix, sizeof(prefix), "--file-prefix=lethe-%d", (int)getpid());
     floating_lcore(cpus, sizeof(cpus));
     argv[argc++] = name;
-    if (free_hugepage_bytes() >= (uint64_t)memory_mb << 20) {
+    uint64_t wanted = (uint64_t)memory_mb << 20;
+    if (free_hugepage_bytes() >= wanted && hugepage_limit() >= wanted) {
         argv[argc++] = "--in-memory"; /* leaves nothing behind after kill -9 */
     } else {
         argv[argc++] = "--no-huge"; /* EAL refuses the two together */

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The dev overlay on a real cluster of two nodes, and what happens to it there.
 
-Ping goes through steering and workers' pods of other nodes all the time, twenty a second. What is planned (scale, roll-outs)
-may lose none. A drained node's front end is turned from by routers (lethe-nexthop); then, and after what is not planned (a
-pod of each kind deleted by force), it has to go on.
+Ping goes through steering and workers' pods of other nodes all the time, twenty a second. What is planned (scale, workers
+rolled out) may lose none. A drained node's front end is turned from by routers (lethe-nexthop), restarted stores make writes
+wait; then, and after what is not planned (a pod of each kind deleted by force), it has to go on.
 --shell: a site, and a shell in which kubectl works, instead.
 """
 import argparse
@@ -96,7 +96,7 @@ class Run:
     def all(self):
         self.step("kubectl scale: 2 to 4 workers", False, lambda: self.scale(4))
         self.step("kubectl rollout restart: workers", False, lambda: self.roll_out("deploy/nf"))
-        self.step("kubectl rollout restart: stores", False, lambda: self.roll_out("statefulset/store"))
+        self.step("kubectl rollout restart: stores", True, lambda: self.roll_out("statefulset/store"))
         self.step("kubectl drain n2, and back", True, lambda: self.drain("n2"))
         self.step("kubectl rollout restart: workers, on both again", True, lambda: self.roll_out("deploy/nf"))
         for app, count in (("nf", 4), ("store", 3), ("etcd", 3), ("steer", 2)):
