@@ -37,6 +37,7 @@ check: build
 	@tests/run.sh check
 
 check-long: build
+	@./setup.sh kubernetes
 	@tests/run.sh check-long
 
 sim: build
@@ -75,7 +76,8 @@ clean:
 	rm -rf build
 
 # With the programs that images are made of. The first time builds Kubernetes' own, too.
-k8s-release: setup
+k8s-release:
+	@./setup.sh kubernetes
 	@cmake --preset release >/dev/null && cmake --build --preset release
 
 check-k8s: k8s-release

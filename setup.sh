@@ -30,12 +30,16 @@ packages=(
   qemu-system-x86 busybox-static kmod cpio zstd xz-utils # tests/rdma: a machine with soft-RoCE
   rdma-core ibverbs-providers
   systemd debootstrap                   # tests/package: units are verified; a clean root
-  golang-1.19-go golang-github-modern-go-reflect2-dev dpkg-dev # Kubernetes' own programs, from Debian's source
-  buildah libcap2-bin python3-yaml      # images and manifests
-  containerd runc containernetworking-plugins iptables conntrack # nodes for them
   netcat-openbsd openssl                # asking control sockets, making keys, by hand
   python3
 )
+# What `make check-k8s`, `make k8s-shell` and `make check-long` need besides: `setup.sh kubernetes`.
+kubernetes=(
+  golang-1.19-go golang-github-modern-go-reflect2-dev dpkg-dev # Kubernetes' own programs, from Debian's source
+  buildah libcap2-bin python3-yaml      # images and manifests
+  containerd runc containernetworking-plugins iptables conntrack # nodes for them
+)
+[ "${1:-}" = kubernetes ] && packages+=("${kubernetes[@]}")
 
 say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
