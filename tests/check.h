@@ -6,6 +6,7 @@
 #ifndef LETHE_TESTS_CHECK_H
 #define LETHE_TESTS_CHECK_H
 
+#include <dirent.h>
 #include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -25,5 +26,17 @@
             fail();                                                            \
         }                                                                      \
     } while (0)
+
+/* Threads of this process now. A detached one may still be ending when a test is over. */
+static inline int check_threads(void)
+{
+    int n = 0;
+    DIR *tasks = opendir("/proc/self/task");
+    assert_non_null(tasks);
+    for (struct dirent *e; (e = readdir(tasks));)
+        n += e->d_name[0] != '.';
+    closedir(tasks);
+    return n;
+}
 
 #endif

@@ -296,6 +296,10 @@ static void a_drain_that_is_heard_of_before_its_answer_names_who_goes(void **sta
     assert_true(orders_heard(&w.e, w.e.change->to->revision));
     assert_true(engine_find(&w.e, "nf-1")->seen.replace);
     assert_false(engine_find(&w.e, "nf-2")->seen.replace);
+    keep_set_swapped(&w.keep, 0, "");
+    orders_changed(&w.e);
+    EXPECT(a, 200, "kept");
+    assert_int_equal(w.terminations, 1);
 }
 
 /* Nobody takes over from it: to wait until it leads nothing would be to wait for ever. */

@@ -297,7 +297,7 @@ class Judgement:
         """Also if it changed back, between two samples."""
         steer = self.window("steer", age_ms)
         return not all(steer.steady(lambda s, k=k: s["lethe_steer_%s_total" % k]) for k in (
-            "tables", "removals", "returns", "worker_restarts"))
+            "tables", "removals", "returns", "worker_restarts", "last_worker_kept"))
 
     def steering(self, s):
         f = s["figures"]
