@@ -29,6 +29,7 @@ packages=(
   iperf3 curl dnsmasq-base bind9-dnsutils iputils-ping traceroute tcpdump
   qemu-system-x86 busybox-static kmod cpio zstd xz-utils # tests/rdma: a machine with soft-RoCE
   rdma-core ibverbs-providers
+  file                                  # make package: which libraries a package needs
   systemd debootstrap                   # tests/package: units are verified; a clean root
   netcat-openbsd openssl                # asking control sockets, making keys, by hand
   python3

@@ -136,9 +136,10 @@ class Run:
     def prepare_gap(self, record):
         """Paces flows that cross the victim; generator, the number of flows."""
         if record["victim"] == "worker":
-            flows = yield from faults.until(lambda: self.crossing(record["name"]), 20, "steering to say where flows go")
-            if len(flows) < FLOWS_LEAST:
-                raise faults.Stuck("only %d UDP flows cross %s" % (len(flows), record["name"]))
+            def enough():
+                found = self.crossing(record["name"])
+                return found if found and len(found) >= FLOWS_LEAST else None
+            flows = yield from faults.until(enough, 20, "enough UDP flows to cross " + record["name"])
             self.udp.ask("pace", flows=flows[:FLOWS_PACED])
             yield from faults.until(lambda: min(self.udp.ask("paced")["answers"].values()) >= 10, 20,
                                     "the paced UDP flows to be answered")
@@ -197,6 +198,8 @@ class Run:
         pids.update({i.process.pid: n for n, i in self.site.instances.items() if i.running()})
         for pid, name in pids.items():
             if pid not in self.known and alive(pid):
+                if self.dead.pop(pid, None):       # numbers come again
+                    self.expected.pop(pid, None)
                 self.known[pid], self.known_since[pid] = name, (name, time.monotonic())
                 self.lab.ledger.note_process(pid)
         for pid, name in list(self.known.items()):

@@ -69,7 +69,7 @@ class Router:
         batch = os.path.join(self.lab.folder, "flows-" + self.side)
         with open(batch, "w") as f:
             for device, src, src_port, dst, dst_port in flows:
-                f.write("route get %s from %s iif %s ipproto udp sport %s dport %s\n" % (
+                f.write("route get %s from %s iif %s ipproto 17 sport %s dport %s\n" % (
                     dst, src, device, src_port, dst_port))
         found = re.findall(r" via (\S+)", self.ns.run(["ip", "-o", "-batch", batch]).stdout)
         if len(found) != len(flows):
