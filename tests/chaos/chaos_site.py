@@ -28,6 +28,8 @@ from controlled_site import ControlledSite  # noqa: E402
 from lethe_site import Instance  # noqa: E402
 from netns import CLONE_NEWNS, MS_REC_PRIVATE, NetError, _libc  # noqa: E402
 
+MS_BIND, MS_REC = 4096, 16384
+
 STORES = ["store-a", "store-b", "store-c"]
 WORKERS = ["nf-%d" % i for i in range(1, 7)]
 CONTROLLERS = ["controller-1", "controller-2"]
@@ -84,8 +86,13 @@ def mount_private_disk(folder, size_bytes):
 
 
 def private_mounts():
-    """What is mounted from now on is seen by this process and its children only."""
-    if _libc.unshare(CLONE_NEWNS) != 0 or _libc.mount(b"none", b"/", None, MS_REC_PRIVATE, None) != 0:
+    """What is mounted from now on is seen by this process and its children only. In a chroot / may be no mount: then the
+    folder of temporary files is made one, where all of ours are."""
+    tmp = tempfile.gettempdir().encode()
+    if _libc.unshare(CLONE_NEWNS) != 0 or (
+            _libc.mount(b"none", b"/", None, MS_REC_PRIVATE, None) != 0
+            and (_libc.mount(tmp, tmp, None, MS_BIND | MS_REC, None) != 0
+                 or _libc.mount(b"none", tmp, None, MS_REC_PRIVATE, None) != 0)):
         raise NetError("no mount namespace: " + os.strerror(ctypes.get_errno()))
 
 
