@@ -8,6 +8,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
@@ -531,6 +532,47 @@ static void a_name_that_does_not_resolve_closes(void **state)
     channel_close(c);
 }
 
+#ifndef CHANNEL_VERBS
+/* The resolver, by the linker: one name is this host, once the test lets it answer. */
+static atomic_bool may_answer;
+int __real_getaddrinfo(const char *host, const char *service, const struct addrinfo *hints,
+                       struct addrinfo **found);
+int __wrap_getaddrinfo(const char *host, const char *service, const struct addrinfo *hints,
+                       struct addrinfo **found);
+int __wrap_getaddrinfo(const char *host, const char *service, const struct addrinfo *hints,
+                       struct addrinfo **found)
+{
+    if (!host || strcmp(host, "node-a.test") || (hints && hints->ai_flags & AI_NUMERICHOST))
+        return __real_getaddrinfo(host, service, hints, found);
+    while (!atomic_load(&may_answer))
+        poll(NULL, 0, 1);
+    return __real_getaddrinfo("127.0.0.1", service, hints, found);
+}
+
+static void nobody_waits_for_a_name(void **state)
+{
+    char err[200], address[64], named[64];
+    int fd = tcp_listen("127.0.0.1:0", err, sizeof err);
+    local_address(fd, address, sizeof address);
+    snprintf(named, sizeof named, "node-a.test%s", strchr(address, ':'));
+    struct channel *a = tcp_connect(named, err, sizeof err); /* returns, though nobody answers yet */
+    CHECK(a, "%s", err);
+    assert_true(a->open);
+    uint32_t len;
+    assert_null(channel_recv(a, &len));
+    assert_true(a->open);
+    atomic_store(&may_answer, true);
+    send_number(a, 1, 8);
+    channel_flush(a);
+    poll_until_listener_readable(fd);
+    struct channel *b = tcp_accept(fd);
+    assert_int_equal(await(b)->first, 2);
+    channel_close(a);
+    channel_close(b);
+    close(fd);
+}
+#endif
+
 /* More than may be under way, each given up at once: some are refused, none leaks. */
 static void lookups_are_bounded(void **state)
 {
@@ -672,6 +714,7 @@ int main(void)
         cmocka_unit_test(busy_port_is_named),
         cmocka_unit_test(wrong_addresses_are_named),
         cmocka_unit_test(a_name_that_does_not_resolve_closes),
+        cmocka_unit_test(nobody_waits_for_a_name),
         cmocka_unit_test(lookups_are_bounded),
         cmocka_unit_test(refused_connection_says_so),
         cmocka_unit_test(send_waits_for_the_connection),
