@@ -30,7 +30,7 @@ spec:
 class KubernetesSite:
     def __init__(self, cluster, programs):
         """programs: a build's folder; routers on both sides are watched by its lethe-nexthop."""
-        self.cluster, self.lab, self.kubectl = cluster, cluster.lab, cluster.kubectl
+        self.cluster, self.lab, self.kubectl, self.programs = cluster, cluster.lab, cluster.kubectl, programs
         for side, (name, address, host, route, fronts) in SIDES.items():
             end = self.lab.namespace(name)
             end.ip("link add lan type bridge", "link set lan up", "addr add %s dev lan" % address,

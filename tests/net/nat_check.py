@@ -27,12 +27,10 @@ class Flow:
 class Capture:
     """Runs nat_sniff over a site's NAT from now until flows() is called."""
 
-    def __init__(self, lab, programs):
-        ns = lab.namespaces
-        self.process = lab.spawn("nat_sniff", [programs + "/tests/net/nat_sniff",
-                                               ns["client-router"].path(), "inside",
-                                               ns["outside-router"].path(), "outside"],
-                                 stdout=subprocess.PIPE, nice=-10)
+    def __init__(self, lab, programs, inside=("client-router", "inside"), outside=("outside-router", "outside")):
+        """inside, outside: namespace and interface on either side."""
+        sides = [word for name, interface in (inside, outside) for word in (lab.namespaces[name].path(), interface)]
+        self.process = lab.spawn("nat_sniff", [programs + "/tests/net/nat_sniff", *sides], stdout=subprocess.PIPE, nice=-10)
 
         def watching():
             if not self.process.alive():
@@ -50,11 +48,11 @@ class Capture:
         return [Flow(line.split()) for line in lines[1:]], dropped
 
 
-def check(flows):
+def check(flows, external=tuple(network.EXTERNAL_ADDRESSES)):
     """{"flows", "outside_end_points", "unmatched", "reused", "shared": [...], "moved": [...]}"""
     inside = {f.name: f for f in flows if f.side == "i" and f.named}
     outside = [f for f in flows if f.side == "o" and f.named]
-    external = set(network.EXTERNAL_ADDRESSES)
+    external = set(external)
     matched = [(inside[f.name], f) for f in outside if f.name in inside]
     by_outer, by_inner = {}, {}
     for i, o in matched:

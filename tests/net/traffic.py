@@ -45,12 +45,13 @@ def start_servers(lab):
 class Lines:
     """Long-lived TCP connections with a numbered line every second (traffic_lines.py)."""
 
-    def __init__(self, lab, count=512, deadline_s=15, epoch=None, every_s=1.0, ramp=4):
+    def __init__(self, lab, count=512, deadline_s=15, epoch=None, every_s=1.0, ramp=4, servers=None, sources=None):
+        """servers, sources: addresses and --from arguments, where the network is another than network.py's."""
         self.latest = {"wanted": count, "opened": 0, "live": 0, "kept": 0, "broken": 0, "late": 0,
                        "answers": 0, "slowest_ms": 0, "reasons": [], "last": False}
-        servers = [a for s in network.SERVERS.values() for a in ("--server", s)]
+        servers = [a for s in servers or network.SERVERS.values() for a in ("--server", s)]
         self.process = lab.spawn(
-            "lines", python("traffic_lines.py", *servers, *network.client_sources(lab),
+            "lines", python("traffic_lines.py", *servers, *(sources or network.client_sources(lab)),
                             "--count", str(count), "--deadline", str(deadline_s),
                             "--every", str(every_s), "--epoch", str(epoch or time.time()),
                             "--ramp", str(ramp)),
@@ -85,10 +86,10 @@ class Lines:
 class Udp:
     """Paced UDP flows (traffic_udp.py): asks are answered within a moment."""
 
-    def __init__(self, lab, count=160):
+    def __init__(self, lab, count=160, sources=None):
         self.process = lab.spawn(
             "udp", python("traffic_udp.py", "--server", network.SERVERS["s2"],
-                          *network.client_sources(lab), "--count", str(count)),
+                          *(sources or network.client_sources(lab)), "--count", str(count)),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, nice=-10)
         self.count = count
         self.replies = queue.Queue()
@@ -126,10 +127,10 @@ class Udp:
 class Churn:
     """Short TCP and UDP flows all the time (traffic_churn.py)."""
 
-    def __init__(self, lab, rate):
+    def __init__(self, lab, rate, sources=None):
         self.process = lab.spawn(
             "churn", python("traffic_churn.py", "--server", network.SERVERS["s1"],
-                            *network.client_sources(lab), "--rate", str(rate)),
+                            *(sources or network.client_sources(lab)), "--rate", str(rate)),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def finish(self):
