@@ -129,6 +129,7 @@ static json_t *put_of(const struct keep *k, const char *name, const char *value,
 static void post(struct keep *k, const char *path, json_t *body, enum tag tag)
 {
     k->asked |= 1u << tag;
+    k->asked_ms[tag] = keep_clock_ms();
     etcd_post(k->etcd, path, body, tag);
 }
 
@@ -330,7 +331,8 @@ static void answered(void *ctx, uint32_t number, const json_t *answer, const cha
     struct keep *k = ctx;
     k->now_ms = keep_clock_ms();
     k->asked &= ~(1u << number);
-    k->tried_ms = k->now_ms;
+    if (k->tried_ms < k->asked_ms[number])
+        k->tried_ms = k->asked_ms[number];
     if (answer) {
         k->why[0] = 0;
         on_answer(k, (enum tag)number, answer);
@@ -351,7 +353,6 @@ static void watched(void *ctx, const json_t *message, const char *why)
         k->read_due_ms = k->watch_due_ms = k->now_ms + RETRY_MS;
         return;
     }
-    k->tried_ms = k->now_ms;
     for (size_t i = 0; i < json_array_size(events); i++) {
         const json_t *e = json_array_get(events, i);
         const char *type = json_string_value(json_object_get(e, "type"));

@@ -36,7 +36,8 @@ struct keep_status {
     uint64_t sure_until_ms;   /* ... and surely so, until then, CLOCK_MONOTONIC: compare it with keep_clock_ms
                                * when something is done; 0: it is not known who leads */
     bool etcd;                /* or a file */
-    uint64_t tried_ms;        /* when it answered or failed to last, CLOCK_MONOTONIC; 0: never */
+    uint64_t tried_ms;        /* when that was asked which it answered, or failed to, last: what is said of it is
+                               * true of a moment since; CLOCK_MONOTONIC; 0: never */
     uint64_t away_since_ms;   /* 0: it answers */
     uint64_t requests, failures;
     char endpoint[128], why[240];

@@ -35,6 +35,7 @@ struct keep {
     char cluster[24], *known; /* the desired state, as read or put last */
     char *swap_text;          /* being put */
     uint32_t asked;           /* bit per tag: a request is under way */
+    uint64_t asked_ms[8];     /* ... since then */
     int64_t lease, read_revision, leader_revision, desired_revision, view_revision[ORCH_SHARDS];
     bool said_sure, synced, rewatch, desired_there, swap_settles;
     uint64_t now_ms, tried_ms, read_due_ms, watch_due_ms, keep_due_ms, keep_sent_ms, claim_due_ms, lease_until_ms;

@@ -244,6 +244,31 @@ static void without_etcd_nothing_changes_and_nobody_else_leads(void **state)
 }
 
 /* By whoever leads then: both know what was kept. */
+/* An answer may have been on its way for long: it is no older than its question, and no younger is told. */
+static void what_is_said_of_etcd_is_as_old_as_its_question(void **state)
+{
+    struct keep *a = started("a");
+    bool shown = false;
+    WAIT_FOR(status(a).role == KEEP_ACTIVE);
+    for (int tries = 0; !shown && tries < 20; tries++) {
+        struct keep_status s, before;
+        kill(w.etcd, SIGSTOP);
+        assert_int_equal(waitpid(w.etcd, NULL, WUNTRACED), w.etcd);
+        before = status(a);
+        WAIT_FOR((s = status(a)).requests > before.requests || s.away_since_ms);
+        uint64_t goes_on_ms = keep_clock_ms() + 2;
+        WAIT_FOR(keep_clock_ms() > goes_on_ms);
+        before = status(a);
+        kill(w.etcd, SIGCONT);
+        WAIT_FOR((s = status(a)).tried_ms != before.tried_ms);
+        shown = !before.away_since_ms && s.requests == before.requests; /* else something younger may have been asked */
+        if (shown)
+            assert_true(s.tried_ms <= goes_on_ms);
+    }
+    assert_true(shown);
+    keep_stop(a);
+}
+
 static void an_empty_etcd_is_filled_again(void **state)
 {
     char command[120];
@@ -426,6 +451,7 @@ int main(void)
         F(one_leads_and_its_changes_are_the_next_ones_beginning),
         E(a_change_that_was_not_seen_is_not_written_over),
         E(without_etcd_nothing_changes_and_nobody_else_leads),
+        E(what_is_said_of_etcd_is_as_old_as_its_question),
         E(an_empty_etcd_is_filled_again),
         F(a_broken_file_is_left_to_a_person),
         F(who_lost_its_lock_leads_no_more),
