@@ -6,6 +6,7 @@
  *   accept -> read until '\n' -> answer -> write -> read on
  *                                  ^  | CONTROL_LATER
  *                                  '--'
+ * Questions from within (http.c) come by a list and a wake-up, and are answered together.
  * A client is not read while its reply is being written, so a slow one holds
  * one request line and one reply, and holds up nobody. Signals are blocked on
  * this thread: they are the program's, and a client that went away must not
@@ -41,15 +42,19 @@ struct control {
     uv_loop_t loop;
     uv_pipe_t listener;
     uv_async_t stop;
+    uv_async_t asked;
     uv_timer_t again;          /* runs while there are `waiting` */
+    uv_timer_t gap;            /* runs after an answer to `questions` */
     uv_thread_t thread;
+    pthread_mutex_t lock;      /* of questions */
+    struct control_question *questions;
     struct client *waiting;    /* whose answer is CONTROL_LATER */
     struct metrics *metrics;
     control_handler handler;
     void *ctx;
     int clients;
-    bool stopping;
     char path[sizeof ((struct sockaddr_un *)0)->sun_path];
+    char reply[REPLY_MAX_BYTES + 1]; /* to questions */
 };
 
 struct client {
@@ -251,16 +256,68 @@ static void client_came(uv_stream_t *listener, int status)
     }
 }
 
+/* --- questions from within ------------------------------------------------------------ */
+
+/* Answers the first one, and all that ask the same. */
+static void answer_alike(struct control *c, struct control_question **all)
+{
+    struct control_question *alike = NULL, **at = all, *q;
+    char line[LINE_MAX_BYTES];
+    snprintf(line, sizeof line, "%s", (*all)->verb);
+    while ((q = *at))
+        if (strcmp(q->verb, line) == 0) {
+            *at = q->next;
+            q->next = alike;
+            alike = q;
+        } else {
+            at = &q->next;
+        }
+    answer(c, line, c->reply, REPLY_MAX_BYTES);
+    if (strcmp(c->reply, CONTROL_LATER) == 0)
+        say_error(c->reply, REPLY_MAX_BYTES, "%s", "this takes its time; ask at the control socket");
+    while ((q = alike)) {
+        alike = q->next;
+        q->answered(q, c->reply);
+    }
+}
+
+static void answer_questions(uv_timer_t *gap)
+{
+    struct control *c = gap->data;
+    pthread_mutex_lock(&c->lock);
+    struct control_question *all = c->questions;
+    c->questions = NULL;
+    pthread_mutex_unlock(&c->lock);
+    if (!all)
+        return;
+    while (all)
+        answer_alike(c, &all);
+    uv_update_time(&c->loop);
+    uv_timer_start(gap, answer_questions, CONTROL_GAP_MS, 0);
+}
+
+static void questions_came(uv_async_t *async)
+{
+    struct control *c = async->data;
+    if (!uv_is_active((uv_handle_t *)&c->gap))
+        answer_questions(&c->gap);
+}
+
+void control_question_put(struct control *c, struct control_question *q)
+{
+    pthread_mutex_lock(&c->lock);
+    q->next = c->questions;
+    c->questions = q;
+    pthread_mutex_unlock(&c->lock);
+    uv_async_send(&c->asked);
+}
+
 /* --- the thread -------------------------------------------------------------------- */
 
 static void close_handle(uv_handle_t *handle, void *arg)
 {
-    struct control *c = arg;
-    if (uv_is_closing(handle))
-        return;
-    bool ours = handle == (uv_handle_t *)&c->listener || handle == (uv_handle_t *)&c->stop ||
-                handle == (uv_handle_t *)&c->again;
-    uv_close(handle, ours ? NULL : client_gone);
+    if (!uv_is_closing(handle))
+        uv_close(handle, handle->data == arg ? NULL : client_gone);
 }
 
 static void stop_asked(uv_async_t *async)
@@ -378,8 +435,11 @@ int control_start(struct control **out, const char *path, struct metrics *m,
     }
     uv_pipe_init(&c->loop, &c->listener, 0);
     uv_async_init(&c->loop, &c->stop, stop_asked);
+    uv_async_init(&c->loop, &c->asked, questions_came);
     uv_timer_init(&c->loop, &c->again);
-    c->listener.data = c->stop.data = c->again.data = c;
+    uv_timer_init(&c->loop, &c->gap);
+    pthread_mutex_init(&c->lock, NULL);
+    c->listener.data = c->stop.data = c->asked.data = c->again.data = c->gap.data = c;
     bad = listen_at(c, err, err_len);
     if (!bad && (bad = start_thread(c)))
         snprintf(err, err_len, "cannot start the control thread: %s", uv_strerror(bad));
@@ -390,6 +450,7 @@ int control_start(struct control **out, const char *path, struct metrics *m,
     stop_asked(&c->stop); /* closes what there is; nothing runs yet */
     run(c);
     uv_loop_close(&c->loop);
+    pthread_mutex_destroy(&c->lock);
     free(c);
     return bad;
 }
@@ -401,8 +462,9 @@ void control_stop(struct control *c)
     uv_async_send(&c->stop);
     uv_thread_join(&c->thread);
     int bad = uv_loop_close(&c->loop);
-    assert(bad == 0);
+    assert(bad == 0 && !c->questions);
     (void)bad;
+    pthread_mutex_destroy(&c->lock);
     unlink(c->path);
     free(c);
 }

@@ -73,6 +73,17 @@ struct control;
 int control_start(struct control **out, const char *path, struct metrics *m,
                   control_handler handler, void *ctx, char *err, uint32_t err_len);
 void control_stop(struct control *c);
+/* A question from within the program, answered on the control thread, with what a client would be
+ * told. The handler is asked the same verb every CONTROL_GAP_MS at most, however many ask: who comes
+ * meanwhile gets the next answer, so none is older than its question. Any thread; nobody asks
+ * when control_stop is called. */
+struct control_question {
+    const char *verb;         /* one word; lent until then, as is all of this */
+    void (*answered)(struct control_question *q, const char *reply); /* reply: lent */
+    struct control_question *next;
+};
+enum { CONTROL_GAP_MS = 20 };
+void control_question_put(struct control *c, struct control_question *q);
 /* Client side: one request, one reply line; 0 or -errno. */
 int control_ask(const char *path, const char *request, char *reply, uint32_t room,
                 uint32_t timeout_ms);

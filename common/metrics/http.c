@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* See http.h. libmicrohttpd owns the connections, on one thread. */
+/* See http.h. libmicrohttpd owns the connections, on one thread; one that asks a verb is suspended
+ * until the control thread has its answer. */
 #include "common/metrics/http.h"
 
 #include <errno.h>
 #include <microhttpd.h>
 #include <netdb.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,11 +23,24 @@
 struct metrics_http {
     struct http_config config;
     struct MHD_Daemon *daemon;
+    pthread_mutex_t lock;      /* of the two below, and of each asking's reply */
+    pthread_cond_t answered;
+    uint32_t asking;           /* connections that are suspended */
+    bool stopping;
     uint16_t port;
     char path[sizeof ((struct sockaddr_un *)0)->sun_path]; /* "": not a Unix socket */
 };
 
+/* A connection that asked a verb. */
+struct asking {
+    struct control_question question; /* first: the one is the other */
+    struct metrics_http *http;
+    struct MHD_Connection *connection;
+    char *reply;               /* NULL: not yet, or out of memory */
+};
+
 enum { SENTENCE = 300 };
+static const char ask_path[] = "/v1/ask/";
 
 /* --- requests: HTTP's thread --------------------------------------------------------- */
 
@@ -70,12 +86,92 @@ static enum MHD_Result say_probe(const struct metrics_http *h, struct MHD_Connec
     return say(c, *why ? MHD_HTTP_SERVICE_UNAVAILABLE : MHD_HTTP_OK, *why ? why : "ok");
 }
 
+/* --- verbs: HTTP's thread asks, the control thread answers -------------------------------- */
+
+static const char *allowed(const struct metrics_http *h, const char *verb)
+{
+    for (const char *const *at = h->config.asks; at && *at; at++)
+        if (!strcmp(*at, verb))
+            return *at;
+    return NULL;
+}
+
+static enum MHD_Result say_what_there_is(const struct metrics_http *h, struct MHD_Connection *c)
+{
+    char text[SENTENCE] = "here are /metrics, /healthz and /readyz";
+    for (const char *const *at = h->config.asks; at && *at; at++)
+        snprintf(text + strlen(text), sizeof text - strlen(text), "%s %s%s", at == h->config.asks ? ";" : ",",
+                 ask_path, *at);
+    return say(c, MHD_HTTP_NOT_FOUND, text);
+}
+
+static void answered(struct control_question *q, const char *reply)
+{
+    struct asking *a = (struct asking *)q;
+    struct metrics_http *h = a->http;
+    char *copy = strdup(reply);
+    pthread_mutex_lock(&h->lock);
+    a->reply = copy;
+    MHD_resume_connection(a->connection); /* from here on `a` may be gone */
+    h->asking--;
+    pthread_cond_signal(&h->answered);
+    pthread_mutex_unlock(&h->lock);
+}
+
+static enum MHD_Result say_reply(struct MHD_Connection *c, struct asking *a)
+{
+    static const char refusal[] = "{\"error\"";
+    pthread_mutex_lock(&a->http->lock);
+    char *text = a->reply;
+    a->reply = NULL;
+    pthread_mutex_unlock(&a->http->lock);
+    if (!text)
+        return say(c, MHD_HTTP_INTERNAL_SERVER_ERROR, "out of memory");
+    return reply(c, strncmp(text, refusal, sizeof refusal - 1) ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE, "application/json",
+                 MHD_create_response_from_buffer(strlen(text), text, MHD_RESPMEM_MUST_FREE));
+}
+
+/* Called again when it is answered. */
+static enum MHD_Result say_verb(struct metrics_http *h, struct MHD_Connection *c, const char *verb, void **seen)
+{
+    struct asking *a = calloc(1, sizeof *a);
+    if (!a)
+        return say(c, MHD_HTTP_INTERNAL_SERVER_ERROR, "out of memory");
+    *a = (struct asking){.question = {.verb = verb, .answered = answered}, .http = h, .connection = c};
+    pthread_mutex_lock(&h->lock);
+    bool late = h->stopping;
+    h->asking += !late;
+    pthread_mutex_unlock(&h->lock);
+    if (late) {
+        free(a);
+        return say(c, MHD_HTTP_SERVICE_UNAVAILABLE, "it ends");
+    }
+    *seen = a;
+    MHD_suspend_connection(c);
+    control_question_put(h->config.control, &a->question);
+    return MHD_YES;
+}
+
+static int head_seen;
+
+static void completed(void *cls, struct MHD_Connection *c, void **seen, enum MHD_RequestTerminationCode how)
+{
+    struct asking *a = *seen;
+    if (!a || *seen == &head_seen)
+        return;
+    free(a->reply);
+    free(a);
+    *seen = NULL;
+}
+
+/* --- requests --------------------------------------------------------------------------- */
+
 static enum MHD_Result answer(void *cls, struct MHD_Connection *c, const char *url,
                               const char *method, const char *version, const char *body,
                               size_t *body_bytes, void **seen)
 {
-    static int head_seen;
-    const struct metrics_http *h = cls;
+    struct metrics_http *h = cls;
+    const char *verb;
     if (!*seen) { /* the head has come; a body may follow */
         *seen = &head_seen;
         return MHD_YES;
@@ -84,6 +180,8 @@ static enum MHD_Result answer(void *cls, struct MHD_Connection *c, const char *u
         *body_bytes = 0;
         return MHD_YES;
     }
+    if (*seen != &head_seen)
+        return say_reply(c, *seen);
     if (strcmp(method, MHD_HTTP_METHOD_GET) && strcmp(method, MHD_HTTP_METHOD_HEAD))
         return say(c, MHD_HTTP_METHOD_NOT_ALLOWED, "only GET and HEAD are answered here");
     if (!strcmp(url, "/metrics"))
@@ -92,7 +190,9 @@ static enum MHD_Result answer(void *cls, struct MHD_Connection *c, const char *u
         return say_probe(h, c, h->config.healthy);
     if (!strcmp(url, "/readyz"))
         return say_probe(h, c, h->config.ready);
-    return say(c, MHD_HTTP_NOT_FOUND, "here are /metrics, /healthz and /readyz");
+    if (!strncmp(url, ask_path, sizeof ask_path - 1) && (verb = allowed(h, url + sizeof ask_path - 1)))
+        return say_verb(h, c, verb, seen);
+    return say_what_there_is(h, c);
 }
 
 /* --- listening ------------------------------------------------------------------------- */
@@ -180,9 +280,10 @@ static struct MHD_Daemon *start_daemon(struct metrics_http *h, int fd)
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     struct MHD_Daemon *d = MHD_start_daemon(
-        MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_EPOLL | MHD_USE_ERROR_LOG, 0, NULL, NULL, answer,
-        h, MHD_OPTION_EXTERNAL_LOGGER, log_daemon, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
-        MHD_OPTION_CONNECTION_LIMIT, (unsigned)HTTP_CONNECTIONS, MHD_OPTION_CONNECTION_TIMEOUT,
+        MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_EPOLL | MHD_USE_ERROR_LOG | MHD_ALLOW_SUSPEND_RESUME, 0, NULL,
+        NULL, answer, h, MHD_OPTION_EXTERNAL_LOGGER, log_daemon, NULL, MHD_OPTION_NOTIFY_COMPLETED, completed, h,
+        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)HTTP_CONNECTIONS,
+        MHD_OPTION_PER_IP_CONNECTION_LIMIT, (unsigned)HTTP_CONNECTIONS_EACH, MHD_OPTION_CONNECTION_TIMEOUT,
         (unsigned)HTTP_PATIENCE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_HEAD_BYTES,
         MHD_OPTION_END);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -193,6 +294,8 @@ static void release(struct metrics_http *h)
 {
     if (h->path[0])
         unlink(h->path);
+    pthread_mutex_destroy(&h->lock);
+    pthread_cond_destroy(&h->answered);
     free(h);
 }
 
@@ -205,6 +308,8 @@ int metrics_http_start(struct metrics_http **out, const struct http_config *conf
         return -ENOMEM;
     }
     h->config = *config;
+    pthread_mutex_init(&h->lock, NULL);
+    pthread_cond_init(&h->answered, NULL);
     int fd = strchr(config->address, '/') ? listen_unix(h, err, err_len)
                                        : listen_tcp(h, err, err_len);
     if (fd < 0) {
@@ -233,6 +338,11 @@ void metrics_http_stop(struct metrics_http *h)
 {
     if (!h)
         return;
+    pthread_mutex_lock(&h->lock);
+    h->stopping = true;
+    while (h->asking) /* the control thread still turns */
+        pthread_cond_wait(&h->answered, &h->lock);
+    pthread_mutex_unlock(&h->lock);
     MHD_stop_daemon(h->daemon);
     release(h);
 }

@@ -5,6 +5,8 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -238,6 +240,154 @@ static void beside_the_control_socket(void **state)
     metrics_http_stop(more);
 }
 
+/* --- verbs ------------------------------------------------------------------------------- */
+
+static const char *const asks[] = {"stats", "status", "wrong", "later", NULL};
+static int began, gate_open; /* of the handler, which is the control thread's; atomic */
+
+static void verbs(void *ctx, int argc, char **argv, char *to, uint32_t room)
+{
+    if (strcmp(argv[0], "status") == 0) {
+        __atomic_add_fetch(&began, 1, __ATOMIC_RELEASE);
+        while (!__atomic_load_n(&gate_open, __ATOMIC_ACQUIRE))
+            sched_yield();
+        snprintf(to, room, "{\"began\": %d, \"words\": %d}", __atomic_load_n(&began, __ATOMIC_ACQUIRE), argc);
+    }
+    if (strcmp(argv[0], "wrong") == 0)
+        snprintf(to, room, "{\"error\": \"the loop does not answer\"}");
+    if (strcmp(argv[0], "later") == 0)
+        snprintf(to, room, CONTROL_LATER);
+    if (strcmp(argv[0], "drain") == 0)
+        fail_msg("an order came by HTTP");
+}
+
+static int asks_status(void)
+{
+    static const char request[] = "GET /v1/ask/status HTTP/1.1\r\nHost: x\r\n\r\n";
+    int fd = unix_client();
+    assert_int_equal(send(fd, request, sizeof request - 1, MSG_NOSIGNAL), sizeof request - 1);
+    return fd;
+}
+
+static void open_gate(int open)
+{
+    __atomic_store_n(&gate_open, open, __ATOMIC_RELEASE);
+}
+
+static int start_asking(void **state)
+{
+    static struct control *control;
+    char at[120];
+    metrics = metrics_create("worker-1");
+    not_ready = "";
+    began = 0;
+    open_gate(1);
+    snprintf(at, sizeof at, "%s/c.sock", folder);
+    *state = NULL;
+    if (control_start(&control, at, metrics, verbs, NULL, err, sizeof err))
+        return 1;
+    *state = control;
+    struct http_config c = {.metrics = metrics, .address = path, .ready = ready, .asks = asks, .control = control};
+    return metrics_http_start(&http, &c, err, sizeof err);
+}
+
+static int stop_asking(void **state)
+{
+    open_gate(1);
+    metrics_http_stop(http);
+    http = NULL;
+    control_stop(*state);
+    metrics_destroy(metrics);
+    return access(path, F_OK) == 0;
+}
+
+static void verbs_are_asked(void **state)
+{
+    get("/v1/ask/status");
+    has("200 OK");
+    has("application/json");
+    has("\r\n\r\n{\"began\": 1, \"words\": 1}");
+    get("/v1/ask/stats");
+    has("{\"instance\":\"worker-1\"");
+    get("/v1/ask/wrong");
+    has("503 Service Unavailable");
+    has("{\"error\": \"the loop does not answer\"}");
+    get("/v1/ask/later");
+    has("503 Service Unavailable");
+    has("ask at the control socket");
+    ask(unix_client(), "HEAD /v1/ask/status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    has("200 OK");
+    ask(unix_client(), "POST /v1/ask/status HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx");
+    has("405 Method Not Allowed");
+}
+
+static void orders_are_not(void **state)
+{
+    static const char *const wrong[] = {"/v1/ask/drain", "/v1/ask/status%20x", "/v1/ask/", "/v1/ask", "/v1/ask/stat",
+                                        "/v1/ask/status/", "/v1/ask//status", "/v1/ask/STATUS", "/v1/ask/%64rain",
+                                        "/v1/ask/status%0adrain", "/v1/ask/status%00"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        get(wrong[i]);
+        CHECK(strstr(reply, "404 Not Found") || i == sizeof wrong / sizeof *wrong - 1, "%s: %s", wrong[i], reply);
+        CHECK(!strstr(reply, "404") || strstr(reply, "here are /metrics, /healthz and /readyz; /v1/ask/stats, /v1/ask/status"),
+              "%s: %s", wrong[i], reply);
+    }
+    metrics_http_stop(http);
+    assert_int_equal(start_at(path), 0); /* without `asks` */
+    get("/v1/ask/stats");
+    has("404 Not Found");
+    has("here are /metrics, /healthz and /readyz\n");
+}
+
+/* The control thread is stuck: who asks it waits, in whatever number, and the others are served. */
+static void who_asks_holds_up_nobody(void **state)
+{
+    int fds[HTTP_CONNECTIONS - 2];
+    char seen[300];
+    open_gate(0);
+    for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
+        fds[i] = asks_status();
+    while (!__atomic_load_n(&began, __ATOMIC_ACQUIRE))
+        sched_yield();
+    get("/readyz");
+    has("200 OK");
+    get("/metrics");
+    has("200 OK");
+    close(fds[0]); /* goes away before its answer */
+    open_gate(1);
+    for (size_t i = 1; i < sizeof fds / sizeof *fds; i++) {
+        struct timeval patience = {.tv_sec = 60};
+        setsockopt(fds[i], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+        ssize_t n = recv(fds[i], seen, sizeof seen - 1, 0);
+        seen[n > 0 ? n : 0] = 0;
+        CHECK(strstr(seen, "200 OK"), "%zu: %s", i, seen);
+        close(fds[i]);
+    }
+    /* Those that came meanwhile were answered together. */
+    CHECK(began <= HTTP_CONNECTIONS / 2, "the handler was called %d times", began);
+}
+
+static void *opens_the_gate(void *ctx)
+{
+    usleep(20000); /* the later, the likelier that stop waits; nothing rests on it */
+    open_gate(1);
+    return ctx;
+}
+
+static void ends_while_it_is_asked(void **state)
+{
+    pthread_t opener;
+    open_gate(0);
+    int fd = asks_status();
+    while (!__atomic_load_n(&began, __ATOMIC_ACQUIRE))
+        sched_yield();
+    assert_int_equal(pthread_create(&opener, NULL, opens_the_gate, NULL), 0);
+    metrics_http_stop(http);
+    http = NULL;
+    pthread_join(opener, NULL);
+    close(fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -246,6 +396,9 @@ int main(void)
         TEST(collectors_write_as_much_as_they_like), TEST(probes_say_why_not),
         TEST(other_requests_are_refused), TEST(hanging_clients_are_closed),
         TEST(listens_by_tcp), TEST(wrong_addresses_are_told), TEST(beside_the_control_socket),
+#undef TEST
+#define TEST(name) cmocka_unit_test_setup_teardown(name, start_asking, stop_asking)
+        TEST(verbs_are_asked), TEST(orders_are_not), TEST(who_asks_holds_up_nobody), TEST(ends_while_it_is_asked),
     };
     if (!mkdtemp(folder))
         return 1;

@@ -223,6 +223,7 @@ static int start_sides(struct worker *w, char *err)
 
 static int start_control(struct worker *w, char *err)
 {
+    static const char *const asks[] = {"stats", "status", NULL};
     char path[300];
     int front = w->opt.front ? site_front_named(w->chain.site, w->opt.front) : 0;
     const char *join = w->steered && !w->tunnel ? site_front(w->chain.site, (unsigned)front).control : NULL;
@@ -243,7 +244,8 @@ static int start_control(struct worker *w, char *err)
     if (rc)
         return rc;
     struct http_config c = {.metrics = w->metrics, .ctx = w, .address = w->opt.metrics,
-                            .healthy = report_healthy, .ready = report_ready};
+                            .healthy = report_healthy, .ready = report_ready,
+                            .asks = w->opt.ask ? asks : NULL, .control = w->control};
     rc = metrics_http_beside(&w->http, &c, path, err, ERR_BYTES);
     if (!rc)
         w->notify = notify_start(report_healthy, report_ready, NULL, w);

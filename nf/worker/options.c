@@ -36,6 +36,8 @@ static const char help[] =
     "      --weight N          share of flows, against the other workers'; 1 to 100 [100]\n"
     "      --metrics ADDR      serve /metrics, /healthz, /readyz at HOST:PORT instead of the Unix\n"
     "                          socket <run_dir>/NAME.metrics.sock\n"
+    "      --ask               with --metrics: answer there, too, what the control verbs stats and status\n"
+    "                          say (GET /v1/ask/stats), to whoever reaches that port\n"
     "      --check             stop after reading the configuration; exit 0 or 2\n"
     "      --explain           say what the chain keeps, and what a new flow's packet and an\n"
     "                          established one's read and write, in which round trips\n"
@@ -49,7 +51,7 @@ static const char help[] =
     "Exit status: 0 drained or checked, 1 cannot serve, 2 wrong option or configuration.\n";
 
 enum { OPT_PORT = 256, OPT_PEER, OPT_METRICS, OPT_FRONT, OPT_TUNNEL, OPT_ADDRESS, OPT_WEIGHT, OPT_CHECK, OPT_EXPLAIN,
-       OPT_VERSION, OPT_HELP };
+       OPT_VERSION, OPT_HELP, OPT_ASK };
 
 static const struct option longs[] = {
     {"config", required_argument, NULL, 'c'},
@@ -62,6 +64,7 @@ static const struct option longs[] = {
     {"tunnel", required_argument, NULL, OPT_TUNNEL},
     {"address", required_argument, NULL, OPT_ADDRESS},
     {"weight", required_argument, NULL, OPT_WEIGHT},
+    {"ask", no_argument, NULL, OPT_ASK},
     {"check", no_argument, NULL, OPT_CHECK},
     {"explain", no_argument, NULL, OPT_EXPLAIN},
     {"verbose", no_argument, NULL, 'v'},
@@ -144,6 +147,8 @@ static bool together(const struct options *o)
         return wrong("--front", o->front, "it goes without --port: such a worker joins nobody");
     if (o->address && !o->tunnel)
         return wrong("--address", o->address, "it goes with --tunnel");
+    if (o->ask && !o->metrics)
+        return wrong("--ask", "", "it goes with --metrics HOST:PORT");
     if (o->tunnel && (o->port[0] || o->front))
         return wrong("--tunnel", "", o->front ? "--front is for memif; worker.tunnel.steering says where a "
                                                 "tunnel goes" : "it goes to steering; --port goes without");
@@ -183,6 +188,9 @@ static bool take(struct options *o, int c)
         return true;
     case OPT_WEIGHT:
         return parse_weight(o, optarg);
+    case OPT_ASK:
+        o->ask = true;
+        return true;
     case OPT_CHECK:
         o->check = true;
         return true;

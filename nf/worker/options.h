@@ -20,6 +20,7 @@ struct options {
     uint8_t peer[2][6];  /* Ethernet address that frames leaving by a side go to */
     bool peer_given[2];
     bool check, explain, json, verbose;
+    bool ask;            /* with metrics: verbs are answered there, too */
 };
 
 /* True: go on. False: the program ends with *exit_status (--help, --version,

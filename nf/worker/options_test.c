@@ -50,6 +50,7 @@ static void wrong_lines_exit_with_2(void **state)
         {"-ww1", "--tunnel=net_af_packet0,iface=e0", "--front=steer-2"},
         {"-ww1", "--tunnel=net_null2", "--port=inside=net_null0", "--port=outside=net_null1"},
         {"-ww1", "--address=10.9.1.1"},
+        {"-ww1", "--ask"},
         {"-ww1", "--weight=0"},
         {"-ww1", "--weight=101"},
         {"-ww1", "--weight=5x"},

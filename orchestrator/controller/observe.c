@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Polling the control sockets (observe.h). */
+/* Polling the programs (observe.h). */
 #include "orchestrator/controller/observe.h"
 
 #include <stdio.h>
@@ -8,7 +8,7 @@
 
 #include "orchestrator/controller/ask.h"
 
-enum { VERBS = 2, PATH_BYTES = 108 };
+enum { VERBS = 2 };
 
 struct target;
 
@@ -20,7 +20,7 @@ struct question {
 };
 
 struct target {
-    char name[ORCH_NAME], path[PATH_BYTES];
+    char name[ORCH_NAME], path[ASK_PATH];
     struct observer *observer;
     struct target *next;
     struct observed_program known;
@@ -145,5 +145,6 @@ void observer_destroy(struct observer *o)
         o->targets = t->next;
         drop(t);
     }
+    ask_close(o->loop);
     uv_close((uv_handle_t *)&o->timer, closed);
 }

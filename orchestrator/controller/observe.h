@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What every program says of itself, asked all the time at its control socket: "stats", and of
+ * What every program says of itself, asked all the time where it answers (ask.h): "stats", and of
  * workers "status", of steering "workers". One question a program and verb is under way at most, so
  * one that is stopped holds up nobody. Everything keeps the time when it was *asked*: it is true
  * of a moment since then.
@@ -33,7 +33,7 @@ struct observed_program {
 struct observer *observer_create(uv_loop_t *loop, uint32_t every_ms, uint32_t timeout_ms,
                                  void (*news)(void *ctx), void *ctx);
 void observer_destroy(struct observer *o);
-/* Begins, and forgets what an earlier process of that name said. */
+/* Begins, and forgets what an earlier process of that name said. path: as ask.h has it. */
 void observer_watch(struct observer *o, const char *name, enum orch_kind kind, const char *path);
 void observer_forget(struct observer *o, const char *name);
 /* NULL: nobody watches it. */

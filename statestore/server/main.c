@@ -57,11 +57,13 @@ static void wait_for_stop(struct store *s)
 }
 
 /* A store without a control socket and without --metrics is not asked. */
-static int serve_metrics(const struct options *o, struct store *s, struct metrics *m,
+static int serve_metrics(const struct options *o, struct store *s, struct metrics *m, struct control *control,
                          struct metrics_http **http, char *err, uint32_t err_len)
 {
+    static const char *const asks[] = {"stats", "tables", NULL};
     struct http_config c = {.metrics = m, .address = o->metrics, .ctx = s,
-                            .healthy = figures_healthy, .ready = figures_ready};
+                            .healthy = figures_healthy, .ready = figures_ready,
+                            .asks = o->ask ? asks : NULL, .control = control};
     metrics_collector(m, figures_collect, s);
     if (!o->metrics && !o->control[0])
         return 0;
@@ -83,7 +85,7 @@ static int serve(const struct options *o, struct store *s)
     if (o->control[0])
         rc = control_start(&control, o->control, NULL, verbs_handle, &verbs, err, sizeof err);
     if (!rc)
-        rc = serve_metrics(o, s, m, &http, err, sizeof err);
+        rc = serve_metrics(o, s, m, control, &http, err, sizeof err);
     if (rc) {
         log_error("cannot start", "%s", err);
     } else {

@@ -45,6 +45,8 @@ const char options_help[] =
     "                      --standalone none\n"
     "      --metrics ADDR  serve /metrics, /healthz and /readyz at HOST:PORT; else they are at the\n"
     "                      Unix socket beside the control socket, <run_dir>/<NAME>.metrics.sock\n"
+    "      --ask           with --metrics: answer there, too, what the control verbs `stats` and `tables`\n"
+    "                      say (GET /v1/ask/stats), to whoever reaches that port\n"
     "      --check         read the configuration, say what is wrong with it, and exit\n"
     "  -v, --verbose       log more\n"
     "  -h, --help          this text\n"
@@ -60,7 +62,7 @@ const char options_help[] =
 
 enum { OPT_NODE = 256, OPT_ACCEPT, OPT_STANDALONE, OPT_LISTEN, OPT_SHARDS, OPT_CONTROL,
        OPT_CHECK, OPT_VERSION, OPT_SHM, OPT_VERBS, OPT_METRICS,
-       OPT_BIND };
+       OPT_BIND, OPT_ASK };
 
 static const struct option longs[] = {
     {"config", required_argument, NULL, 'c'},
@@ -74,6 +76,7 @@ static const struct option longs[] = {
     {"control", required_argument, NULL, OPT_CONTROL},
     {"metrics", required_argument, NULL, OPT_METRICS},
     {"bind", required_argument, NULL, OPT_BIND},
+    {"ask", no_argument, NULL, OPT_ASK},
     {"check", no_argument, NULL, OPT_CHECK},
     {"verbose", no_argument, NULL, 'v'},
     {"help", no_argument, NULL, 'h'},
@@ -109,6 +112,7 @@ static int take(struct options *o, int opt, char **argv, char *err, uint32_t err
     case OPT_CONTROL: o->control_path = optarg; return 0;
     case OPT_METRICS: o->metrics = optarg; return 0;
     case OPT_BIND: o->bind = optarg; return 0;
+    case OPT_ASK: o->ask = true; return 0;
     case OPT_CHECK: o->check = true; return 0;
     case OPT_VERSION: o->version = true; return 0;
     default:
@@ -128,6 +132,8 @@ static int wrong_combination(const struct options *o, char *err, uint32_t err_le
         why = "--standalone needs --listen HOST:PORT, for example --listen 127.0.0.1:7400";
     else if (o->standalone && o->bind)
         why = "--bind goes with -c; here --listen says where";
+    else if (o->ask && (!o->metrics || (o->standalone && !o->control_path)))
+        why = "--ask goes with --metrics HOST:PORT and a control socket (--standalone: --control PATH)";
     else if (o->config_path && !o->node && !o->check)
         why = "-c needs --node NAME: which of the site's store nodes am I?";
     else if (o->config_path && (o->listen || o->listen_shm || o->listen_verbs || o->shards))

@@ -26,7 +26,7 @@ struct options {
     struct site *site;            /* owns the strings of `store` if -c was given */
     /* as given */
     const char *config_path, *listen, *listen_shm, *listen_verbs, *control_path, *metrics, *bind;
-    bool standalone, accept_loss;
+    bool standalone, accept_loss, ask;
     unsigned shards;
 };
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """lethe-store as an operator meets it: options, exit statuses, control socket,
 a pair whose members are killed.   program_test.py LETHE_STORE"""
+import json
 import os
 import secrets
 import signal
@@ -9,6 +10,8 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import urllib.error
+import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tests", "store"))
 from local_store import PATIENCE_S, Process, ask, free_ports, wait_for  # noqa: E402
@@ -81,6 +84,8 @@ class Program(unittest.TestCase):
             (["--listen"], "argument"),
             (["surplus"], "surplus"),
             (["--standalone", "--listen", "127.0.0.1:0", "--bind", "0.0.0.0"], "--bind goes with -c"),
+            (["--standalone", "--listen", "127.0.0.1:0", "--ask", "--control", "x"], "--ask goes with --metrics"),
+            (["--standalone", "--listen", "127.0.0.1:0", "--ask", "--metrics", "127.0.0.1:0"], "--ask goes with --metrics"),
         ]:
             r = self.run_once(*args)
             self.assertEqual(r.returncode, 2, args)
@@ -107,6 +112,29 @@ class Program(unittest.TestCase):
         self.assertIn("store-z", r.stderr)
         r = self.run_once("-c", self.path("none.yaml"), "--check")
         self.assertEqual(r.returncode, 1)
+
+    def test_what_can_be_asked_from_elsewhere(self):
+        at, control = "127.0.0.1:%d" % free_ports(1), self.path("c.sock")
+
+        def get(verb):
+            try:
+                with urllib.request.urlopen("http://%s/v1/ask/%s" % (at, verb), timeout=PATIENCE_S) as answer:
+                    return answer.status, json.load(answer)
+            except urllib.error.HTTPError as e:
+                return e.code, e.read().decode()
+        words = ["--standalone", "--listen", "127.0.0.1:0", "--control", control, "--metrics", at]
+        store = self.start(*words, "--ask")
+        wait_for("its port", lambda: "metrics served" in store.text())
+        status, stats = get("stats")
+        self.assertEqual((status, stats["shards"][0]["role"]), (200, "primary"))
+        self.assertEqual(get("tables"), (200, ask(control, "tables")))
+        for verb in ("digest", "map", "trace", "trace%20read", "move", "hand-over%200", "rebalance", "accept-loss"):
+            status, text = get(verb)
+            self.assertEqual((status, text), (404, "here are /metrics, /healthz and /readyz; /v1/ask/stats, /v1/ask/tables\n"))
+        store.end()
+        store = self.start(*words)    # without the flag
+        wait_for("its port", lambda: "metrics served" in store.text())
+        self.assertEqual(get("stats")[0], 404)
 
     def test_listens_elsewhere_than_it_is_known(self):
         site, port = self.path("site.yaml"), free_ports(2)

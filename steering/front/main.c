@@ -39,6 +39,8 @@ static const char help[] =
 "                      all hosts can be given one command\n"
 "      --metrics ADDR  serve /metrics, /healthz, /readyz at HOST:PORT instead of the Unix socket\n"
 "                      <run_dir>/NAME.metrics.sock\n"
+"      --ask           with --metrics: answer there, too, what the control verbs stats and workers\n"
+"                      say (GET /v1/ask/workers), to whoever reaches that port\n"
 "      --spray         every packet to a random worker instead of its flow's\n"
 "      --check         look at the site and at the interfaces, say what is wrong, and end\n"
 "  -v, --verbose       log more (what DPDK says, too)\n"
@@ -91,7 +93,7 @@ static void catch_signals(void)
 
 struct options {
     const char *config, *name, *at, *metrics; /* name or at; neither: the first one */
-    bool spray, check, verbose, done;
+    bool spray, ask, check, verbose, done;
 };
 
 /* 0, or the exit status; done: there is nothing to do. */
@@ -102,6 +104,7 @@ static int read_options(int argc, char **argv, struct options *o)
         {"spray", no_argument, NULL, 's'},        {"check", no_argument, NULL, 'k'},
         {"verbose", no_argument, NULL, 'v'},      {"help", no_argument, NULL, 'h'},
         {"metrics", required_argument, NULL, 'm'}, {"at", required_argument, NULL, 'a'},
+        {"ask", no_argument, NULL, 'q'},
         {"version", no_argument, NULL, 'V'},      {NULL, 0, NULL, 0}};
     int c;
     while ((c = getopt_long(argc, argv, "c:n:vh", known, NULL)) >= 0) {
@@ -111,6 +114,7 @@ static int read_options(int argc, char **argv, struct options *o)
         case 'm': o->metrics = optarg; break;
         case 'a': o->at = optarg; break;
         case 's': o->spray = true; break;
+        case 'q': o->ask = true; break;
         case 'k': o->check = true; break;
         case 'v': o->verbose = true; break;
         case 'h': fputs(help, stdout); o->done = true; return 0;
@@ -122,6 +126,8 @@ static int read_options(int argc, char **argv, struct options *o)
         return usage("there are words that are no option");
     if (o->name != NULL && o->at != NULL)
         return usage("--name and --at exclude each other");
+    if (o->ask && o->metrics == NULL)
+        return usage("--ask goes with --metrics HOST:PORT");
     if (o->name == NULL && o->at == NULL)
         o->name = SITE_FRONT_FIRST;
     return o->config == NULL ? usage("no site given: -c site.yaml") : 0;
@@ -224,18 +230,20 @@ static void close_ports(struct steer *s)
             dpdk_port_remove((uint16_t)s->edge[side].port);
 }
 
-static int serve_metrics(struct steer *s, const char *address, struct metrics_http **http,
-                         char *err, uint32_t err_len)
+static int serve_metrics(struct steer *s, const struct options *o, struct control *control,
+                         struct metrics_http **http, char *err, uint32_t err_len)
 {
-    char control[300];
-    struct http_config c = {.metrics = s->metrics, .ctx = s, .address = address,
-                            .healthy = probe_healthy, .ready = probe_ready};
-    snprintf(control, sizeof(control), "%s/%s.sock", s->site->run_dir, s->name);
+    static const char *const asks[] = {"stats", "workers", NULL};
+    char path[300];
+    struct http_config c = {.metrics = s->metrics, .ctx = s, .address = o->metrics,
+                            .healthy = probe_healthy, .ready = probe_ready,
+                            .asks = o->ask ? asks : NULL, .control = control};
+    snprintf(path, sizeof(path), "%s/%s.sock", s->site->run_dir, s->name);
     metrics_collector(s->metrics, probe_edges, s);
-    return metrics_http_beside(http, &c, control, err, err_len);
+    return metrics_http_beside(http, &c, path, err, err_len);
 }
 
-static int run(struct steer *s, const char *metrics)
+static int run(struct steer *s, const struct options *o)
 {
     char err[ERR_BYTES] = "";
     struct control *control = NULL;
@@ -249,7 +257,7 @@ static int run(struct steer *s, const char *metrics)
     } else if (remove_stale_sockets(s->front.memif_dir),
                start_dpdk(s, err, sizeof(err)) < 0) {
         fail(err);
-    } else if (serve_metrics(s, metrics, &http, err, sizeof(err)) < 0) {
+    } else if (serve_metrics(s, o, control, &http, err, sizeof(err)) < 0) {
         fail(err);
     } else {
         log_info("steering runs", "inside=%s outside=%s mtu=%u workers_max=%u spray=%d",
@@ -329,7 +337,7 @@ int main(int argc, char **argv)
         puts("lethe-steer: the site and its edges are fit");
     } else {
         catch_signals();
-        status = doorbell_create(s.bell_path, &s.bell, err, sizeof(err)) < 0 ? fail(err) : run(&s, o.metrics);
+        status = doorbell_create(s.bell_path, &s.bell, err, sizeof(err)) < 0 ? fail(err) : run(&s, &o);
         release(&s);
     }
     site_free(site, NULL, 0, NULL);

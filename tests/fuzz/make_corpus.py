@@ -6,6 +6,7 @@ fuzz_wire    every golden message, and txns and results alone
 fuzz_site    the sample site.yaml, whole and in parts, and texts broken in known ways
 fuzz_views   views and registrations as a store writes them, and broken ones
 fuzz_request each request to the controller's API, requests that cannot be, desired states as kept
+fuzz_ask     answers to the controller by HTTP: an object, refusals, addresses
 fuzz_packet  8 control bytes (see fuzz_packet.c), then a frame: each protocol, fragments, ICMP
              errors that quote each, options, wrong lengths and checksums, and what is no IPv4
 """
@@ -278,8 +279,18 @@ def views():
     }
 
 
+ANSWERS = {
+    "stats": '{"instance": "w1", "pid": 7, "uptime_ms": 12, "lethe_worker_busy_permille": 5}',
+    "workers": '{"spray": false, "workers": [{"name": "w1", "state": "healthy", "in_table": true}]}',
+    "error": '{"error": "the loop does not answer: \\u00fc"}',
+    "refusal": "here are /metrics, /healthz and /readyz; /v1/ask/stats\nand a second line\x1b[31m",
+    "list": "[1, 2]", "half": '{"a": ', "address": "http://10.244.1.7:9471", "address6": "http://[fe80::1]:9471",
+    "name": "http://localhost:80",
+}
+
+
 def main():
-    for target in ("fuzz_wire", "fuzz_site", "fuzz_packet", "fuzz_views", "fuzz_request", "fuzz_tunnel"):
+    for target in ("fuzz_wire", "fuzz_site", "fuzz_packet", "fuzz_views", "fuzz_request", "fuzz_ask", "fuzz_tunnel"):
         os.makedirs(os.path.join(HERE, "corpus", target), exist_ok=True)
     for name, frame in wire():
         write("fuzz_wire", name, frame)
@@ -291,6 +302,8 @@ def main():
         write("fuzz_tunnel", name, b"\3" + frame)
     for name, text in requests():
         write("fuzz_request", name, text.encode())
+    for name, text in ANSWERS.items():
+        write("fuzz_ask", name, struct.pack("<H", 200) + text.encode())
     with open(os.path.join(ROOT, "site.yaml"), "rb") as f:
         write("fuzz_site", "sample", f.read())
     for i, (name, frame) in enumerate(packets()):
