@@ -258,6 +258,7 @@ static void signals_set(void)
     sigaction(SIGTERM, &drain, NULL);
     sigaction(SIGINT, &drain, NULL);
     sigaction(SIGPIPE, &ignore, NULL);
+    sigaction(SIGCHLD, &ignore, NULL); /* a container's first process gets orphans: no zombies */
 }
 
 static int start(struct worker *w, char *err)

@@ -118,6 +118,7 @@ static int run(const struct options *o)
     sigset_t set = stop_signals();
     sigprocmask(SIG_BLOCK, &set, NULL); /* before any thread: all inherit it */
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGCHLD, SIG_IGN); /* a container's first process gets orphans: no zombies */
     raise_descriptors();
     if (store_start(&s, &o->store, err, sizeof err)) {
         log_error("cannot start", "%s", err);
