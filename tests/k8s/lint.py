@@ -86,10 +86,38 @@ class Lint:
             self.check_volume(w, v)
         for c in spec.get("initContainers", []) + spec["containers"]:
             self.check_container(w, spec, c)
+        self.check_confined(w, spec, labels)
         for c in spec["containers"]:
             for probe in ("livenessProbe", "readinessProbe"):
                 if probe not in c:
                     self.say(w, "container %s has no %s" % (c["name"], probe))
+
+    def check_confined(self, w, spec, labels):
+        """What would reach beyond the pod, or is there for people to find it (docs/cnti.md)."""
+        every = [spec, *spec.get("initContainers", []), *spec["containers"]]
+        if not labels.get("app.kubernetes.io/name"):
+            self.say(w, "its pods have no label app.kubernetes.io/name")
+        if spec.get("securityContext", {}).get("seccompProfile", {}).get("type") != "RuntimeDefault":
+            self.say(w, "may make any system call; say seccompProfile: {type: RuntimeDefault} in the pod's securityContext")
+        for word in ("sysctls", "seLinuxOptions"):
+            if any(s.get("securityContext", {}).get(word) for s in every):
+                self.say(w, "%s: nothing here needs it; take it out" % word)
+        for c in every[1:]:
+            ports = [p["name"] for p in c.get("ports", []) if "hostPort" in p]
+            if ports and (w["kind"], w["metadata"]["name"]) not in ON_THE_NODES_NETWORK:
+                self.say(w, "container %s takes ports of the node's: %s" % (c["name"], ", ".join(ports)))
+            if any("subPath" in m or "subPathExpr" in m for m in c.get("volumeMounts", [])):
+                self.say(w, "container %s mounts by subPath; mount a folder, with items" % c["name"])
+            for e in c.get("env", []):
+                if re.search("secret|password|token|_key$", e["name"], re.I) and "value" in e:
+                    self.say(w, "container %s: %s stands in its environment; mount a Secret" % (c["name"], e["name"]))
+
+    def check_anything(self, o):
+        if re.search("alpha", o["apiVersion"]):
+            self.say(o, "%s is an alpha interface, gone with any release" % o["apiVersion"])
+        if o["kind"] in (*WORKLOADS, "Service", "ConfigMap", "Secret") and o["metadata"].get("namespace") in (
+                None, "default"):
+            self.say(o, "is in no namespace of its own; the overlay's kustomization names one")
 
     def keys_of(self, v):
         """Files of a volume: None, anything may be in it."""
@@ -188,6 +216,8 @@ class Lint:
     # --- what points at pods ---------------------------------------------------------------------
 
     def check_service(self, s):
+        if s["spec"].get("type", "ClusterIP") != "ClusterIP" or s["spec"].get("externalIPs"):
+            self.say(s, "is open to outside of the cluster; nothing outside asks a Service here")
         to = list(self.selected(s["spec"].get("selector", {})))
         if not to:
             return self.say(s, "its selector %s matches no pod" % s["spec"].get("selector"))
@@ -249,6 +279,8 @@ class Lint:
     def check_site(self, o):
         if "site.yaml" not in o.get("data", {}):
             return
+        if not o.get("immutable"):
+            self.say(o, "may be changed below running pods; say immutable: true")
         site = yaml.safe_load(o["data"]["site.yaml"])
         pods = [n for w in self.of("StatefulSet") for n in self.pod_names(w)]
         for node in site["store"]["nodes"]:
@@ -288,6 +320,7 @@ class Lint:
             self.check_pod(w)
             self.check_alias(w)
         for o in self.objects:
+            self.check_anything(o)
             if o["kind"] in checks:
                 checks[o["kind"]](o)
         return self.found

@@ -109,6 +109,23 @@ def root_and_the_nodes_files(objects):
     spec["volumes"].append({"name": "node", "hostPath": {"path": "/run"}})
 
 
+def beyond_the_pod(objects):
+    template = find(objects, "StatefulSet", "store")["spec"]["template"]
+    del template["metadata"]["labels"]["app.kubernetes.io/name"], template["spec"]["securityContext"]["seccompProfile"]
+    template["spec"]["securityContext"]["sysctls"] = [{"name": "kernel.shm_rmid_forced", "value": "1"}]
+    c = template["spec"]["containers"][0]
+    c["ports"][0]["hostPort"] = 7400
+    c["volumeMounts"][0]["subPath"] = "here"
+    c["env"].append({"name": "REPLICA_SECRET", "value": "abc"})
+
+
+def for_everybody(objects):
+    find(objects, "Service", "store-1")["spec"].update(type="NodePort", externalIPs=["192.0.2.1"])
+    site = next(o for o in objects if o["kind"] == "ConfigMap" and o["metadata"]["name"].startswith("site-"))
+    del site["immutable"]
+    del site["metadata"]["namespace"]
+
+
 MISTAKES = [
     (misspelt_field, ['unknown field "readinesProbe"']),
     (wrong_port_name, ["Service store-1: its targetPort shard0 is no port of store"]),
@@ -118,6 +135,11 @@ MISTAKES = [
     (selector_that_matches_nothing, ["Service store-2: its selector {'app': 'stores'} matches no pod"]),
     (budget_that_is_never_met, ["PodDisruptionBudget nf: it lets no pod go (minAvailable 2 of 2)"]),
     (store_that_the_site_does_not_know, ["store node store-b is no pod's name"]),
+    (beyond_the_pod, ["have no label app.kubernetes.io/name", "may make any system call", "sysctls: nothing here needs it",
+                      "container store takes ports of the node's: shard-0", "mounts by subPath",
+                      "REPLICA_SECRET stands in its environment"]),
+    (for_everybody, ["Service store-1: is open to outside", "may be changed below running pods",
+                     "is in no namespace of its own"]),
     (root_and_the_nodes_files, ["Deployment nf: may run as root", "volume node is the node's folder /run"]),
 ]
 
