@@ -2,13 +2,15 @@
 /*
  * A slow cable: carries frames between two interfaces of a namespace, late and out of order.
  *
- *   chaos_relay <netns path> <interface> <interface> <delay ms> <jitter ms> <seed>
+ *   chaos_relay <netns path> <interface> <interface> <delay ms> <jitter ms> <seed> [<lost %> <twice %> <corrupt %>]
  *
  * Each frame waits for the delay and a random part of the jitter, so that frames overtake each other within the
- * jitter. On SIGTERM what waits is sent at once, in its order; then it prints one line of JSON:
- *   {"frames": n, "reordered": n, "dropped": n}
+ * jitter. So many in a hundred never arrive, arrive twice, arrive with one byte another (never the MAC addresses and
+ * the type: that frame would be lost, no more). On SIGTERM what waits is sent at once, in its order; then it prints one
+ * line of JSON:
+ *   {"frames": n, "reordered": n, "dropped": n, "lost": n, "twice": n, "corrupt": n}
  * reordered: frames that were sent after a later one of their direction. dropped: no room, or the interface
- * refused. It says "relaying" on standard error once it does. One thread; FRAMES_MAX frames wait at most.
+ * refused; lost: on purpose. It says "relaying" on standard error once it does. One thread; FRAMES_MAX frames wait at most.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -39,7 +41,8 @@ struct frame {
 static struct frame frames[FRAMES_MAX];
 static struct frame *heap[FRAMES_MAX], *spare[FRAMES_MAX]; /* heap: the earliest due first */
 static uint32_t nheap, nspare;
-static uint64_t newest_sent[2], count, reordered, dropped, chance;
+static uint64_t newest_sent[2], count, reordered, dropped, lost, twice, corrupt, chance;
+static uint64_t lost_of_100, twice_of_100, corrupt_of_100;
 static volatile sig_atomic_t stopping;
 
 static void stop(int number)
@@ -93,6 +96,37 @@ static struct frame *heap_pop(void)
 
 /* --- frames ------------------------------------------------------------------------------- */
 
+static bool happens(uint64_t of_100, uint64_t *counter)
+{
+    bool yes = of_100 && random_below(100) < of_100;
+    *counter += yes;
+    return yes;
+}
+
+static void push(struct frame *f, uint8_t side, ssize_t n, uint64_t due_us)
+{
+    nspare--;
+    f->number = ++count;
+    f->bytes = (uint16_t)n;
+    f->side = side;
+    f->due_us = due_us;
+    heap_push(f);
+}
+
+static void keep(struct frame *f, uint8_t side, ssize_t n, uint64_t delay_us, uint64_t jitter_us)
+{
+    if (happens(lost_of_100, &lost))
+        return;
+    if (n > ETH_HLEN && happens(corrupt_of_100, &corrupt))
+        f->data[ETH_HLEN + random_below((uint64_t)n - ETH_HLEN)] ^= (uint8_t)(1 + random_below(255));
+    push(f, side, n, now_us() + delay_us + random_below(jitter_us + 1));
+    if (!nspare || !happens(twice_of_100, &twice))
+        return;
+    struct frame *again = spare[nspare - 1];
+    memcpy(again->data, f->data, (size_t)n);
+    push(again, side, n, f->due_us + random_below(jitter_us + 1));
+}
+
 static void take(int fd, uint8_t side, uint64_t delay_us, uint64_t jitter_us)
 {
     for (int i = 0; i < READS_MAX; i++) {
@@ -110,12 +144,7 @@ static void take(int fd, uint8_t side, uint64_t delay_us, uint64_t jitter_us)
             dropped++;
             continue;
         }
-        nspare--;
-        f->number = ++count;
-        f->bytes = (uint16_t)n;
-        f->side = side;
-        f->due_us = now_us() + delay_us + random_below(jitter_us + 1);
-        heap_push(f);
+        keep(f, side, n, delay_us, jitter_us);
     }
 }
 
@@ -156,10 +185,14 @@ static int open_interface(const char *name)
 
 int main(int argc, char **argv)
 {
-    if (argc != 7) {
-        fprintf(stderr, "usage: chaos_relay <netns> <interface> <interface> <delay ms> <jitter ms> <seed>\n");
+    if (argc != 7 && argc != 10) {
+        fprintf(stderr, "usage: chaos_relay <netns> <interface> <interface> <delay ms> <jitter ms> <seed>"
+                        " [<lost %%> <twice %%> <corrupt %%>]\n");
         return 2;
     }
+    if (argc == 10)
+        lost_of_100 = strtoull(argv[7], NULL, 10), twice_of_100 = strtoull(argv[8], NULL, 10),
+        corrupt_of_100 = strtoull(argv[9], NULL, 10);
     struct sigaction action = {.sa_handler = stop}; /* no SA_RESTART: poll must return */
     sigaction(SIGTERM, &action, NULL);
     int ns = open(argv[1], O_RDONLY | O_CLOEXEC);
@@ -183,6 +216,7 @@ int main(int argc, char **argv)
         send_due(sides, now_us());
     }
     send_due(sides, UINT64_MAX);
-    printf("{\"frames\": %lu, \"reordered\": %lu, \"dropped\": %lu}\n", count, reordered, dropped);
+    printf("{\"frames\": %lu, \"reordered\": %lu, \"dropped\": %lu, \"lost\": %lu, \"twice\": %lu, \"corrupt\": %lu}\n",
+           count, reordered, dropped, lost, twice, corrupt);
     return 0;
 }
