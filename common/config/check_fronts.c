@@ -3,6 +3,7 @@
 #include "common/config/schema.h"
 
 #include <arpa/inet.h>
+#include <net/if.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -17,9 +18,57 @@ static int check_tunnel_end(const char *key, const char *value, const struct com
     return first != 0 && first < 224 ? 0 : complain(c, key, "'%s' is no host's address", value);
 }
 
-/* `section`: "steering.tunnel", or a further front end's. */
-static int check_tunnel(const char *section, const struct site_tunnel *t, const struct complaint *c)
+/* In "device,iface=eth0,...", the interface's name: its bytes, 0: there is none. */
+static size_t interface_of(const char *device, const char **iface)
 {
+    const char *at = strstr(device, ",iface=");
+    *iface = at ? at + strlen(",iface=") : "";
+    return strcspn(*iface, ",");
+}
+
+/* A DPDK device is opened once, and an interface read once. */
+static int check_port_apart(const char *key, const char *port, const char *other, const char *others,
+                            const struct complaint *c)
+{
+    const char *mine, *its;
+    size_t name = strcspn(port, ","), n = interface_of(port, &mine);
+    if (name == strcspn(other, ",") && !strncmp(port, other, name))
+        return complain(c, key, "%.*s is the device of %s, too; number them: net_af_packet2, net_af_packet3",
+                        (int)name, port, others);
+    if (n == interface_of(other, &its) && !strncmp(mine, its, n))
+        return complain(c, key, "interface %.*s is that of %s, too; remove one, or write another", (int)n, mine,
+                        others);
+    return 0;
+}
+
+static int check_more_ports(const char *section, const struct site_front *f, const struct complaint *c)
+{
+    const struct site_tunnel *t = &f->tunnel;
+    const struct { const char *name, *port; } known[] = {
+        {"tunnel.port", t->port}, {"inside.port", f->inside.port}, {"outside.port", f->outside.port}};
+    char key[64], other[64];
+    int bad = 0;
+    for (unsigned i = 0; !bad && i < t->more_ports_count; i++) {
+        const char *port = t->more_ports[i], *iface;
+        size_t n = interface_of(port, &iface);
+        snprintf(key, sizeof key, "%s.more_ports[%u]", section, i);
+        if (strncmp(port, "net_", 4) || !n || n >= IFNAMSIZ)
+            bad = complain(c, key, "'%s' is no DPDK device on an interface; write one, such as "
+                           "net_af_packet3,iface=cni0,framecnt=4096,blocksz=65536", port);
+        for (size_t j = 0; !bad && j < sizeof known / sizeof known[0]; j++)
+            bad = check_port_apart(key, port, known[j].port, known[j].name, c);
+        for (unsigned j = 0; !bad && j < i; j++) {
+            snprintf(other, sizeof other, "more_ports[%u]", j);
+            bad = check_port_apart(key, port, t->more_ports[j], other, c);
+        }
+    }
+    return bad;
+}
+
+/* `section`: "steering.tunnel", or a further front end's. */
+static int check_tunnel(const char *section, const struct site_front *f, const struct complaint *c)
+{
+    const struct site_tunnel *t = &f->tunnel;
     char key[64];
     if (!places_find(c->places, section))
         return 0;
@@ -28,14 +77,16 @@ static int check_tunnel(const char *section, const struct site_tunnel *t, const 
         return complain(c, key, "is missing; address (the kernel's, on the underlay interface) and port "
                         "(a DPDK device on it, such as net_af_packet2,iface=eth2) go together");
     snprintf(key, sizeof key, "%s.address", section);
-    return check_tunnel_end(key, t->address, c);
+    int bad = check_tunnel_end(key, t->address, c);
+    return bad ? bad : check_more_ports(section, f, c);
 }
 
 int site_check_tunnels(const struct site *s, const struct complaint *c)
 {
     const struct site_worker_tunnel *w = &s->worker.tunnel;
     char key[64];
-    int bad = check_tunnel("steering.tunnel", &s->steering.tunnel, c);
+    struct site_front first = site_front(s, 0);
+    int bad = check_tunnel("steering.tunnel", &first, c);
     for (unsigned i = 0; !bad && i < w->steering_count; i++) {
         snprintf(key, sizeof key, "worker.tunnel.steering[%u]", i);
         bad = check_tunnel_end(key, w->steering[i], c);
@@ -103,7 +154,7 @@ static int check_front(struct site *s, unsigned at, const struct complaint *c)
         bad = site_check_side(key, &f->outside, c);
     snprintf(key, sizeof key, "steering.more[%u].tunnel", at - 1);
     if (!bad)
-        bad = check_tunnel(key, &f->tunnel, c);
+        bad = check_tunnel(key, f, c);
     f->tunnel.vni = s->steering.tunnel.vni;
     f->tunnel.udp_port = s->steering.tunnel.udp_port;
     f->tunnel.mtu = s->steering.tunnel.mtu;

@@ -81,6 +81,7 @@ static const cyaml_schema_field_t side_fields[] = {
 static const cyaml_schema_field_t tunnel_fields[] = {
     TEXT("address", CYAML_FLAG_OPTIONAL, struct site_tunnel, address),
     TEXT("port", CYAML_FLAG_OPTIONAL, struct site_tunnel, port),
+    LIST("more_ports", struct site_tunnel, more_ports, &text_entry, SITE_TUNNEL_PORTS_MAX - 1),
     NUMBER("vni", struct site_tunnel, vni),
     NUMBER("udp_port", struct site_tunnel, udp_port),
     NUMBER("mtu", struct site_tunnel, mtu),
@@ -89,6 +90,7 @@ static const cyaml_schema_field_t tunnel_fields[] = {
 static const cyaml_schema_field_t front_tunnel_fields[] = {
     TEXT("address", CYAML_FLAG_OPTIONAL, struct site_tunnel, address),
     TEXT("port", CYAML_FLAG_OPTIONAL, struct site_tunnel, port),
+    LIST("more_ports", struct site_tunnel, more_ports, &text_entry, SITE_TUNNEL_PORTS_MAX - 1),
     CYAML_FIELD_END};
 
 static const cyaml_schema_field_t front_fields[] = {

@@ -15,7 +15,7 @@
 
 struct cyaml_schema_field;
 
-enum { SITE_NODES_MAX = 16, SITE_GROUPS_MAX = 8, SITE_FRONTS_MAX = 4 };
+enum { SITE_NODES_MAX = 16, SITE_GROUPS_MAX = 8, SITE_FRONTS_MAX = 4, SITE_TUNNEL_PORTS_MAX = 3 };
 /* What the first front end, which site.yaml does not name, is called. */
 #define SITE_FRONT_FIRST "steer"
 
@@ -72,6 +72,8 @@ struct site_store {
 struct site_tunnel {
     char *address;              /* the kernel's, on the underlay interface */
     char *port;                 /* DPDK device on that interface: "net_af_packet2,iface=..." */
+    char **more_ports;          /* on further ones, where packets for the address come in, too */
+    unsigned more_ports_count;
     unsigned vni, udp_port;     /* inside; outside is vni + 1 */
     unsigned mtu;               /* of the path to the workers; 0: the interfaces' */
 };

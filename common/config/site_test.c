@@ -257,6 +257,28 @@ static const struct row { const char *text, *error; } rows[] = {
     {NODE SIDES "  more: [{name: b, " IN("3") ", " OUT("3") ", tunnel: {port: p}}]\n",
      "site.yaml:7: steering.more[0].tunnel.address: is missing; address (the kernel's, on the underlay "
      "interface) and port (a DPDK device on it, such as net_af_packet2,iface=eth2) go together"},
+    {NODE SIDES "  tunnel: {address: 10.9.0.1, port: p, more_ports: [\"net_a3,iface=c\", cni0]}\n",
+     "site.yaml:7: steering.tunnel.more_ports[1]: 'cni0' is no DPDK device on an interface; write one, such as "
+     "net_af_packet3,iface=cni0,framecnt=4096,blocksz=65536"},
+    {NODE SIDES "  tunnel: {address: 10.9.0.1, port: p, more_ports: [\"net_a3,iface=sixteencharacter\"]}\n",
+     "site.yaml:7: steering.tunnel.more_ports[0]: 'net_a3,iface=sixteencharacter' is no DPDK device on an "
+     "interface; write one, such as net_af_packet3,iface=cni0,framecnt=4096,blocksz=65536"},
+    {NODE SIDES "  tunnel: {address: 10.9.0.1, port: \"net_a2,iface=e\", more_ports: [\"net_a2,iface=c\"]}\n",
+     "site.yaml:7: steering.tunnel.more_ports[0]: net_a2 is the device of tunnel.port, too; number them: "
+     "net_af_packet2, net_af_packet3"},
+    {NODE SIDES "  tunnel:\n    address: 10.9.0.1\n    port: \"net_a2,iface=e\"\n    more_ports:\n"
+                "      - \"net_a3,iface=c\"\n      - \"net_a4,framecnt=8,iface=e,x=1\"\n",
+     "site.yaml:12: steering.tunnel.more_ports[1]: interface e is that of tunnel.port, too; remove one, or write "
+     "another"},
+    {NODE SIDES "  tunnel: {address: 10.9.0.1, port: p, more_ports: [\"net_a3,iface=c\", \"net_a4,iface=c\"]}\n",
+     "site.yaml:7: steering.tunnel.more_ports[1]: interface c is that of more_ports[0], too; remove one, or write "
+     "another"},
+    {NODE SIDES "  more: [{name: b, " IN("3") ", outside: {address: 10.9.0.3, next_hop: 10.9.0.2, port: \"net_a1,"
+                "iface=o\"}, tunnel: {address: 10.9.0.1, port: r, more_ports: [\"net_a3,iface=o\"]}}]\n",
+     "site.yaml:7: steering.more[0].tunnel.more_ports[0]: interface o is that of outside.port, too; remove one, or "
+     "write another"},
+    {NODE SIDES "  tunnel: {address: 10.9.0.1, port: p, more_ports: [a, b, c]}\n",
+     "site.yaml:7: steering.tunnel.more_ports[2]: has too many entries; write at most 2"},
     {NODE "worker: {tunnel: {steering: []}}\n",
      "site.yaml:4: worker.tunnel.steering: no address; write those of steering's ends, such as "
      "[\"10.9.0.1\"]"},
@@ -398,6 +420,7 @@ static void smallest_site_has_all_defaults(void **state)
     assert_int_equal(s->steering.maglev_size, 65537);
     assert_null(s->steering.inside.address);
     assert_null(s->steering.tunnel.address);
+    assert_int_equal(s->steering.tunnel.more_ports_count, 0);
     assert_int_equal(s->steering.tunnel.vni, 4097);
     assert_int_equal(s->steering.tunnel.udp_port, 4789);
     assert_int_equal(s->steering.tunnel.mtu, 0);

@@ -3,8 +3,9 @@
  * DPDK ports the way Lethe opens them. See dpdk_port.h. Link with
  * lethe_use_dpdk(), which also wraps epoll_wait (see the gate below) and setsockopt.
  *
- * Threads: dpdk_start, dpdk_port_* on the main thread, inside
- * dpdk_poll_begin/end once the loop runs; the rest anywhere.
+ * Threads: dpdk_start on the main thread. dpdk_port_* there, inside dpdk_poll_begin/end once
+ * the loop runs, and of ports that EAL's interrupt thread has no part in (af_packet) on any:
+ * one is made or removed at a time (`hotplug`). The rest anywhere.
  */
 #include "common/packet/dpdk_port.h"
 
@@ -252,6 +253,8 @@ int dpdk_start(const char *program, const char *const *vdevs, uint32_t memory_mb
 
 /* --- ports --------------------------------------------------------------------- */
 
+static pthread_mutex_t hotplug = PTHREAD_MUTEX_INITIALIZER; /* EAL's lists of devices have no lock */
+
 static int start_port(uint16_t port, struct rte_mempool *pool, uint16_t rx_descs,
                       uint16_t tx_descs)
 {
@@ -290,8 +293,8 @@ int dpdk_port_open(const char *name, struct rte_mempool *pool, uint16_t rx_descs
     return port;
 }
 
-int dpdk_port_add(const char *name, const char *args, struct rte_mempool *pool, uint16_t rx_descs,
-                  uint16_t tx_descs, char *err, uint32_t err_len)
+static int add_port(const char *name, const char *args, struct rte_mempool *pool, uint16_t rx_descs,
+                    uint16_t tx_descs, char *err, uint32_t err_len)
 {
     char what[96];
     snprintf(what, sizeof(what), "port %s", name);
@@ -306,12 +309,44 @@ int dpdk_port_add(const char *name, const char *args, struct rte_mempool *pool, 
     return port;
 }
 
+int dpdk_port_add(const char *name, const char *args, struct rte_mempool *pool, uint16_t rx_descs,
+                  uint16_t tx_descs, char *err, uint32_t err_len)
+{
+    pthread_mutex_lock(&hotplug);
+    int port = add_port(name, args, pool, rx_descs, tx_descs, err, err_len);
+    pthread_mutex_unlock(&hotplug);
+    return port;
+}
+
+int dpdk_port_add_device(const char *device, struct rte_mempool *pool, uint16_t rx_descs,
+                         uint16_t tx_descs, uint8_t mac[6], char *err, uint32_t err_len)
+{
+    struct rte_ether_addr own;
+    char name[64];
+    size_t n = strcspn(device, ",");
+    snprintf(name, sizeof(name), "%.*s", (int)n, device);
+    int port = dpdk_port_add(name, device[n] == ',' ? device + n + 1 : "", pool, rx_descs, tx_descs,
+                             err, err_len);
+    if (port < 0)
+        return port;
+    int rc = rte_eth_macaddr_get((uint16_t)port, &own);
+    if (rc < 0) {
+        snprintf(err, err_len, "port %s has no MAC address", name);
+        dpdk_port_remove((uint16_t)port);
+        return rc;
+    }
+    memcpy(mac, own.addr_bytes, sizeof(own.addr_bytes));
+    return port;
+}
+
 void dpdk_port_remove(uint16_t port)
 {
     char name[RTE_ETH_NAME_MAX_LEN];
-    if (rte_eth_dev_get_name_by_port(port, name) != 0)
-        return;
-    rte_eth_dev_stop(port);
-    rte_eth_dev_close(port);
-    rte_eal_hotplug_remove("vdev", name);
+    pthread_mutex_lock(&hotplug);
+    if (rte_eth_dev_get_name_by_port(port, name) == 0) {
+        rte_eth_dev_stop(port);
+        rte_eth_dev_close(port);
+        rte_eal_hotplug_remove("vdev", name);
+    }
+    pthread_mutex_unlock(&hotplug);
 }

@@ -27,6 +27,9 @@ int dpdk_port_open(const char *name, struct rte_mempool *pool, uint16_t rx_descs
 /* Creates a vdev at run time and opens it. */
 int dpdk_port_add(const char *name, const char *args, struct rte_mempool *pool, uint16_t rx_descs,
                   uint16_t tx_descs, char *err, uint32_t err_len);
+/* The same of a site's "device,key=value,...", and its MAC. */
+int dpdk_port_add_device(const char *device, struct rte_mempool *pool, uint16_t rx_descs,
+                         uint16_t tx_descs, uint8_t mac[6], char *err, uint32_t err_len);
 void dpdk_port_remove(uint16_t port);
 
 /* The descriptor a port's packets arrive on (af_packet, af_xdp), to ppoll; -1

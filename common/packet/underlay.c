@@ -76,14 +76,11 @@ static int look_at_address(struct underlay *u, uint32_t wanted, char *err, uint3
     return 0;
 }
 
-int underlay_look(struct underlay *u, const char *device, const char *address, uint16_t udp_port,
-                  uint32_t room, char *err, uint32_t err_len)
+static int look_at_interface(struct underlay *u, const char *device, uint32_t room, char *err,
+                             uint32_t err_len)
 {
     const char *at = strstr(device, ",iface=");
     size_t n = at != NULL ? strcspn(at + 7, ",") : 0;
-    struct in_addr wanted = {0};
-    u->fd = -1;
-    u->udp_port = udp_port;
     if (n == 0 || n >= IFNAMSIZ) {
         snprintf(err, err_len, "tunnel device '%s': names no interface; write for example "
                  "net_af_packet2,iface=eth1", device);
@@ -91,10 +88,53 @@ int underlay_look(struct underlay *u, const char *device, const char *address, u
     }
     memcpy(u->iface, at + 7, n);
     u->iface[n] = '\0';
-    if (address != NULL && inet_pton(AF_INET, address, &wanted) != 1)
-        return refuse(EINVAL, err, err_len, u->iface, "its address is no IPv4 address");
-    int rc = look_at_mtu(u, port_mtu(device, room), err, err_len);
+    return look_at_mtu(u, port_mtu(device, room), err, err_len);
+}
+
+int underlay_look(struct underlay *u, const char *device, const char *address, uint16_t udp_port,
+                  uint32_t room, char *err, uint32_t err_len)
+{
+    struct in_addr wanted = {0};
+    u->fd = -1;
+    u->udp_port = udp_port;
+    if (address != NULL && inet_pton(AF_INET, address, &wanted) != 1) {
+        snprintf(err, err_len, "tunnel address '%s' is no IPv4 address", address);
+        return -EINVAL;
+    }
+    int rc = look_at_interface(u, device, room, err, err_len);
     return rc < 0 ? rc : look_at_address(u, wanted.s_addr, err, err_len);
+}
+
+int underlay_look_beside(struct underlay *u, const struct underlay *first, const char *device, uint32_t room,
+                         char *err, uint32_t err_len)
+{
+    u->fd = -1;
+    u->address = first->address;
+    u->udp_port = first->udp_port;
+    return look_at_interface(u, device, room, err, err_len);
+}
+
+void underlay_find(const char *iface, struct underlay_facts *f)
+{
+    struct ifreq r;
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    memset(f, 0, sizeof(*f));
+    memset(&r, 0, sizeof(r));
+    snprintf(r.ifr_name, sizeof(r.ifr_name), "%.*s", IFNAMSIZ - 1, iface);
+    if (fd < 0)
+        return;
+    struct underlay_facts found = {0};
+    bool all = ioctl(fd, SIOCGIFHWADDR, &r) == 0;
+    memcpy(found.mac, r.ifr_hwaddr.sa_data, sizeof(found.mac));
+    all = all && ioctl(fd, SIOCGIFMTU, &r) == 0;
+    found.mtu = all ? (uint32_t)r.ifr_mtu : 0;
+    all = all && ioctl(fd, SIOCGIFFLAGS, &r) == 0;
+    found.up = all && (r.ifr_flags & IFF_UP) != 0;
+    all = all && ioctl(fd, SIOCGIFINDEX, &r) == 0;
+    found.index = all ? (unsigned)r.ifr_ifindex : 0;
+    close(fd);
+    if (all)
+        *f = found;
 }
 
 static struct sockaddr_in at_port(uint32_t address, uint16_t udp_port)
@@ -131,19 +171,22 @@ void underlay_close(struct underlay *u)
     u->fd = -1;
 }
 
-/* Classic BPF over the frame from its Ethernet header: IPv4, UDP, no later fragment, the port. */
-int underlay_filter(int packet_fd, uint16_t udp_port)
+/* Classic BPF over the frame from its Ethernet header: IPv4, UDP, to us, no later fragment, the port. A
+ * bridge's interface, for one, sees its containers' tunnels to other hosts, too. */
+int underlay_filter(const struct underlay *u, int packet_fd)
 {
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_H | BPF_ABS, 12),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x0800, 0, 8),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x0800, 0, 10),
         BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 23),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_UDP, 0, 6),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_UDP, 0, 8),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 30),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ntohl(u->address), 0, 6),
         BPF_STMT(BPF_LD | BPF_H | BPF_ABS, 20),
         BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x1fff, 4, 0),
         BPF_STMT(BPF_LDX | BPF_B | BPF_MSH, 14),
         BPF_STMT(BPF_LD | BPF_H | BPF_IND, 16),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, udp_port, 0, 1),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, u->udp_port, 0, 1),
         BPF_STMT(BPF_RET | BPF_K, 0x40000),
         BPF_STMT(BPF_RET | BPF_K, 0),
     };

@@ -43,22 +43,12 @@ struct tunnel {
 static int open_port(struct tunnel *t, const char *spec, struct rte_mempool *pool, char *err,
                      uint32_t err_len)
 {
-    struct rte_ether_addr mac;
-    char device[64];
-    size_t n = strcspn(spec, ",");
-    snprintf(device, sizeof device, "%.*s", (int)n, spec);
-    t->port = dpdk_port_add(device, spec + n + 1, pool, SIDE_DESCS, SIDE_DESCS, err, err_len);
+    t->port = dpdk_port_add_device(spec, pool, SIDE_DESCS, SIDE_DESCS, t->mac, err, err_len);
     if (t->port < 0)
         return t->port;
-    int rc = rte_eth_macaddr_get((uint16_t)t->port, &mac);
-    if (rc < 0) {
-        snprintf(err, err_len, "port %s has no MAC address", device);
-        return rc;
-    }
-    memcpy(t->mac, mac.addr_bytes, 6);
     t->fd = dpdk_port_fd(t->under.iface);
     if (t->fd >= 0)
-        underlay_filter(t->fd, t->under.udp_port); /* without it we read more, and drop it */
+        underlay_filter(&t->under, t->fd); /* without it we read more, and drop it */
     return 0;
 }
 

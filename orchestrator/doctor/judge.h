@@ -92,6 +92,8 @@ void judge_edge_address(const struct edge_facts *f, struct verdict *v);
 void judge_edge_mtu(const struct edge_facts *f, struct verdict *v);
 /* The interface of a tunnel keeps its address; `inner`: MTU of the edges, `path`: the tunnel's own, 0 none said. */
 void judge_tunnel_address(const struct edge_facts *f, const char *wanted, bool has, struct verdict *v);
+/* A further one, of more_ports, which may come later. */
+void judge_tunnel_beside(const struct edge_facts *f, struct verdict *v);
 void judge_tunnel_mtu(const struct edge_facts *f, uint32_t inner, uint32_t path, struct verdict *v);
 void judge_forwarding(const char *iface, uint64_t forwarding, struct verdict *v); /* UINT64_MAX: not known */
 

@@ -129,6 +129,21 @@ void judge_tunnel_address(const struct edge_facts *f, const char *wanted, bool h
         verdict_mend(v, "ip addr add %s/24 dev %s  # with the prefix of that network", wanted, f->iface);
 }
 
+void judge_tunnel_beside(const struct edge_facts *f, struct verdict *v)
+{
+    if (f->there && f->up) {
+        verdict_is(v, DOCTOR_OK, "interface %s is up, MTU %u", f->iface, f->mtu);
+        return;
+    }
+    verdict_is(v, DOCTOR_ADVICE, f->there ? "interface %s is down: workers behind it cannot join"
+               : "there is no interface %s yet: workers behind it cannot join; steering uses it as soon as it is there", f->iface);
+    v->why = "a bridge of containers is made with the first one";
+    if (f->there)
+        verdict_mend(v, "ip link set dev %s up", f->iface);
+    else
+        verdict_mend(v, "ip -br link shows which there are: correct %s, if it never comes", f->key);
+}
+
 void judge_tunnel_mtu(const struct edge_facts *f, uint32_t inner, uint32_t path, struct verdict *v)
 {
     enum { VXLAN_BYTES = 50 }; /* Ethernet, IPv4, UDP, VXLAN */

@@ -199,6 +199,16 @@ static void edges(void **state)
     expect("tunnel", &v, DOCTOR_WRONG, "no address of in", "ip addr add 10.9.0.1");
     judge_tunnel_mtu(&f, 1500, 0, &v);
     expect("tunnel", &v, DOCTOR_ADVICE, "packets in it 1450", "ip link set dev in mtu 1550");
+    f = (struct edge_facts){.iface = "cni0", .key = "tunnel.more_ports"};
+    judge_tunnel_beside(&f, &v);
+    expect("tunnel", &v, DOCTOR_ADVICE, "there is no interface cni0 yet", "correct tunnel.more_ports");
+    f.there = true;
+    judge_tunnel_beside(&f, &v);
+    expect("tunnel", &v, DOCTOR_ADVICE, "cni0 is down", "ip link set dev cni0 up");
+    f.up = true;
+    f.mtu = 1500;
+    judge_tunnel_beside(&f, &v);
+    expect("tunnel", &v, DOCTOR_OK, "interface cni0 is up, MTU 1500", "");
     f.mtu = 1600;
     judge_tunnel_mtu(&f, 1500, 0, &v);
     expect("tunnel", &v, DOCTOR_OK, "1550", "");

@@ -163,6 +163,24 @@ static bool has_address(const char *iface, const char *wanted)
     return has;
 }
 
+static void look_beside(struct doctor *d, const struct site_front *front, uint32_t inner_mtu)
+{
+    for (unsigned i = 0; i < front->tunnel.more_ports_count; i++) {
+        struct look_edge e = {.key = "tunnel.more_ports"};
+        struct edge_facts f;
+        struct verdict v;
+        if (!look_iface_of(front->tunnel.more_ports[i], e.iface, &e.xdp))
+            continue;
+        find_edge(&e, &f);
+        judge_tunnel_beside(&f, &v);
+        doctor_add(d, &v, "%s", e.iface);
+        if (!f.there)
+            continue;
+        judge_tunnel_mtu(&f, inner_mtu, front->tunnel.mtu, &v);
+        doctor_add(d, &v, "%s", e.iface);
+    }
+}
+
 void look_tunnel(struct doctor *d)
 {
     uint32_t seen = 0;
@@ -191,6 +209,7 @@ void look_tunnel(struct doctor *d)
         doctor_add(d, &v, "%s", e.iface);
         judge_tunnel_mtu(&f, edge.mtu, front.tunnel.mtu, &v);
         doctor_add(d, &v, "%s", e.iface);
+        look_beside(d, &front, edge.mtu);
     }
     if (!seen)
         look_not_used(d, "not used by this site");

@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "common/metrics/text.h"
+
 static struct metric out_of_sight;
 
 static struct metric *own(struct metric *m)
@@ -72,6 +74,24 @@ void counts_worker(struct steer *s, struct worker *w)
     }
 }
 
+static void make_tunnel(struct steer *s, struct tunnel_by *by)
+{
+    static const struct { const char *name, *labels; } made[] = {
+#define X(id, text, tags) [id] = {text, tags},
+        BY_COUNTS(X)
+#undef X
+    };
+    char iface[2 * UNDERLAY_IFACE_BYTES];
+    text_label(iface, sizeof(iface), by->under.iface);
+    for (int i = 0; i < BY_END; i++) {
+        char name[128];
+        snprintf(name, sizeof(name), "lethe_steer_tunnel_%s{interface=\"%s\"%s}", made[i].name, iface,
+                 made[i].labels);
+        by->count[i] = own(i >= BY_UP ? metrics_gauge(s->metrics, name, "of an interface of the tunnel")
+                                      : metrics_counter(s->metrics, name, "of an interface of the tunnel"));
+    }
+}
+
 int counts_create(struct steer *s)
 {
     static const struct { const char *name, *help; } counts[] = {
@@ -92,6 +112,8 @@ int counts_create(struct steer *s)
         s->counts.gauge[i] = own(metrics_gauge(s->metrics, gauges[i].name, gauges[i].help));
     make_drops(s);
     make_releases(s);
+    for (unsigned i = 0; i < s->tunnel.by_n; i++)
+        make_tunnel(s, &s->tunnel.by[i]);
     for (unsigned i = 0; i < s->workers_max; i++)
         for (int c = 0; c < W_END; c++)
             s->worker[i].count[c] = &s->worker[i].unregistered[c];

@@ -24,21 +24,10 @@ static int open_edge(struct steer *s, enum packet_side side, char *err, uint32_t
 {
     const struct site_side *cfg = side == SIDE_INSIDE ? &s->front.inside : &s->front.outside;
     struct edge *e = &s->edge[side];
-    struct rte_ether_addr mac;
-    char device[64];
-    size_t n = strcspn(cfg->port, ",");
-    snprintf(device, sizeof(device), "%.*s", (int)n, cfg->port);
-    e->port = dpdk_port_add(device, cfg->port[n] == ',' ? cfg->port + n + 1 : "", s->pool,
-                            EDGE_DESCS, EDGE_DESCS, err, err_len);
+    e->port = dpdk_port_add_device(cfg->port, s->pool, EDGE_DESCS, EDGE_DESCS, e->mac, err, err_len);
     if (e->port < 0)
         return e->port;
-    int rc = rte_eth_macaddr_get((uint16_t)e->port, &mac);
-    if (rc < 0) {
-        snprintf(err, err_len, "port %s has no MAC address", device);
-        return rc;
-    }
-    memcpy(e->mac, mac.addr_bytes, 6);
-    memcpy(e->arp.mac, mac.addr_bytes, 6);
+    memcpy(e->arp.mac, e->mac, 6);
     e->fd = e->iface[0] != '\0' ? dpdk_port_fd(e->iface) : -1;
     return 0;
 }

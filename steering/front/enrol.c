@@ -7,7 +7,7 @@
  * that a path which does not carry what it should answers nobody, and a
  * stranger's copy of a message draws no more bytes than it cost. Only a fresh and
  * genuine message says where a worker is; it says so again every
- * TUNNEL_JOIN_MS, so that a route or a router may change.
+ * TUNNEL_JOIN_MS, so that a route, a router or the interface may change.
  */
 #include "steering/front/steer.h"
 
@@ -22,6 +22,7 @@ enum { ETHER_BYTES = 14 };
 struct asked {                 /* a genuine message, and where it came from */
     const struct tunnel_message *m;
     const uint8_t *mac;        /* of the frame's sender */
+    uint8_t by;                /* the interface */
     uint32_t address, len;     /* len: of the inner frame */
 };
 
@@ -29,12 +30,12 @@ static void answer(struct steer *s, const struct asked *a, enum tunnel_kind kind
                    const struct worker *w, enum tunnel_reason reason)
 {
     static const uint8_t nobody[6] = {0x02};
-    struct tunnel *t = &s->tunnel;
+    const struct tunnel_by *by = &s->tunnel.by[a->by];
     struct vxlan_path path;
     struct tunnel_message m = *a->m;
     uint32_t len = a->len > TUNNEL_FRAME_BYTES ? a->len : TUNNEL_FRAME_BYTES;
     struct rte_mbuf *buf = rte_pktmbuf_alloc(s->pool);
-    if (len > t->mtu - VXLAN_OVERHEAD + ETHER_BYTES)
+    if (len > by->mtu - VXLAN_OVERHEAD + ETHER_BYTES)
         len = TUNNEL_FRAME_BYTES;
     uint8_t *frame = buf != NULL
                          ? (uint8_t *)rte_pktmbuf_append(buf, (uint16_t)(VXLAN_OVERHEAD + len)) : NULL;
@@ -48,16 +49,16 @@ static void answer(struct steer *s, const struct asked *a, enum tunnel_kind kind
     m.worker = w != NULL ? (uint16_t)w->number : 0;
     m.front = s->incarnation;
     m.issued_us = s->now_us;
-    m.mtu = (uint16_t)(t->mtu < UINT16_MAX ? t->mtu : UINT16_MAX);
+    m.mtu = (uint16_t)(by->mtu < UINT16_MAX ? by->mtu : UINT16_MAX);
     for (int side = 0; side < 2; side++)
         memcpy(m.mac[side], s->edge[side].mac, 6);
     tunnel_sign(&m, s->probe_key);
     memset(frame + VXLAN_OVERHEAD, 0, len);
     tunnel_frame(frame + VXLAN_OVERHEAD, w != NULL ? w->mac[SIDE_INSIDE] : nobody,
                  s->edge[SIDE_INSIDE].mac, &m);
-    vxlan_path_set(&path, a->mac, t->mac, t->under.address, a->address, t->under.udp_port);
-    vxlan_write(frame, &path, t->vni, len, VXLAN_ENTROPY_FIRST);
-    if (rte_eth_tx_burst((uint16_t)t->port, 0, &buf, 1) != 1)
+    vxlan_path_set(&path, a->mac, by->mac, by->under.address, a->address, by->under.udp_port);
+    vxlan_write(frame, &path, s->tunnel.vni, len, VXLAN_ENTROPY_FIRST);
+    if (rte_eth_tx_burst((uint16_t)by->port, 0, &buf, 1) != 1)
         rte_pktmbuf_free(buf); /* it will ask again */
 }
 
@@ -121,8 +122,8 @@ static void join(struct steer *s, struct worker *w, const struct asked *a)
         refuse(s, a, TUNNEL_NO_ROOM);
         return;
     }
-    bool moved = !is_new && w->peer.address != a->address;
-    tunnel_set(s, w, a->address, a->mac, a->m->mtu);
+    bool moved = !is_new && (w->peer.address != a->address || w->peer.by != a->by);
+    tunnel_set(s, w, a->by, a->address, a->mac, a->m->mtu);
     bool same = w->peer.incarnation == a->m->incarnation;
     remember(s, w, a);
     worker_weigh(s, w, a->m->weight);
@@ -132,7 +133,7 @@ static void join(struct steer *s, struct worker *w, const struct asked *a)
     }
     worker_apply(s, w, HEALTH_JOINED);
     if (is_new || moved || !same)
-        note_worker(s, NOTE_JOIN, w, a->address, 0);
+        note_worker(s, NOTE_JOIN, w, a->address, a->by);
     worker_look_at_link(s, w);
     answer(s, a, TUNNEL_WELCOME, w, TUNNEL_NO_REASON);
 }
@@ -160,11 +161,11 @@ static void gone(struct steer *s, struct worker *w, const struct asked *a)
     worker_look_at_link(s, w);
 }
 
-void enrol(struct steer *s, const uint8_t *outer, const struct vxlan_outer *o,
+void enrol(struct steer *s, uint8_t by, const uint8_t *outer, const struct vxlan_outer *o,
            const struct tunnel_message *m)
 {
     static const struct tunnel_seen nothing;
-    struct asked a = {.m = m, .mac = outer + 6, .address = o->src, .len = o->inner_len};
+    struct asked a = {.m = m, .mac = outer + 6, .by = by, .address = o->src, .len = o->inner_len};
     if (!tunnel_verify(m, s->probe_key) || m->kind > TUNNEL_GONE) {
         drop_count(s, DROP_TUNNEL_FORGED, 1);
         return;

@@ -38,6 +38,7 @@ static void tick(struct steer *s)
         worker_tick(s, &s->worker[i]);
     edge_tick(s, SIDE_INSIDE);
     edge_tick(s, SIDE_OUTSIDE);
+    tunnel_tick(s);
     if (s->now_us - s->window_us >= BUSY_WINDOW_US) {
         metric_set(s->counts.gauge[GAUGE_BUSY], s->busy_us * 1000 / (s->now_us - s->window_us));
         metric_set(s->counts.gauge[GAUGE_BUFFERS], rte_mempool_avail_count(s->pool));
@@ -105,20 +106,24 @@ static int sleep_ms(const struct steer *s)
     if (holding_busy(s) && due_us > s->run_us + HOLDING_SLEEP_US)
         due_us = s->run_us + HOLDING_SLEEP_US;
     int ms = due_us <= s->run_us ? 1 : (int)((due_us - s->run_us + 999) / 1000);
-    if (s->edge[0].fd < 0 || s->edge[1].fd < 0 || (s->tunnel.port >= 0 && s->tunnel.fd < 0))
+    bool blind = s->edge[0].fd < 0 || s->edge[1].fd < 0;
+    for (unsigned i = 0; i < s->tunnel.by_n; i++)
+        blind |= s->tunnel.by[i].port >= 0 && s->tunnel.by[i].fd < 0;
+    if (blind)
         ms = ms < SLEEP_BLIND_MS ? ms : SLEEP_BLIND_MS;
     return ms;
 }
 
 static void sleep_a_while(struct steer *s)
 {
-    struct pollfd fds[3];
+    struct pollfd fds[2 + SITE_TUNNEL_PORTS_MAX];
     int n = 0;
     for (int side = 0; side < 2; side++)
         if (s->edge[side].fd >= 0)
             fds[n++] = (struct pollfd){.fd = s->edge[side].fd, .events = POLLIN};
-    if (s->tunnel.fd >= 0)
-        fds[n++] = (struct pollfd){.fd = s->tunnel.fd, .events = POLLIN};
+    for (unsigned i = 0; i < s->tunnel.by_n; i++)
+        if (s->tunnel.by[i].fd >= 0)
+            fds[n++] = (struct pollfd){.fd = s->tunnel.by[i].fd, .events = POLLIN};
     count_add(s, COUNT_SLEEPS, 1);
     doorbell_sleep(s->bell, fds, n, sleep_ms(s));
 }

@@ -146,7 +146,6 @@ static int prepare(struct steer *s, char *err, uint32_t err_len)
     s->workers_max = s->site->steering.workers_max != 0 ? s->site->steering.workers_max
                                                         : WORKERS_DEFAULT;
     s->edge[0].port = s->edge[1].port = s->edge[0].fd = s->edge[1].fd = -1;
-    s->tunnel.port = s->tunnel.fd = s->tunnel.under.fd = -1;
     int rc = check_site(s, err, err_len);
     if (rc == 0)
         rc = check_edges(s, err, err_len);
@@ -274,10 +273,10 @@ static int run(struct steer *s, const struct options *o)
     metrics_http_stop(http);
     if (control != NULL)
         control_stop(control);
+    aide_stop(s); /* it opens and closes ports, too */
     dpdk_poll_begin();
     close_ports(s);
     dpdk_poll_end();
-    aide_stop(s);
     return status;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The aide: a thread that does for the datapath what may take long. It builds
- * tables (table.h), writes log lines, and looks whether the edges carry. The
- * datapath puts notes into a ring of NOTES_MAX, one writer and one reader; a
+ * tables (table.h), writes log lines, looks whether the edges carry, and tends the
+ * tunnel's further interfaces (beside.c). The datapath puts notes into a ring of NOTES_MAX, one writer and one reader; a
  * full ring loses log lines, which is counted, never packets.
  */
 #include "steering/front/steer.h"
@@ -92,7 +92,8 @@ static void log_note(const struct steer *s, const struct note *n)
         log_state(n);
         break;
     case NOTE_JOIN:
-        log_info("worker joins", "name=%s worker=%u", n->name, n->worker);
+        log_info("worker joins", "name=%s worker=%u interface=%s", n->name, n->worker,
+                 n->a != 0 ? s->tunnel.by[n->b].under.iface : "memif");
         break;
     case NOTE_LEAVE:
         log_info("worker leaves", "name=%s worker=%u last=%d", n->name, n->worker, (int)n->a);
@@ -158,6 +159,7 @@ static void *serve(void *arg)
             continue; /* packets first, words later */
         write_notes(a);
         look_at_edges(a->s);
+        beside_tend(a->s);
     }
     write_notes(a);
     return NULL;

@@ -61,6 +61,11 @@ void probe_ready(void *ctx, char *why, uint32_t len)
             snprintf(why, len, "the %s edge, %s, is down", side_text[side], s->edge[side].iface);
     if (why[0] == '\0' && __atomic_load_n(&s->end_us, __ATOMIC_RELAXED) != 0)
         snprintf(why, len, "it was told to end; routers are turning from it");
-    if (why[0] == '\0' && metric_get(s->counts.gauge[GAUGE_HEALTHY]) == 0)
-        snprintf(why, len, "no worker answers probes");
+    if (why[0] != '\0' || metric_get(s->counts.gauge[GAUGE_HEALTHY]) != 0)
+        return;
+    uint32_t n = (uint32_t)snprintf(why, len, "no worker answers probes");
+    for (unsigned i = 1; i < s->tunnel.by_n && n < len; i++)
+        if (metric_get(s->tunnel.by[i].count[BY_UP]) == 0)
+            n += (uint32_t)snprintf(why + n, len - n, "; the tunnel's interface %s is not there yet",
+                                    s->tunnel.by[i].under.iface);
 }

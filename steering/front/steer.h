@@ -9,12 +9,12 @@
  *   counts.c   metrics                       probes.c   /healthz, /readyz
  *   holding.c  planned changes (hold.h)      traced.c   traces of packets
  *   tunnel.c   workers behind routers        enrol.c    how they join
- *                                            oversize.c packets too large for them
+ *   beside.c   interfaces that come and go   oversize.c packets too large for them
  *
  * Threads: the *datapath* (main) owns everything in struct steer but for what
  * is said otherwise. The *control* thread (control.h) hands orders over one at
- * a time (struct order) and reads metrics. The *aide* builds tables and writes
- * log lines. EAL's interrupt thread connects and tears down memif rings, and
+ * a time (struct order) and reads metrics. The *aide* builds tables, writes
+ * log lines, opens and closes the tunnel's further interfaces. EAL's interrupt thread connects and tears down memif rings, and
  * takes turns with the datapath (dpdk_poll_begin).
  */
 #ifndef LETHE_STEERING_FRONT_STEER_H
@@ -36,6 +36,7 @@
 #include "common/packet/underlay.h"
 #include "common/packet/vxlan.h"
 #include "steering/arp.h"
+#include "steering/awaited.h"
 #include "steering/health.h"
 #include "steering/hold.h"
 #include "steering/table.h"
@@ -68,6 +69,7 @@ enum {
     ICMP_PER_S = 500, ICMP_BURST = 100, /* answers to packets too large for a tunnel */
     NOTES_MAX = 256, ORDER_WAIT_MS = 5000,
     EDGES_LOOK_MS = 50,        /* the aide asks the kernel whether they carry */
+    BESIDE_LOOK_MS = 1000,     /* ... and whether the tunnel's further interfaces are there */
     END_TIMEOUTS = 4,          /* told to end, it serves on so long: routers turn from it in one, */
     END_MAX_US = 10000000,     /* ... and at most so long, below ORCH_PATIENCE_MS */
     PATH_BYTES = 108, ERR_BYTES = 512,
@@ -89,6 +91,7 @@ enum {
     X(DROP_BAD_LENGTH, "bad_length")                                           \
     X(DROP_TOO_BIG, "too_big_for_tunnel")                                      \
     X(DROP_TUNNEL_STRANGER, "tunnel_stranger")  /* no worker has this address */ \
+    X(DROP_TUNNEL_ASTRAY, "tunnel_other_interface") /* than the worker's joins */ \
     X(DROP_TUNNEL_OUTER, "tunnel_bad_outer")                                   \
     X(DROP_TUNNEL_FRAGMENT, "tunnel_fragment")                                 \
     X(DROP_TUNNEL_VNI, "tunnel_wrong_vni")                                     \
@@ -206,6 +209,20 @@ enum worker_count {
         W_END
 };
 
+/* Per interface of the tunnel; its name and the direction are labels. */
+#define BY_COUNTS(X)                                                           \
+    X(BY_FROM, "packets_total", ",direction=\"from\"")                         \
+    X(BY_TO, "packets_total", ",direction=\"to\"")                             \
+    X(BY_LOST, "interface_losses_total", "")  /* it went away in use */        \
+    X(BY_UP, "interface_up", "")                                               \
+    X(BY_MTU, "mtu_bytes", "")                /* of the underlay by it; 0: not there */
+enum by_count {
+#define X(id, name, labels) id,
+    BY_COUNTS(X)
+#undef X
+        BY_END
+};
+
 struct counts {
     struct metric *drop[DROP_END], *count[COUNT_END], *gauge[GAUGE_END];
     struct metric *release[HOLD_REASON_END];
@@ -233,12 +250,12 @@ struct edge {
 /* A worker's end of the tunnel, as its last fresh and genuine message came from. */
 struct peer {
     bool on;                   /* it joined by tunnel */
-    uint8_t mac[6];            /* of the last router on the way here */
+    uint8_t by;                /* the interface it came by */
     uint32_t address;          /* network order */
     uint32_t mtu;              /* of IP packets inside */
     struct tunnel_seen seen;
     uint64_t incarnation, heard_us; /* run time */
-    struct vxlan_path path;
+    struct vxlan_path path;    /* to the last router on the way here */
 };
 
 struct worker {
@@ -260,11 +277,30 @@ struct worker {
     struct metric unregistered[W_END]; /* for what the registry has no room for */
 };
 
-struct tunnel {                /* of the site's steering.tunnel */
-    int port, fd;              /* -1: there is none */
+/* An interface where packets for the tunnel's address come in. `under`: set at the start, and read by all. */
+struct tunnel_by {
     struct underlay under;
+    int port, fd;              /* -1: it is not there */
     uint8_t mac[6];
-    uint32_t vni, mtu;         /* inside VNI; of the underlay */
+    uint32_t mtu;              /* of the underlay */
+    uint64_t since_us;         /* run time: what was heard before came by another port */
+    struct metric *count[BY_END];
+    struct beside {            /* of a further one, which comes and goes: awaited.h says who owns what when */
+        int state;
+        int port, fd;
+        uint8_t mac[6];
+        uint32_t mtu;
+        struct underlay_facts opened; /* the aide's alone, as is what follows */
+        bool said;
+    } beside;
+};
+
+struct tunnel {                /* of the site's steering.tunnel */
+    struct tunnel_by by[SITE_TUNNEL_PORTS_MAX]; /* the first is there from start to end */
+    unsigned by_n;             /* 0: there is no tunnel */
+    int tended;                /* the further ones are: set with release when DPDK runs */
+    uint64_t look_us;          /* the aide's: when it looks for them next */
+    uint32_t vni;              /* inside */
     uint64_t floor_us;         /* messages echoing an earlier time are refused */
     uint32_t address[TABLE_WORKERS_MAX]; /* of peers, by number: 0: none */
     uint32_t fits;             /* frames up to here fit all peers */
@@ -369,15 +405,23 @@ uint32_t tunnel_receive(struct steer *s);
 /* worker_tx of a peer. What does not fit is taken, dropped and counted. */
 uint16_t tunnel_tx(struct steer *s, struct worker *w, enum packet_side side, struct rte_mbuf **m,
                    uint16_t n);
+/* Takes interfaces that have come, lets go of those that have gone. */
+void tunnel_tick(struct steer *s);
+/* What the aide does for it (beside.c): looks for further interfaces, opens and closes them. */
+void beside_tend(struct steer *s);
+/* A DPDK port on `device`, which is u's interface. 0 or -errno and a sentence. */
+int tunnel_open_port(struct steer *s, const char *device, const struct underlay *u, int *port, int *fd,
+                     uint8_t mac[6], char *err, uint32_t err_len);
 /* Is it heard of? */
 bool tunnel_link(const struct steer *s, const struct worker *w);
 /* w is a peer from here on, or at another address; or none any more. */
-void tunnel_set(struct steer *s, struct worker *w, uint32_t address, const uint8_t mac[6], uint32_t mtu);
+void tunnel_set(struct steer *s, struct worker *w, uint8_t by, uint32_t address, const uint8_t mac[6],
+                uint32_t mtu);
 void tunnel_unset(struct steer *s, struct worker *w);
 
 /* --- enrol.c ------------------------------------------------------------------------- */
-/* A joining message: takes the frame. `outer`: the whole frame it came in. */
-void enrol(struct steer *s, const uint8_t *outer, const struct vxlan_outer *o,
+/* A joining message. `outer`: the whole frame it came in, `by` what interface. */
+void enrol(struct steer *s, uint8_t by, const uint8_t *outer, const struct vxlan_outer *o,
            const struct tunnel_message *m);
 
 /* --- oversize.c ---------------------------------------------------------------------- */

@@ -36,6 +36,7 @@ struct worker_info {
     uint64_t incarnation, count[W_END];
     uint8_t mac[2][6];
     uint32_t address;          /* in the tunnel, network order; 0: it joined by memif */
+    const char *interface;     /* of ours that it came by */
 };
 
 struct order {
@@ -64,6 +65,7 @@ static void copy_info(struct steer *s, const struct worker *w, struct worker_inf
     i->member = s->usable >> w->number & 1;
     i->buckets = s->table->share[w->number];
     i->address = w->peer.on ? w->peer.address : 0;
+    i->interface = w->peer.on ? s->tunnel.by[w->peer.by].under.iface : "";
     i->incarnation = w->health.incarnation;
     for (int side = 0; side < 2; side++)
         worker_memif(s, w, (enum packet_side)side, i->socket[side], i->mac[side]);
@@ -306,7 +308,7 @@ static json_t *worker_json(const struct worker_info *i)
         inet_ntop(AF_INET, &i->address, address, sizeof(address));
     return json_pack(
         "{s:s, s:i, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, "
-        "s:s, s:I}", "name", i->name, "worker", (int)i->number, "state", health_state_text(i->state), "link", i->link, "in_table",
+        "s:s, s:s, s:I}", "name", i->name, "worker", (int)i->number, "state", health_state_text(i->state), "link", i->link, "in_table",
         i->member, "buckets", (json_int_t)i->buckets, "packets_to",
         (json_int_t)(c[W_TO_INSIDE] + c[W_TO_OUTSIDE]), "packets_from",
         (json_int_t)(c[W_FROM_INSIDE] + c[W_FROM_OUTSIDE]), "bytes_to",
@@ -314,8 +316,22 @@ static json_t *worker_json(const struct worker_info *i)
         (json_int_t)(c[W_BYTES_FROM_INSIDE] + c[W_BYTES_FROM_OUTSIDE]), "busy_permille",
         (json_int_t)c[W_BUSY], "in_flight", (json_int_t)c[W_IN_FLIGHT], "rtt_us",
         (json_int_t)c[W_RTT_US], "incarnation", (json_int_t)i->incarnation, "weight",
-        (json_int_t)c[W_WEIGHT], "via", i->address != 0 ? "tunnel" : "memif", "address", address, "mtu",
+        (json_int_t)c[W_WEIGHT], "via", i->address != 0 ? "tunnel" : "memif", "address", address, "interface",
+        i->interface, "mtu",
         (json_int_t)c[W_MTU]);
+}
+
+/* The interfaces where workers' tunnels come in. */
+static json_t *tunnel_json(const struct steer *s)
+{
+    json_t *list = json_array();
+    for (unsigned i = 0; i < s->tunnel.by_n; i++) {
+        const struct tunnel_by *by = &s->tunnel.by[i];
+        json_array_append_new(list, json_pack("{s:s, s:b, s:I}", "interface", by->under.iface, "up",
+                                              metric_get(by->count[BY_UP]) != 0, "mtu",
+                                              (json_int_t)metric_get(by->count[BY_MTU])));
+    }
+    return list;
 }
 
 static void do_workers(struct steer *s, char *reply, uint32_t room)
@@ -326,9 +342,9 @@ static void do_workers(struct steer *s, char *reply, uint32_t room)
     json_t *list = json_array();
     for (unsigned i = 0; i < o->infos_n; i++)
         json_array_append_new(list, worker_json(&o->info[i]));
-    write_json(json_pack("{s:b, s:I, s:o}", "spray",
+    write_json(json_pack("{s:b, s:I, s:o, s:o}", "spray",
                          metric_get(s->counts.gauge[GAUGE_SPRAY]) != 0, "incarnation",
-                         (json_int_t)s->incarnation, "workers", list),
+                         (json_int_t)s->incarnation, "tunnel", tunnel_json(s), "workers", list),
                reply, room);
 }
 

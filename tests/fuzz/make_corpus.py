@@ -204,8 +204,8 @@ SITES = {
                 "serves: [10.0.0.0/24, 10.2.0.1]}\n  outside: {address: 10.9.0.1, next_hop: "
                 "10.9.0.2, port: q}\n  maglev_size: 251\n  workers_max: 2\n",
     "tunnel": NODE + "steering:\n  inside: {address: 10.0.0.1, next_hop: 10.0.0.2, port: p}\n  outside: {address: "
-              "10.9.0.1, next_hop: 10.9.0.2, port: q}\n  tunnel: {address: 10.9.0.1, port: \"p,iface=t\", vni: 7, mtu: "
-              "1400}\nworker: {tunnel: {steering: [10.9.0.1]}}\ngroups: [{name: nf, weight: 7}]\n",
+              "10.9.0.1, next_hop: 10.9.0.2, port: q}\n  tunnel: {address: 10.9.0.1, port: \"p,iface=t\", more_ports: "
+              "[\"net_q,iface=u\", \"net_r,iface=v\"], vni: 7, mtu: 1400}\nworker: {tunnel: {steering: [10.9.0.1]}}\ngroups: [{name: nf, weight: 7}]\n",
     "nfs": NODE + "chain: [nat44]\nnfs:\n  nat44: {external: [203.0.113.1], udp_s: 300, quiet: true}\n",
     "nfs_unknown": NODE + "nfs:\n  nat66: {}\n",
     "unknown_key": NODE + "stor: 1\n",

@@ -95,7 +95,7 @@ class Node:
     def _containerd(self):
         os.makedirs(self.path("cni"))
         self._write("cni/10-pods.conflist", {"cniVersion": "0.3.1", "name": "pods", "plugins": [
-            {"type": "bridge", "bridge": "pods", "isDefaultGateway": True, "ipMasq": False, "hairpinMode": True,
+            {"type": "bridge", "bridge": "cni0", "isDefaultGateway": True, "ipMasq": False, "hairpinMode": True,
              "ipam": {"type": "host-local", "ranges": [[{"subnet": self.pods}]], "dataDir": "/var/lib/cni"}},
             {"type": "portmap", "capabilities": {"portMappings": True}}]})
         config = self._write("containerd.toml", """version = 2
