@@ -2,7 +2,7 @@
 # The two commands: `make run` shows Lethe at work, `make check` tests it. The
 # rest is behind them. All building is CMake's (CMakePresets.json).
 
-.PHONY: check-k8s k8s-shell k8s-release rdma-shell help run check check-long bench sim sim-planted chaos format build install uninstall package setup clean
+.PHONY: check-k8s chaos-k8s k8s-shell k8s-release rdma-shell help run check check-long bench sim sim-planted chaos format build install uninstall package setup clean
 SEEDS ?= 200
 SEED ?=
 MINUTES ?= 30
@@ -16,6 +16,7 @@ help:
 	@echo 'make sim         the simulator alone: SEEDS=1000, or SEED=17 to replay one'
 	@echo 'make sim-planted  every planted bug and the seeds it takes to find it (MINUTES=30)'
 	@echo 'make chaos       break a whole site on purpose: SEED=7 MINUTES=30 (root)'
+	@echo 'make chaos-k8s   break a Kubernetes of two nodes on purpose: SEED=7 MINUTES=10 (root)'
 	@echo 'make check-k8s  the manifests on a Kubernetes of two nodes; make k8s-shell: one to try (root)'
 	@echo 'make rdma-shell  a shell on a machine with soft-RoCE'
 	@echo 'make format      clang-format over the lines you changed and did not commit'
@@ -82,6 +83,10 @@ k8s-release:
 
 check-k8s: k8s-release
 	@tests/run.sh k8s
+
+chaos-k8s: MINUTES = 10
+chaos-k8s: k8s-release
+	@tests/run.sh chaos-k8s $(if $(SEED),--seed $(SEED)) --minutes $(MINUTES)
 
 k8s-shell: k8s-release
 	@tests/run.sh k8s --shell

@@ -4,6 +4,7 @@
 #   run.sh demo        the demo: exit status is its verdict
 #   run.sh chaos       everything of a site broken on purpose (tests/chaos)
 #   run.sh k8s         the manifests on a cluster of two nodes
+#   run.sh chaos-k8s   everything of such a cluster broken on purpose (tests/k8s)
 #   run.sh check       sanitizer builds of the unit and simulator tests, the fuzzers,
 #                      then every test of the dev build; ends with ctest's summary
 #   run.sh check-long  the same, with the tests labelled `long`
@@ -42,6 +43,10 @@ k8s)
   shift
   exec "${as_root[@]}" python3 tests/k8s/test_cluster.py --build build/release --run build/k8s "$@"
   ;;
+chaos-k8s)
+  shift
+  exec "${as_root[@]}" python3 tests/k8s/chaos.py --build build/release "$@"
+  ;;
 check | check-long)
   leave_out='fuzz|long'
   [ "$1" = check-long ] && leave_out=fuzz
@@ -57,7 +62,7 @@ check | check-long)
   exit $status
   ;;
 *)
-  echo "usage: tests/run.sh demo|chaos|k8s|check|check-long" >&2
+  echo "usage: tests/run.sh demo|chaos|k8s|chaos-k8s|check|check-long" >&2
   exit 2
   ;;
 esac

@@ -25,6 +25,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "net"))
 import network  # noqa: E402
 from controlled_site import ControlledSite  # noqa: E402
+from lanes import way_round  # noqa: E402
 from lethe_site import Instance  # noqa: E402
 from netns import CLONE_NEWNS, MS_REC_PRIVATE, NetError, _libc  # noqa: E402
 
@@ -130,14 +131,9 @@ class ChaosSite(ControlledSite):
             network.attach_to_management(self.lab, name, "10.255.0.%d" % (10 + number))
         bridge = self.lab.namespaces["management"]
         for name in STORES + WORKERS + CONTROLLERS + ["etcd"]:
-            self._way_round(bridge, name, "br0")
+            way_round(bridge, name, "br0")
         for router, interface in EDGES.values():
             self._bridge_edge(self.lab.namespaces[router], interface)
-
-    @staticmethod
-    def _way_round(ns, cable, bridge):
-        ns.ip("link add x-%s type veth peer name y-%s" % (cable, cable), "link set y-%s master %s" % (cable, bridge),
-              "link set x-%s up" % cable, "link set y-%s up" % cable)
 
     def _bridge_edge(self, ns, interface):
         """The router's address moves to a bridge, in which the cable to steering is."""
@@ -149,7 +145,7 @@ class ChaosSite(ControlledSite):
               "link set %s master edge" % interface, "addr flush dev %s" % interface, "link set edge up",
               "addr add %s/%d dev edge" % (address["local"], address["prefixlen"]),
               *["route add %s via %s" % (r["dst"], r["gateway"]) for r in routes if "gateway" in r])
-        self._way_round(ns, interface, "edge")
+        way_round(ns, interface, "edge")
 
     def cable(self, victim):
         """(namespace of its far end, interface, bridge) of whoever's network it is."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """How each fault is done, when it had an effect, how it is healed, when all is well again.
 
-A fault is a generator: it yields while it waits, so that lanes go on beside each other in one thread, the one that
-may start processes. `record` tells what became of it. *Effective* is measured, never assumed: see `EFFECTS`.
+A fault is a generator, a step of its lane (lanes.py); `record` tells what became of it. *Effective* is measured, never
+assumed: see `EFFECTS`.
 """
 import json
 import os
@@ -13,7 +13,7 @@ import time
 
 from chaos_site import CONTROLLERS, EDGES, STORES, WORKERS, Filler  # finds tests/net, too
 import network
-from netns import NetError
+from lanes import Firewall, Lanes, pause, slow_cable, until
 from observe import Background, Etcd, alive, process_state
 
 EFFECTS = {
@@ -31,55 +31,7 @@ EFFECTS = {
     "disk full": "a write failed with ENOSPC, or etcd raised its alarm",
     "clock step": "the program read a stepped clock",
 }
-RECOVER_S = 40
-
-
-class Stuck(Exception):
-    """Something that was promised did not happen in time."""
-
-
-def pause(seconds):
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        yield
-
-
-def until(condition, timeout_s, what):
-    """Waits; returns the condition's value."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise Stuck("waited %g s in vain for %s" % (timeout_s, what() if callable(what) else what))
-        yield
-
-
-class Firewall:
-    """A table of a namespace's packet filter, with counters."""
-    number = 0
-
-    def __init__(self, ns, rules):
-        """rules: (hook, match and verdict)."""
-        Firewall.number += 1
-        self.ns, self.table = ns, "chaos%d" % Firewall.number
-        lines = ["add table ip %s" % self.table]
-        for hook in sorted({h for h, _ in rules}):
-            lines.append("add chain ip %s %s { type filter hook %s priority 0; }" % (self.table, hook, hook))
-        for hook, rule in rules:
-            lines.append("add rule ip %s %s %s" % (self.table, hook, rule))
-        ns.run(["nft", "\n".join(lines)])
-
-    def dropped(self):
-        out = json.loads(self.ns.run(["nft", "-j", "list", "table", "ip", self.table]).stdout)
-        return sum(e["counter"]["packets"] for r in out["nftables"] if "rule" in r
-                   for e in r["rule"]["expr"] if "counter" in e)
-
-    def heal(self):
-        dropped = self.dropped()
-        self.ns.run(["nft", "delete", "table", "ip", self.table])
-        return dropped
+RECOVER_S = Lanes.RECOVER_S
 
 
 class Faults:
@@ -276,22 +228,7 @@ class Faults:
 
     def delay(self, name, fault, record):
         ns, cable, bridge = self.site.cable(name)
-        delay_ms, jitter_ms = int(5 + 20 * fault.strength), int(5 + 30 * fault.which)
-        record["detail"] = "%d to %d ms" % (delay_ms, delay_ms + jitter_ms)
-        ns.ip("link set %s nomaster" % cable)  # first, so that no frame goes both ways
-        relay = self.lab.spawn("relay-" + cable, [
-            self.site.build + "/tests/chaos/chaos_relay", ns.path(), cable, "x-" + cable, str(delay_ms), str(jitter_ms),
-            str(int(fault.which * 1e6))], stdout=subprocess.PIPE, nice=-5)
-        try:
-            yield from pause(fault.hold_s)
-        finally:
-            relay.signal(signal.SIGTERM)
-            out = relay.popen.communicate(timeout=10)[0]
-            ns.ip("link set %s master %s" % (cable, bridge),  # and who was learnt behind the way round is not there now
-                  "link set y-%s type bridge_slave fdb_flush" % cable)
-        told = json.loads(out) if out else {"frames": 0, "reordered": 0}
-        record["relayed"] = told
-        record["effective"] = told["frames"] >= 10 and told["reordered"] >= 1
+        yield from slow_cable(self.lab, self.site.build, ns, cable, bridge, fault, record)
 
     # --- clocks and disks ------------------------------------------------------------------------------
 
@@ -375,26 +312,3 @@ class Faults:
 
     def what_lacks(self, fault):
         return "all to be well after %s of %s:\n%s" % (fault.pair.kind, fault.pair.victim, self.run.told())
-
-
-def one(run, fault):
-    """A fault from its choice to the moment when all is well; generator. Its record is in run.records."""
-    pair = fault.pair
-    faults = run.faults
-    name, what = yield from faults.choose(fault)
-    record = {"lane": fault.lane, "number": fault.number, "kind": pair.kind, "victim": pair.victim, "name": name,
-              "what": what, "hold_s": fault.hold_s, "effective": False, "began": time.monotonic(), "healed": None,
-              "recovered": None, "gap_ms": None}
-    flows = yield from run.prepare_gap(record)
-    record["flows"], record["began"] = flows, time.monotonic()
-    run.begin(fault, record)
-    try:
-        yield from faults.hit(fault, record)
-        record["healed"] = time.monotonic()
-        yield from until(lambda: faults.recovered(fault, record["healed"]), RECOVER_S, lambda: faults.what_lacks(fault))
-        record["recovered"] = time.monotonic()
-    except (Stuck, NetError, OSError, ValueError) as e:
-        run.violation("%s of %s (%s)" % (pair.kind, pair.victim, name), str(e))
-    finally:
-        run.end(fault, record)
-    return record

@@ -121,10 +121,10 @@ def schedule(seed, lane, pairs=None):
             return
 
 
-def show(seed, rounds=1):
+def show(seed, rounds=1, lanes=LANES, pairs=None):
     """The schedule for people."""
-    for lane in LANES:
-        for f in schedule(seed, lane):
+    for lane in lanes:
+        for f in schedule(seed, lane, pairs):
             if f.round >= rounds:
                 break
             print("%-8s %4d  %-16s %-14s %6.3f s  lot %.6f  strength %.6f  %s" % (

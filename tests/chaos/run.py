@@ -12,26 +12,25 @@ import store_scene
 import traffic
 from chaos_site import CONTROLLERS, STORES, WORKERS
 from gap import FLOWS_LEAST, FLOWS_PACED, Gaps
+from lanes import Lanes, until
 from lethe_site import wait_for
 from netns import NetError
 from observe import Observer, alive, memory_mb
 from truth import Truth
 
-TICK_S, SAMPLE_S, LOOK_S, SAY_S = 0.02, 0.5, 0.2, 15.0
+SAMPLE_S, LOOK_S, SAY_S = 0.5, 0.2, 15.0
 REST_MS = 1500                # a connection that waits longer is waited for before anything stands still again
-BETWEEN_S = 0.4
 CHURN_PER_S = 15
 UDP_IDLE_S, TCP_RESET_S = 120, 15   # of short flows' mappings: how many there are in the end tells whether they expire
 MAPPINGS_MOST = 400 + CHURN_PER_S * 2 * (UDP_IDLE_S + TCP_RESET_S)   # what lives on, and two time-outs' short flows
 MEMORY_MB = {"store": 1000, "worker": 500, "steering": 500, "controller": 150}
 
 
-class Run:
+class Run(Lanes):
     def __init__(self, args, lab, site):
-        self.args, self.lab, self.site = args, lab, site
-        self.started = time.monotonic()
-        self.records, self.violations, self.samples, self.current = [], [], [], {}
-        self.held = collections.Counter()      # tags of what goes on
+        super().__init__(args)
+        self.lab, self.site, self.samples = lab, site, []
+        self.due = {"sample": 0.0, "look": 0.0, "say": 0.0}
         self.expected, self.known, self.known_since = {}, {}, {}   # by pid: why it may die; name; (name, since when)
         self.dead = {}                         # pid -> when that was proven
         self.etcd_gone = None                  # (from, to or None): dead or stopped
@@ -41,16 +40,6 @@ class Run:
         self.memory_most_mb = collections.Counter()
 
     # --- words ---------------------------------------------------------------------------------
-
-    def at(self, when=None):
-        return round((when or time.monotonic()) - self.started, 2)
-
-    def say(self, text):
-        print("%7.1f s  %s" % (self.at(), text), flush=True)
-
-    def violation(self, what, text):
-        self.violations.append({"at_s": self.at(), "what": what, "text": text})
-        self.say("VIOLATION  %s: %s" % (what, text))
 
     def told(self):
         return self.site.told() + "\nsteering uses: %s\nheld: %s\nstatus: %s" % (
@@ -89,49 +78,11 @@ class Run:
 
     # --- the lanes -----------------------------------------------------------------------------
 
-    def go_on(self, seconds):
-        """Faults for so long, then until the last of them is over."""
-        self.until = time.monotonic() + seconds
-        self.faults_from = self.at()
-        lanes = {name: self.lane(name) for name in plan.LANES if any(p.lane == name for p in self.args.pairs)}
-        due = {"sample": 0.0, "look": 0.0, "say": time.monotonic() + SAY_S}
-        while lanes:
-            begun = time.monotonic()
-            for name in list(lanes):
-                try:
-                    next(lanes[name])
-                except StopIteration:
-                    del lanes[name]
-            self.watch(due)
-            time.sleep(max(0.001, TICK_S - (time.monotonic() - begun)))
-        self.faults_to = self.at()
+    def rested(self):
+        return self.lines.status()["waiting_ms"] < REST_MS
 
-    def lane(self, name):
-        for fault in plan.schedule(self.args.seed, name, self.args.pairs):
-            for _ in range(2):                 # once more if it had no effect
-                if not (yield from self.allowed(fault.pair)):
-                    return
-                self.held.update(fault.pair.holds)
-                try:
-                    record = yield from faults.one(self, fault)
-                except (faults.Stuck, NetError, OSError) as e:
-                    self.violation("%s of %s" % (fault.pair.kind, fault.pair.victim), "%s\n%s" % (e, self.told()))
-                    return
-                finally:
-                    self.held.subtract(fault.pair.holds)
-                yield from self.truth.step(record)
-                yield from faults.pause(BETWEEN_S)
-                if record["effective"]:
-                    break
-
-    def allowed(self, pair):
-        """Waits until it may begin; False: the time is over."""
-        while time.monotonic() < self.until:
-            rests = not pair.rest or self.lines.status()["waiting_ms"] < REST_MS
-            if rests and not any(self.held[t] > 0 for t in pair.wants | pair.holds):
-                return True
-            yield
-        return False
+    def after(self, record):
+        yield from self.truth.step(record)
 
     def prepare_gap(self, record):
         """Paces flows that cross the victim; generator, the number of flows."""
@@ -139,9 +90,9 @@ class Run:
             def enough():
                 found = self.crossing(record["name"])
                 return found if found and len(found) >= FLOWS_LEAST else None
-            flows = yield from faults.until(enough, 20, "enough UDP flows to cross " + record["name"])
+            flows = yield from until(enough, 20, "enough UDP flows to cross " + record["name"])
             self.udp.ask("pace", flows=flows[:FLOWS_PACED])
-            yield from faults.until(lambda: min(self.udp.ask("paced")["answers"].values()) >= 10, 20,
+            yield from until(lambda: min(self.udp.ask("paced")["answers"].values()) >= 10, 20,
                                     "the paced UDP flows to be answered")
         return FLOWS_PACED
 
@@ -180,8 +131,8 @@ class Run:
     def expect_death(self, pid, why):
         self.expected[pid] = why
 
-    def watch(self, due):
-        now = time.monotonic()
+    def watch(self):
+        now, due = time.monotonic(), self.due
         if now >= due["look"]:
             due["look"] = now + LOOK_S
             self.look_at_processes()
@@ -276,7 +227,7 @@ class Run:
     def finish(self):
         """Everything is whole; the traffic ends; verdicts."""
         since = time.monotonic()
-        wait_for(lambda: self.observer.caught_up(since) and self.observer.leads(since), faults.RECOVER_S,
+        wait_for(lambda: self.observer.caught_up(since) and self.observer.leads(since), self.RECOVER_S,
                  lambda: "all to be whole at the end\n" + self.told())
         self.truth.finish()
         count, mappings = self.truth.count, sum(

@@ -22,6 +22,14 @@ CURVE, STRIP, ROW = 62, 11, 21
 
 
 class Picture:
+    """Of a site; of something else, a subclass says what is different there."""
+    VICTIMS, COLOURS = plan.VICTIMS, COLOURS
+    WHAT = "a site of Lethe"
+    DID = "%d connections: %s UDP packets came back, %s lines were answered, %s store operations"
+    LED_BY = ("store-a", "store-b", "store-c", "controller-1", "controller-2")
+    CURVES = (("UDP echoes", "answers / s", "udp", "#4878a8"), ("TCP lines", "answers / s", "answers", "#5a9e6f"),
+              ("store clients", "answers / s", "writes", "#a86fa0"))
+
     def __init__(self, report, first=None, last=None):
         self.report = report
         self.started = report["started"]
@@ -110,7 +118,7 @@ class Picture:
     # --- faults -----------------------------------------------------------------------------------
 
     def rows(self):
-        for victim in plan.VICTIMS:
+        for victim in self.VICTIMS:
             mine = [f for f in self.faults if f["victim"] == victim]
             clocks = [f for f in mine if f["kind"] == "clock step"]
             self.box(LEFT, self.y, self.width - LEFT - RIGHT, ROW - 3, "#f6f6f8")
@@ -125,7 +133,7 @@ class Picture:
             self.y += ROW
 
     def bar(self, f, y, height):
-        colour = COLOURS[f["kind"]]
+        colour = self.COLOURS[f["kind"]]
         title = "%s of %s (%s) at %.1f s, for %.2f s; well after %.2f s more; gap %s ms%s" % (
             f["kind"], f["what"], f["name"], f["at"], f["to"] - f["at"], f["well"] - f["to"], f["gap_ms"],
             "" if f["effective"] else "; had no effect")
@@ -160,16 +168,16 @@ class Picture:
 
     def legend(self):
         x, y = LEFT, self.y + 30
-        for kind in plan.KINDS:
+        for kind in self.COLOURS:
             wide = 24 + 6.3 * len(kind)
             if x + wide > self.width - 10:
                 x, y = LEFT, y + 17
-            self.box(x, y - 9, 12, 11, COLOURS[kind])
+            self.box(x, y - 9, 12, 11, self.COLOURS[kind])
             self.text(x + 16, y, kind, 10.5)
             x += wide
         y += 19
         x = LEFT
-        for i, words in enumerate(("store-a", "store-b", "store-c", "controller-1", "controller-2")):
+        for i, words in enumerate(self.LED_BY):
             self.box(x, y - 9, 12, 11, INSTANCES[i])
             self.text(x + 16, y, words, 10.5)
             x += 26 + 6.3 * len(words)
@@ -189,17 +197,15 @@ class Picture:
         broken = r["samples"][-1]["broken"]
         self.text(LEFT, 30, "%d faults on purpose, %d broken connections, %d violations" % (
             effective, broken, len(r["violations"])), 21, BAD if r["violations"] else INK, weight="bold")
-        self.text(LEFT, 50, "a site of Lethe under seed %d for %s; %s" % (
-            r["seed"], "%d:%02d min" % divmod(int(r["seconds"]), 60),
-            "%d connections answered %s lines, %s UDP packets came back, %s store operations" % (
-                r.get("connections") or 0, *("{:,}".format(r["samples"][-1][k]).replace(",", " ")
-                                             for k in ("answers", "udp", "writes")))), 12, FAINT)
+        self.text(LEFT, 50, "%s under seed %d for %s; %s" % (
+            self.WHAT, r["seed"], "%d:%02d min" % divmod(int(r["seconds"]), 60),
+            self.DID % (r.get("connections") or 0, *("{:,}".format(r["samples"][-1][k]).replace(",", " ")
+                                                     for _, _, k, _ in self.CURVES))), 12, FAINT)
 
     def draw(self):
         self.heading()
-        self.curve("UDP echoes", "answers / s", "udp", "#4878a8")
-        self.curve("TCP lines", "answers / s", "answers", "#5a9e6f")
-        self.curve("store clients", "answers / s", "writes", "#a86fa0")
+        for curve in self.CURVES:
+            self.curve(*curve)
         self.health()
         self.who()
         self.rows()
@@ -212,11 +218,11 @@ class Picture:
                 '</svg>\n' % (self.width, self.y, self.width, self.y, "\n".join(self.parts)))
 
 
-def write(report, path, first=None, last=None):
+def write(report, path, first=None, last=None, picture=Picture):
     if len(report["samples"]) < 3:
         return                                # a picture of nothing
     with open(path, "w") as f:
-        f.write(Picture(report, first, last).draw())
+        f.write(picture(report, first, last).draw())
 
 
 if __name__ == "__main__":

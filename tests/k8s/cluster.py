@@ -48,7 +48,7 @@ class ControlPlane:
         self.programs = binaries()
         self.folder = os.path.join(lab.folder, "kubernetes")
         self.tokens = {}
-        self.processes = {}
+        self.processes, self.commands = {}, {}
         subprocess.run(["rm", "-rf", self.folder], check=True)
         os.makedirs(self.folder)
         self.namespace = lab.namespaces.get("master") or lab.namespace("master")
@@ -73,9 +73,14 @@ class ControlPlane:
         self._run("kube-scheduler", "--kubeconfig=" + self.kubeconfig("scheduler"), "--leader-elect=false", "--port=0",
                   "--cert-dir=" + self.path("scheduler"))
 
-    def _run(self, name, *arguments, program=None, namespace=None, env=None):
-        argv = [os.path.join(self.programs, program or name), *arguments]
-        self.processes[name] = self.lab.spawn(name, argv, namespace or self.namespace, env=env)
+    def _run(self, name, *arguments):
+        self.commands[name] = [os.path.join(self.programs, name), *arguments]
+        return self.start_again(name)
+
+    def start_again(self, name):
+        """One of its programs, as it was started."""
+        log = "kube-etcd" if name == "etcd" else name
+        self.processes[name] = self.lab.spawn(log, self.commands[name], self.namespace)
         return self.processes[name]
 
     def _keys(self):
@@ -123,10 +128,11 @@ class ControlPlane:
 
     def _etcd(self):
         client, peer = "http://127.0.0.1:2379", "http://127.0.0.1:2380"
-        self.processes["etcd"] = self.lab.spawn("kube-etcd", [
+        self.commands["etcd"] = [
             "etcd", "--name", "kube", "--data-dir", self.path("etcd"), "--listen-client-urls", client,
             "--advertise-client-urls", client, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
-            "--initial-cluster", "kube=" + peer, "--unsafe-no-fsync"], self.namespace)
+            "--initial-cluster", "kube=" + peer, "--unsafe-no-fsync"]
+        self.start_again("etcd")
 
     def _apiserver(self):
         for name, (user, groups) in self.users.items():

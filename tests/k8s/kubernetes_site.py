@@ -33,7 +33,7 @@ class KubernetesSite:
         self.cluster, self.lab, self.kubectl, self.programs = cluster, cluster.lab, cluster.kubectl, programs
         for side, (name, address, host, route, fronts) in SIDES.items():
             end = self.lab.namespace(name)
-            end.ip("link add lan type bridge", "link set lan up", "addr add %s dev lan" % address,
+            end.ip("link add lan address 02:00:00:00:00:01 type bridge", "link set lan up", "addr add %s dev lan" % address,
                    "addr add %s/32 dev lo" % host)
             for n in cluster.nodes:
                 self.lab.veth(n.namespace, side, end, n.name)
@@ -43,7 +43,8 @@ class KubernetesSite:
                 os.path.join(programs, "steering/lethe-nexthop"), "--route", route, "--dev", "lan",
                 *[word for f in fronts for word in ("--via", f)]], end)
 
-    def deploy(self, images):
+    def deploy(self, images, changed=lambda text: text):
+        """changed: what is made of the overlay's text before it is applied."""
         self.cluster.import_images(images)
         disks = []
         for i in range(3):
@@ -56,7 +57,7 @@ class KubernetesSite:
         self.kubectl("create", "namespace", "lethe")
         made = subprocess.run([os.path.join(K8S, "secrets.sh")], stdout=subprocess.PIPE, text=True, check=True).stdout
         self.apply(made)
-        text = self.kubectl("kustomize", os.path.join(K8S, "overlays/dev")).stdout
+        text = changed(self.kubectl("kustomize", os.path.join(K8S, "overlays/dev")).stdout)
         self.apply(subprocess.run([os.path.join(K8S, "for-1.20.py")], input=text, stdout=subprocess.PIPE, text=True,
                                   check=True).stdout)
 

@@ -45,6 +45,7 @@ class Node:
         self.folder = cluster.path(self.name)
         self.branch = "lethe-%d-%s" % (os.getpid(), self.name)
         self.namespace = self.lab.namespace(self.name)
+        self.agents, self.commands = {}, {}
         os.makedirs(self.folder)
 
     def path(self, *parts):
@@ -118,7 +119,7 @@ disabled_plugins = ["io.containerd.internal.v1.restart", "io.containerd.tracing.
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
       runtime_type = "io.containerd.runc.v2"
 """ % (self.path("containerd"), self.path("cni")))
-        self.lab.spawn(self.name + "-containerd", self.inside(["containerd", "--config", config]))
+        self._agent("containerd", "containerd", "--config", config)
         wait_for(lambda: subprocess.run(self.inside(["ctr", "version"]), stdout=subprocess.DEVNULL,
                                         stderr=subprocess.DEVNULL).returncode == 0, 60,
                  "containerd of %s; see %s" % (self.name, self.lab.logs), 0.2)
@@ -138,11 +139,28 @@ disabled_plugins = ["io.containerd.internal.v1.restart", "io.containerd.tracing.
             "syncFrequency": "5s", "resolvConf": "", "address": self.address, "healthzPort": 0,
             "runtimeRequestTimeout": "2m", "podsPerCore": 0, "imageGCHighThresholdPercent": 100,
             "containerLogMaxSize": "10Mi"})
-        self.lab.spawn(self.name + "-kubelet", self.inside([
-            os.path.join(plane.programs, "kubelet"), "--config", config, "--kubeconfig", plane.kubeconfig(self.name),
+        self._agent(
+            "kubelet", os.path.join(plane.programs, "kubelet"), "--config", config, "--kubeconfig", plane.kubeconfig(self.name),
             "--container-runtime=remote", "--container-runtime-endpoint=unix:///run/containerd/containerd.sock",
             "--hostname-override=" + self.name, "--node-ip=" + self.address,
-            "--node-labels=kubernetes.io/os=linux", "--v=2"]))
+            "--node-labels=kubernetes.io/os=linux", "--v=2")
+
+    def _agent(self, agent, *argv):
+        self.commands[agent] = argv
+        self.start_again(agent)
+
+    def start_again(self, agent):
+        """kubelet or containerd, as it was started."""
+        self.agents[agent] = self.lab.spawn("%s-%s" % (self.name, agent), self.inside(self.commands[agent]))
+
+    def agent_pid(self, agent):
+        """Its process: what we started stands in front of it. None: it is gone."""
+        starter = self.agents[agent].pid
+        try:
+            with open("/proc/%d/task/%d/children" % (starter, starter)) as f:
+                return int(f.read().split()[0])
+        except (OSError, IndexError):
+            return None
 
     def _proxy(self):
         plane = self.cluster.plane
@@ -180,7 +198,7 @@ class Cluster:
 
     def _network(self, master):
         master.sysctl("net.ipv4.ip_forward", 1)
-        master.ip("link add lan type bridge", "link set lan up", "addr add %s/24 dev lan" % MASTER)
+        master.ip("link add lan address 02:00:00:00:00:01 type bridge", "link set lan up", "addr add %s/24 dev lan" % MASTER)
         for n in self.nodes:
             self.lab.veth(n.namespace, "eth0", master, n.name)
             master.ip("link set %s master lan" % n.name)
