@@ -23,6 +23,7 @@
 
 #include "common/log/log.h"
 #include "common/wire/address.h"
+#include "common/wire/auth.h"
 #include "orchestrator/controller/openapi.h"
 #include "orchestrator/controller/programs.h"
 
@@ -157,7 +158,7 @@ static int read_token(struct api *a, const char *file, char *err, uint32_t err_l
     }
     text[n] = 0;
     size_t length = strcspn(text, "\r\n");
-    if (st.st_mode & 077)
+    if (!auth_file_is_private(st.st_mode, st.st_uid, geteuid()))
         snprintf(err, err_len, "controller.token_file: %s may be read by others; chmod 600 it", file);
     else if (length < TOKEN_LEAST || length > TOKEN_MOST)
         snprintf(err, err_len, "controller.token_file: %s has to hold %d to %d characters in its first line", file,

@@ -103,7 +103,7 @@ static void news_of_desired(struct engine *e)
 static void start_report(struct engine *e)
 {
     char path[200], err[300];
-    snprintf(path, sizeof path, "%s/controller.metrics.sock", e->desired->site->run_dir);
+    snprintf(path, sizeof path, "%s/controller.metrics.sock", e->config.site->run_dir);
     if (report_start(&e->report, e->config.metrics ? e->config.metrics : path, err, sizeof err))
         log_warn("no metrics", "cause=\"%s\"", err);
 }
@@ -130,7 +130,8 @@ static int become_active(struct engine *e)
         log_error("cannot become active", "%s", err);
         return rc;
     }
-    start_report(e);
+    if (!e->report) /* there may be no address for two, so that a standby has none */
+        start_report(e);
     e->active = true;
     e->active_ms = engine_now(e);
     events_add(e->events, EVENT_CONTROLLER, "controller", 0,
@@ -184,6 +185,8 @@ static void tell_health(struct engine *e)
                               .sure = keep_clock_ms() < e->kept.sure_until_ms,
                               .revision = e->desired ? e->desired->revision : 0};
     snprintf(h.leader, sizeof h.leader, "%s", e->kept.leader);
+    if (!e->active)
+        report_set(e->report, &(struct report_figures){.now_ms = uv_hrtime() / 1000000});
     pthread_mutex_lock(&e->lock);
     e->health = h;
     pthread_mutex_unlock(&e->lock);
@@ -433,11 +436,14 @@ int engine_create(struct engine **out, const struct engine_config *config, char 
                             .wake = keep_woke, .ctx = e};
     snprintf(k.id, sizeof k.id, "%s", e->id);
     int rc = e->events ? keep_start(&e->keep, &k, err, err_len) : -ENOMEM;
-    if (rc)
+    if (rc) {
         engine_destroy(e);
-    else
-        *out = e;
-    return rc;
+        return rc;
+    }
+    if (config->metrics)
+        start_report(e);
+    *out = e;
+    return 0;
 }
 
 static void close_handle(uv_handle_t *handle, void *arg)

@@ -63,8 +63,8 @@ class Controller:
         self.log = open(folder + "/log", "ab")
         self.process = None
 
-    def start(self):
-        p = subprocess.Popen([PROGRAM, "-c", self.file], stdout=self.log, stderr=self.log, start_new_session=True)
+    def start(self, *more):
+        p = subprocess.Popen([PROGRAM, "-c", self.file, *more], stdout=self.log, stderr=self.log, start_new_session=True)
         self.process = self.process or p
         return p
 
@@ -175,15 +175,44 @@ def check_held_port(c):
     wait_for(lambda: " 200 " in metrics(c, "/readyz").split("\n")[0], "it to be ready")
 
 
+def check_standby(c):
+    """With an address of its own it tells its supervisor that it lives, and that it does not lead yet."""
+    port = free_port()
+    p = c.start("--metrics", "127.0.0.1:%d" % port)
+
+    def get(path):
+        h = http.client.HTTPConnection("127.0.0.1", port, timeout=15)
+        try:
+            h.request("GET", path)
+            r = h.getresponse()
+            return r.status, r.read().decode()
+        except OSError:
+            return None
+        finally:
+            h.close()
+    wait_for(lambda: get("/healthz"), "a standby's port")
+    until, said = time.monotonic() + 6, (200, "")    # longer than a loop may stand still
+    while time.monotonic() < until and said[0] == 200:
+        said = get("/healthz")
+        time.sleep(0.1)
+    check("a standby lives all the time", said[0] == 200, said)
+    status, text = get("/readyz")
+    check("a standby is not ready", status == 503 and "waits until it leads" in text, text)
+    check("a standby's metrics say so", "\nlethe_controller_leads 0\n" in get("/metrics")[1])
+    c.standby = get
+    return p
+
+
 def check_lives(c):
     """Ends and successors: the store goes on, the state stays."""
     pid = wait_for(c.store, "the store to be ready")["pid"]
-    second = c.start()
+    second = check_standby(c)
     status, _ = c.api("PUT", "/v1/groups/nf/autoscale", {"busy_high_permille": 650})
     check("a change is kept", status == 200)
     c.process.kill()
     c.process.wait()
     wait_for(lambda: c.store(), "the second controller")
+    wait_for(lambda: c.standby("/readyz")[0] == 200, "the second one to be ready")
     groups = c.api("GET", "/v1/groups")[1]
     check("kill -9: the next one leads, the store lives, the change stands",
           wait_for(c.store, "the store")["pid"] == pid and groups[0]["autoscale"]["busy_high_permille"] == 650)

@@ -84,9 +84,12 @@ static void is_healthy(void *ctx, char *why, uint32_t len)
 
 static void is_ready(void *ctx, char *why, uint32_t len)
 {
-    if (!copy_of(ctx).sure)
+    struct report_figures f = copy_of(ctx);
+    if (!f.active)
+        snprintf(why, len, "it waits until it leads: another controller does, or etcd does not answer");
+    else if (!f.sure)
         snprintf(why, len, "it takes no changes: etcd does not answer");
-    else if (!copy_of(ctx).listening)
+    else if (!f.listening)
         snprintf(why, len, "it leads and cannot be asked: another process listens at controller.listen");
 }
 

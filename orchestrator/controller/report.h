@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The controller's metrics, /healthz and /readyz for a monitoring system (common/metrics/http.h), while
- * it is the active one. The loop hands over a copy of its figures in each turn; the server's thread
+ * The controller's metrics, /healthz and /readyz for a monitoring system (common/metrics/http.h): at an address of its
+ * own from the start, else while it is the active one. The loop hands over a copy of its figures in each turn; the server's thread
  * reads that copy.
  */
 #ifndef LETHE_ORCHESTRATOR_CONTROLLER_REPORT_H
@@ -17,6 +17,7 @@ enum { REPORT_KINDS = 3 }; /* orch_kind */
 struct report_figures {
     uint64_t now_ms;          /* of the turn, CLOCK_MONOTONIC */
     uint64_t revision, etcd_away_ms, events;
+    bool active;              /* else the rest is not told */
     bool sure;                /* it leads for certain: changes are taken */
     bool listening;           /* its API is open */
     uint32_t ngroups;

@@ -436,7 +436,7 @@ json_t *status_plan(struct engine *e, const struct orch_group *g, const struct o
 void status_report(struct engine *e)
 {
     uint64_t now_ms = uv_hrtime() / 1000000;
-    struct report_figures f = {.now_ms = now_ms, .revision = e->desired->revision, .events = events_last(e->events),
+    struct report_figures f = {.active = true, .now_ms = now_ms, .revision = e->desired->revision, .events = events_last(e->events),
                                .sure = keep_clock_ms() < e->kept.sure_until_ms, .listening = e->listening, .ngroups = e->desired->ngroups};
     if (e->kept.away_since_ms && now_ms > e->kept.away_since_ms)
         f.etcd_away_ms = now_ms - e->kept.away_since_ms;
