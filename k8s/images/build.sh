@@ -49,7 +49,7 @@ describe() {
   lethe-store-rdma) program=$build/statestore/lethe-store extra=(rdma) capabilities=cap_ipc_lock=ep entry=/usr/bin/lethe-store ;;
   lethe-nf-rdma) program=$build/nf/lethe-nf extra=(rdma) capabilities=cap_net_raw,cap_net_admin,cap_ipc_lock=ep entry=/usr/bin/lethe-nf ;;
   lethe-steer) program=$build/steering/lethe-steer capabilities=cap_net_raw,cap_net_admin,cap_ipc_lock=ep ;;
-  lethe-controller) program=$build/orchestrator/lethe-controller ;;
+  lethe-controller) program=$build/orchestrator/lethe-controller extra=(lethe) ;;
   lethe-cli) program=$build/orchestrator/cli/lethe entry=/usr/bin/lethe ;;
   lethe-etcd) program=$(command -v etcd || :) entry=/usr/bin/etcd ;;
   *) fail "there is no image $1; there are: ${all[*]}" ;;
@@ -69,6 +69,15 @@ put_libraries() { # file...
   done < <(for f in "$@"; do ldd "$f" 2>/dev/null || :; done | awk '
       $2 == "=>" && $3 ~ /^\// { n = split($1, part, "/"); print "/usr/lib/'"$multiarch"'/" part[n], $3 }
       $1 ~ /^\/lib64\/ld-linux/ { print $1, $1 }' | sort -u)
+}
+
+# So that `kubectl exec` beside the controller needs nothing.
+put_lethe() {
+  local program=$build/orchestrator/cli/lethe
+  [ -x "$program" ] || fail "$program is not there; build it first: cmake --build --preset release"
+  put "$program" /usr/bin/lethe
+  strip --strip-unneeded "$root/usr/bin/lethe"
+  put_libraries "$program"
 }
 
 # Providers of RDMA are opened by name, by what stands in libibverbs.d: those of the overlays.
