@@ -67,6 +67,7 @@ struct secret_facts {
     uint32_t mode, length;    /* length: without white space at its end */
     bool hex;                 /* nothing but hex digits */
     uint32_t min, max;
+    uint32_t owner;           /* uid */
 };
 void judge_secret(const struct secret_facts *f, struct verdict *v);
 

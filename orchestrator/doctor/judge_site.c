@@ -7,6 +7,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/wire/auth.h"
+
+enum { READER = 1 }; /* of a file of root's: whoever is not root (a pod's program, say) */
+
 void judge_secret(const struct secret_facts *f, struct verdict *v)
 {
     char make[300];
@@ -22,7 +26,7 @@ void judge_secret(const struct secret_facts *f, struct verdict *v)
     } else if (!f->regular) {
         verdict_is(v, DOCTOR_WRONG, "%s is no ordinary file", f->path);
         verdict_mend(v, "name another file in the site's");
-    } else if (f->mode & 077) {
+    } else if (!auth_file_is_private(f->mode, f->owner, f->owner ? f->owner : READER)) {
         verdict_is(v, DOCTOR_WRONG, "%s: others than its owner have access to it (mode %04o)", f->path, f->mode);
         verdict_mend(v, "chmod 600 %s  # and if others may have read it, make another", f->path);
     } else if (f->length < f->min || f->length > f->max || (f->kind == SECRET_HEX && (!f->hex || f->length % 2))) {
@@ -31,7 +35,8 @@ void judge_secret(const struct secret_facts *f, struct verdict *v)
                    f->kind == SECRET_HEX ? " hex digits" : "");
         verdict_mend(v, "%s", make);
     } else {
-        verdict_is(v, DOCTOR_OK, "%s, mode %04o, %u characters", f->path, f->mode, f->length);
+        verdict_is(v, DOCTOR_OK, "%s, mode %04o, %u characters%s", f->path, f->mode, f->length,
+                   f->mode & 077 ? "; its group reads it, a program that runs as root refuses it" : "");
     }
 }
 

@@ -126,16 +126,19 @@ static void clocks_and_pauses(void **state)
 static void secrets_and_programs(void **state)
 {
     const struct { struct secret_facts f; enum doctor_verdict is; const char *found, *mend; } rows[] = {
-        {{"/k", SECRET_HEX, 0, true, 0600, 32, true, 32, 32}, DOCTOR_OK, "0600", ""},
-        {{"/k", SECRET_HEX, 0, true, 0644, 32, true, 32, 32}, DOCTOR_WRONG, "0644", "chmod 600 /k"},
-        {{"/k", SECRET_HEX, 0, true, 0600, 31, true, 32, 32}, DOCTOR_WRONG, "31 characters", "rand -hex 16 > /k"},
-        {{"/k", SECRET_HEX, 0, true, 0600, 65, true, 64, 128}, DOCTOR_WRONG, "65", "rand -hex 32 > /k"},
-        {{"/k", SECRET_HEX, 0, true, 0400, 64, false, 64, 128}, DOCTOR_WRONG, "hex digits", "rand -hex 32"},
-        {{"/k", SECRET_HEX, ENOENT, false, 0, 0, false, 32, 32}, DOCTOR_WRONG, "No such file", "umask 077"},
-        {{"/k", SECRET_HEX, EACCES, false, 0, 0, false, 32, 32}, DOCTOR_UNKNOWN, "needs root", ""},
-        {{"/k", SECRET_HEX, 0, false, 0700, 0, true, 32, 32}, DOCTOR_WRONG, "no ordinary file", "another"},
-        {{"/k", SECRET_TOKEN, 0, true, 0600, 40, false, 16, 512}, DOCTOR_OK, "40", ""},
-        {{"/k", SECRET_TOKEN, 0, true, 0600, 4, true, 16, 512}, DOCTOR_WRONG, "4 characters", "base64"}};
+        {{"/k", SECRET_HEX, 0, true, 0600, 32, true, 32, 32, 0}, DOCTOR_OK, "0600", ""},
+        {{"/k", SECRET_HEX, 0, true, 0644, 32, true, 32, 32, 0}, DOCTOR_WRONG, "0644", "chmod 600 /k"},
+        {{"/k", SECRET_HEX, 0, true, 0440, 32, true, 32, 32, 0}, DOCTOR_OK, "its group reads it", ""},
+        {{"/k", SECRET_HEX, 0, true, 0460, 32, true, 32, 32, 0}, DOCTOR_WRONG, "0460", "chmod 600 /k"},
+        {{"/k", SECRET_HEX, 0, true, 0440, 32, true, 32, 32, 10001}, DOCTOR_WRONG, "0440", "chmod 600 /k"},
+        {{"/k", SECRET_HEX, 0, true, 0600, 31, true, 32, 32, 0}, DOCTOR_WRONG, "31 characters", "rand -hex 16 > /k"},
+        {{"/k", SECRET_HEX, 0, true, 0600, 65, true, 64, 128, 0}, DOCTOR_WRONG, "65", "rand -hex 32 > /k"},
+        {{"/k", SECRET_HEX, 0, true, 0400, 64, false, 64, 128, 0}, DOCTOR_WRONG, "hex digits", "rand -hex 32"},
+        {{"/k", SECRET_HEX, ENOENT, false, 0, 0, false, 32, 32, 0}, DOCTOR_WRONG, "No such file", "umask 077"},
+        {{"/k", SECRET_HEX, EACCES, false, 0, 0, false, 32, 32, 0}, DOCTOR_UNKNOWN, "needs root", ""},
+        {{"/k", SECRET_HEX, 0, false, 0700, 0, true, 32, 32, 0}, DOCTOR_WRONG, "no ordinary file", "another"},
+        {{"/k", SECRET_TOKEN, 0, true, 0600, 40, false, 16, 512, 0}, DOCTOR_OK, "40", ""},
+        {{"/k", SECRET_TOKEN, 0, true, 0600, 4, true, 16, 512, 0}, DOCTOR_WRONG, "4 characters", "base64"}};
     struct verdict v;
     for (uint32_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         judge_secret(&rows[i].f, &v);

@@ -172,6 +172,7 @@ static void look_into(int fd, struct secret_facts *f)
     }
     f->regular = S_ISREG(st.st_mode);
     f->mode = st.st_mode & 07777;
+    f->owner = st.st_uid;
     ssize_t n = f->regular ? read(fd, text, sizeof text) : 0;
     if (n < 0)
         f->error = errno;
