@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/packet/packet_text.h"
+
 /* --- bytes as hex ------------------------------------------------------------------------ */
 
 static int nibble(char c)
@@ -263,6 +265,8 @@ static bool may_be(const struct view *v, const struct table_field *f, const char
     static const char *const rests[] = {"", "/udp", ":0/udp", ":1"};
     uint8_t scratch[TXN_VALUE_MAX + 8] = {0};
     struct table_field here = *f;
+    struct packet_addr address;
+    uint16_t port;
     char text[LAYOUT_TEXT + 8];
     bool whole_only = f->type != FIELD_END_POINT && f->type != FIELD_POOLED && f->type != FIELD_FLOW;
     here.off = 0;
@@ -271,7 +275,7 @@ static bool may_be(const struct view *v, const struct table_field *f, const char
         if (field_read(&here, &v->layout.pool, text, scratch))
             return true;
     }
-    return !whole_only && strspn(value, "0123456789.:[]abcdef") == strlen(value);
+    return !whole_only && (packet_addr_read(value, &address) || packet_end_read(value, &address, &port));
 }
 
 int view_match(const struct view *v, const char *word, struct match *m, char *err, uint32_t err_len)

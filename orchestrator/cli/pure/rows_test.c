@@ -135,7 +135,8 @@ static void matches_are_by_field(void **state)
         {"inside=10.1.0.5:40000/tcp", 1}, {"inside=10.1.0.5:40000", 1}, {"inside=10.1.0.5", 1}, {"inside=10.1.0.50", 0},
         {"inside=10.1.0.5:4000", 0}, {"remote=10.1.0.5", 0}, {"remote=192.0.2.80", 1}, {"outside=203.0.113.1", 1},
         {"outside=203.0.113.1:1025", 1}, {"outside=203.0.113.1:102", 0}, {"state=established", 1}, {"state=syn", 0},
-        {"state=open", -1}, {"inside=somebody", -1}, {"port=7", -1}, {"inside", -1}, {"=7", -1}, {"", -1}};
+        {"state=open", -1}, {"inside=somebody", -1}, {"inside=abc", -1}, {"inside=10.1", -1},
+        {"inside=10.1.0.5:", -1}, {"inside=2001:db8::1", 0}, {"outside=fade", -1}, {"port=7", -1}, {"inside", -1}, {"=7", -1}, {"", -1}};
     session();
     struct row r = row_of("10.1.0.5:40000/tcp", "192.0.2.80:80/tcp", 7, 0);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
