@@ -339,16 +339,17 @@ int cmd_trace(struct cli *cli, int argc, char **argv)
         status = watch(&t, &answer, &packets);
     if (!status) {
         json_t *shown = chosen(packets, t.packets), *summary = trace_summary(shown);
+        char flow[PACKET_FLOW_TEXT];
         say_missing(&t);
         if (cli->json)
             status = cli_json(cli, as_json(&t, shown, summary, answer));
         else if (json_array_size(shown))
             show(&t, shown, summary, json_array_size(packets));
         if (!json_array_size(shown) && over)
-            status = cli_say(CLI_NOT_YET, "stopped before a packet of %s came", t.flows[0]);
+            status = cli_say(CLI_NOT_YET, "stopped before a packet of %s came", trace_flow_shown(t.flows[0], flow));
         else if (!json_array_size(shown))
             status = cli_say(CLI_NOT_YET, "no packet of %s came in %u s; the flow is as it comes in, before a NAT",
-                             t.flows[0], t.seconds);
+                             trace_flow_shown(t.flows[0], flow), t.seconds);
         json_decref(shown);
         json_decref(summary);
     }

@@ -553,3 +553,17 @@ json_t *trace_summary(const json_t *packets)
         finish_row(o, total_us);
     return rows;
 }
+
+const char *trace_flow_shown(const char *flow, char to[PACKET_FLOW_TEXT])
+{
+    size_t n = 0;
+    for (const char *at = flow; *at && n + 1 < PACKET_FLOW_TEXT; at++) {
+        bool any = !strncmp(at, ":0", 2) && (!at[2] || at[2] == ' ');
+        if (any)
+            at++;
+        else
+            to[n++] = *at;
+    }
+    to[n] = '\0';
+    return to;
+}

@@ -25,12 +25,17 @@
 #include <jansson.h>
 #include <stdbool.h>
 
+#include "common/packet/packet_text.h"
+
 /* [{"flow", "left_as" (or null), "side", "bytes", "worker" (or null), "end": "sent" | "dropped" |
  *   "unknown", "reason" (or null), "complete", "missing": ["sentence"], "clock_error_us", "repeated", "total_us",
  *   "steps": [{"step", "text", "where", "at_us", "us"}]}], in the order in which they came. The first
  * step is where it begins and takes no time; `at_us` counts from there. `since` is the answer of POST
  * /v1/trace, or NULL: what a program booked before that is left out. */
 json_t *trace_match(const json_t *answer, const json_t *since);
+
+/* A flow as it was ordered, for people: "tcp 10.1.0.5:0 > 192.0.2.10:80", any port of the first, without the ":0". */
+const char *trace_flow_shown(const char *flow, char to[PACKET_FLOW_TEXT]);
 /* Those that came in or left as `flow`, in either direction; a port 0 in it is any. Others may be traced at the
  * same time. */
 json_t *trace_of_flow(const json_t *packets, const char *flow);

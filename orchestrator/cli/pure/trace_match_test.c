@@ -261,6 +261,18 @@ static void anything_is_survived(void **state)
     }
 }
 
+static void any_port_is_not_shown(void **state)
+{
+    static const char *const rows[][2] = {
+        {"tcp 10.1.0.5:0 > 192.0.2.10:80", "tcp 10.1.0.5 > 192.0.2.10:80"},
+        {"udp 10.1.0.5:53 > 192.0.2.10:0", "udp 10.1.0.5:53 > 192.0.2.10"},
+        {"tcp [2001:db8::1]:0 > [2001:db8:0::2]:0", "tcp [2001:db8::1] > [2001:db8:0::2]"},
+        {"tcp 10.1.0.5:80 > 192.0.2.10:8080", "tcp 10.1.0.5:80 > 192.0.2.10:8080"}};
+    char text[PACKET_FLOW_TEXT];
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        assert_string_equal(trace_flow_shown(rows[i][0], text), rows[i][1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -276,6 +288,7 @@ int main(void)
         cmocka_unit_test(what_was_booked_before_is_left_out),
         cmocka_unit_test(others_flows_are_others),
         cmocka_unit_test(anything_is_survived),
+        cmocka_unit_test(any_port_is_not_shown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
