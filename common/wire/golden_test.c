@@ -289,6 +289,11 @@ static uint32_t places(void *f)
     return finish(f, MSG_PLACES, sizeof *m + 2 * sizeof *p);
 }
 
+static uint32_t leave(void *f)
+{
+    return FIXED(f, MSG_LEAVE, msg_leave, .self = BACKUP);
+}
+
 static const struct { const char *name; enum msg_type type; uint32_t (*build)(void *); } messages[] = {
     {"hello", MSG_HELLO, hello}, {"welcome", MSG_WELCOME, welcome}, {"error", MSG_ERROR, error},
     {"client_open", MSG_CLIENT_OPEN, client_open}, {"client", MSG_CLIENT, client},
@@ -305,7 +310,7 @@ static const struct { const char *name; enum msg_type type; uint32_t (*build)(vo
     {"move_end", MSG_MOVE_END, move_end}, {"move_ack", MSG_MOVE_ACK, move_ack},
     {"map_get", MSG_MAP_GET, map_get}, {"map", MSG_MAP, map}, {"consume", MSG_CONSUME, consume},
     {"events", MSG_EVENTS, events}, {"events_ack", MSG_EVENTS_ACK, events_ack},
-    {"places", MSG_PLACES, places},
+    {"places", MSG_PLACES, places}, {"leave", MSG_LEAVE, leave},
 };
 enum { MESSAGES = sizeof messages / sizeof messages[0] };
 

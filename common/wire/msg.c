@@ -186,6 +186,11 @@ static const char *check_join(const void *frame)
     return check_node(&((const struct msg_join *)frame)->self);
 }
 
+static const char *check_leave(const void *frame)
+{
+    return check_node(&((const struct msg_leave *)frame)->self);
+}
+
 static const char *check_snap_begin(const void *frame)
 {
     return check_node(&((const struct msg_snap_begin *)frame)->to);
@@ -482,6 +487,7 @@ static const struct form {
     [MSG_EVENTS] = {sizeof(struct msg_events), true, check_events},
     [MSG_EVENTS_ACK] = {sizeof(struct msg_events_ack), false, check_events_ack},
     [MSG_PLACES] = {sizeof(struct msg_places), true, check_places},
+    [MSG_LEAVE] = {sizeof(struct msg_leave), false, check_leave},
 };
 
 const char *msg_validate(const void *frame, uint32_t bytes)

@@ -65,6 +65,7 @@ enum msg_type {
     MSG_MAP_GET, MSG_MAP,
     MSG_CONSUME, MSG_EVENTS, MSG_EVENTS_ACK,
     MSG_PLACES,
+    MSG_LEAVE,
     MSG_TYPE_END
 };
 
@@ -204,6 +205,9 @@ struct msg_view {             /* who replicates the shard, from the primary */
 };
 
 struct msg_join { struct msg_head head; struct msg_node self; };
+
+/* A backup is about to be stopped: its primary sees to another copy, and to a view without it. */
+struct msg_leave { struct msg_head head; struct msg_node self; };
 
 struct msg_snap_begin {       /* discard everything, then expect 256 chunks + SNAP_END */
     struct msg_head head;

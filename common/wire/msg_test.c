@@ -72,6 +72,7 @@ static void *load(int proto, const char *name, uint32_t *bytes)
       ((struct txn_result_head *)(m + 1))->status = 99)                                             \
     X(join, msg_join, "node number missing", m->self.node = 0)                                     \
     X(join, msg_join, "reserved field not zero", m->self.zero = 1)                                 \
+    X(leave, msg_leave, "node number missing", m->self.node = 0)                                   \
     X(view, msg_view, "view: bad number of members", m->nmembers = 4)                              \
     X(view, msg_view, "view: bad number of members", m->nmembers = 0)                              \
     X(view, msg_view, "view: member missing, or not counted", m->nmembers = 3)                     \
@@ -220,7 +221,7 @@ static void damage_is_named(void **state)
     X(results) X(join) X(view) X(snap_begin) X(chunk) X(chunk_ack) X(snap_end) X(append) X(ack)    \
     X(status) X(status_is) X(challenge) X(proof) X(proven) X(fetch) X(tail) X(move_begin)          \
     X(move_part) X(move_end) X(move_ack) X(map_get) X(map) X(consume) X(events) X(events_ack)      \
-    X(places)
+    X(places) X(leave)
 #define NAME(n) #n,
 static const char *const names[] = {NAMES(NAME)};
 enum { MESSAGES = sizeof names / sizeof names[0], MESSAGES_1 = MSG_PROVEN };

@@ -319,7 +319,7 @@ static void send_ack(struct shard *s)
 static bool wants_to_join(const struct shard *s)
 {
     const struct joining *j = &s->joining;
-    if (!j->conn || s->role == SHARD_PRIMARY)
+    if (!j->conn || s->role == SHARD_PRIMARY || (s->leaving && s->role != SHARD_BACKUP))
         return false;
     return s->role != SHARD_BACKUP || !j->attached ||
            s->now_ms > j->heard_ms + s->config.failure_timeout_ms;
@@ -338,6 +338,7 @@ void backup_tick(struct shard *s)
         suspect(s, "it is silent");
     if (j->conn && s->ack_due && (s->role == SHARD_BACKUP || s->role == SHARD_JOINING))
         send_ack(s);
+    leave_tell(s);
     if (!wants_to_join(s) || (j->asked_ms && s->now_ms < j->asked_ms + resend_ms(s)))
         return;
     struct msg_join m = {.self = s->self};

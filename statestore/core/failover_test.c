@@ -635,6 +635,110 @@ static const char *an_open_hand_over_holds_up_no_write(struct rig *r)
     return NULL;
 }
 
+/* --- leaving ------------------------------------------------------------------------------------------ */
+
+static const struct shard_order leave_now = {.kind = SHARD_ORDER_LEAVE};
+
+static void tell_to_leave(struct rig *r, int shard)
+{
+    rig_event(r, shard, (struct shard_event){.kind = SHARD_EV_ORDER, .order = &leave_now});
+}
+
+/* Until `shard` may be stopped, a write every few ms; the fewest copies meanwhile, and in *ms how long. */
+static uint32_t until_left(struct rig *r, int shard, int *ms)
+{
+    uint64_t epoch = r->view.epoch;
+    uint32_t fewest = r->view.nmembers;
+    for (*ms = 0; *ms < 2000 && !shard_may_stop(r->shard[shard]); ++*ms) {
+        rig_run(r, 1);
+        if (r->view.nmembers < fewest)
+            fewest = r->view.nmembers;
+        if (r->view.epoch != epoch && (int)r->view.members[0].node != r->primary + 1)
+            follow(r);
+        else if (r->view.epoch != epoch)
+            rig_set_view(r, shard);
+        epoch = r->view.epoch;
+        if (*ms % 8 == 0 && rig_status(r, r->primary).role == SHARD_PRIMARY &&
+            shard_takes_requests(r->shard[r->primary]))
+            insert(r, 1000 + (uint32_t)*ms);
+    }
+    CHECK(*ms < 2000, "it does not leave");
+    return fewest;
+}
+
+static bool view_has(const struct rig *r, uint32_t node)
+{
+    for (uint32_t i = 0; i < r->view.nmembers; i++)
+        if (r->view.members[i].node == node)
+            return true;
+    return false;
+}
+
+/* Whoever leaves, a spare is in its place by the view that it is out of. */
+static const char *a_spare_is_there_before_a_member_leaves(struct rig *r) /* copies = 2 */
+{
+    int ms;
+    for (int leaver = 0; leaver < 2; leaver++) {
+        struct rig *x = rig_new(1, 3, (struct shard_config){.copies = 2});
+        begin(x, 2);
+        rig_connect_backup(x, 2, 0);
+        rig_await(x, insert(x, 1));
+        uint64_t epoch = x->view.epoch;
+        tell_to_leave(x, leaver);
+        WRONG_IF(shard_may_stop(x->shard[leaver]), "it may be stopped while it is a copy");
+        WRONG_IF(until_left(x, leaver, &ms) < 2, "one copy was left alone");
+        WRONG_IF(x->view.epoch != epoch + 1, "more than one change of view");
+        WRONG_IF(view_has(x, (uint32_t)leaver + 1) || !view_has(x, 3), "the spare is not in its place");
+        rig_crash(x, leaver);
+        run_until_serving(x, leaver ? 0 : 1);
+        WRONG_IF(!is_hit(x, get(x, 1)), "a write was lost");
+        WRONG_IF(rig_await(x, insert(x, 2))->status != TXN_OK, "no write");
+        rig_check_same(x, x->primary, 2);
+        rig_free(x);
+    }
+    (void)r;
+    return NULL;
+}
+
+static const char *without_a_spare_the_others_go_on(struct rig *r)
+{
+    int ms;
+    begin(r, 3);
+    rig_await(r, insert(r, 1));
+    tell_to_leave(r, 0);
+    WRONG_IF(until_left(r, 0, &ms) != 2 || view_has(r, 1), "not the other two go on");
+    WRONG_IF(ms < RIG_FAILURE_MS, "no spare was waited for");
+    rig_crash(r, 0);
+    run_until_serving(r, r->primary);
+    WRONG_IF(!is_hit(r, get(r, 1)), "a write was lost");
+    int last = r->primary, other = 3 - last;
+    tell_to_leave(r, other);
+    tell_to_leave(r, last);
+    until_left(r, other, &ms);
+    WRONG_IF(r->view.nmembers != 1 || !view_has(r, (uint32_t)last + 1), "not the primary is the last one");
+    WRONG_IF(rig_await(r, insert(r, 2))->status != TXN_OK, "it serves no more");
+    until_left(r, last, &ms);
+    return NULL;
+}
+
+/* What is all there is, is taken over by a spare. */
+static const char *the_only_copy_is_taken_over(struct rig *r) /* copies = 1 */
+{
+    int ms;
+    begin(r, 1);
+    rig_connect_backup(r, 1, 0);
+    rig_await(r, insert(r, 1));
+    rig_run(r, 4 * RIG_FAILURE_MS);
+    WRONG_IF(r->view.nmembers != 1, "more copies than wanted");
+    tell_to_leave(r, 0);
+    until_left(r, 0, &ms);
+    WRONG_IF(!view_has(r, 2) || r->view.nmembers != 1, "nobody took it");
+    rig_crash(r, 0);
+    run_until_serving(r, 1);
+    WRONG_IF(!is_hit(r, get(r, 1)), "a write was lost");
+    return NULL;
+}
+
 static const char *alone_nothing_is_handed_over(struct rig *r)
 {
     begin(r, 1);
@@ -714,6 +818,9 @@ static const char *an_unknown_outcome_is_unknown(struct rig *r)
     X(a_client_id_ends_with_the_term, 0, 0, BUG_OLD_CLIENT_ID)                                     \
     X(an_open_hand_over_holds_up_no_write, 0, 0, BUG_NONE)                                         \
     X(alone_nothing_is_handed_over, 0, 0, BUG_NONE)                                                \
+    X(a_spare_is_there_before_a_member_leaves, 0, 0, BUG_NONE)                                     \
+    X(without_a_spare_the_others_go_on, 0, 0, BUG_NONE)                                            \
+    X(the_only_copy_is_taken_over, 1, 0, BUG_NONE)                                                 \
     X(a_backup_says_who_the_primary_is, 0, 0, BUG_NONE)                                            \
     X(an_unknown_outcome_is_unknown, 0, 0, BUG_UNKNOWN_TAKEN_FOR_FAILURE)                          \
     X(an_unknown_outcome_is_unknown, 0, 0, BUG_UNKNOWN_TAKEN_FOR_SUCCESS)

@@ -14,6 +14,7 @@
  *   timer.c     the timing wheel, expiry
  *   view.c      roles: who is primary, proposals, suspicion
  *   collect.c   between being named primary and serving
+ *   leave.c     who is about to be stopped, and who takes its place
  *   lease.c     what may be told without a commit to prove it
  *   peer.c      primary's side of replication
  *   backup.c    backup's side of replication
@@ -256,11 +257,12 @@ struct peer {
     bool confirmed;           /* acknowledged something under this view */
     bool lost;                /* its connection closed */
     bool drifted;
+    bool leaving;             /* it said so, at leaving_ms */
     uint8_t proto;            /* of its connection; 0: none so far */
     uint64_t acked, sent;     /* log positions */
     uint64_t told_position;   /* its own, as it said; above ours only after a take-over */
     uint64_t heard_ms, told_ms, progress_ms; /* driver's clock */
-    uint64_t leased_until_ms;
+    uint64_t leased_until_ms, leaving_ms;
     uint64_t fetch_sent_ms;   /* 0: not yet, or all that was asked for came */
     uint32_t fetch_left;      /* bytes it sends for one FETCH, less what came */
     struct join join;
@@ -443,6 +445,8 @@ struct shard {
     bool collecting;          /* primary, but not serving yet: collect.c */
     uint64_t serve_after_ms;
     uint64_t snapshots;       /* attempts so far */
+    bool leaving;             /* we are to be stopped */
+    uint64_t leaving_ms, leave_told_ms; /* since when; backup: the primary was told, 0: not */
     struct joining joining;
     bool ack_due;             /* backup: acknowledge at the end of the step */
     bool drifted;             /* compared the digest, and it differs */
@@ -738,6 +742,18 @@ void peers_new_epoch(struct shard *s);
 void peers_we_were_away(struct shard *s, uint64_t ms);
 void peers_flush(struct shard *s);
 void peers_tick(struct shard *s);
+
+/* leave.c */
+void leave(struct shard *s);
+void on_leave(struct shard *s, const struct conn *c, const struct msg_leave *m);
+void leave_tell(struct shard *s);
+void leavers_tick(struct shard *s);
+/* Members that are not about to be stopped. */
+uint32_t members_staying(const struct shard *s);
+/* The view without the others, led by us if we stay. False: nobody of them can lead it now. */
+bool view_of_stayers(struct shard *s, struct shard_view *want);
+/* The place in the view of the backup that has most, of those that stay; 0: none is there. */
+uint32_t heir(struct shard *s);
 void peers_conn_closed(struct shard *s, uint32_t conn);
 uint64_t peers_next_ms(const struct shard *s);
 /* In s->scratch: an APPEND, or TAIL, with entries after `after`, up to `limit`, as many as go

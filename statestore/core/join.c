@@ -10,6 +10,8 @@
  * at P for this peer only. So a slot's parts always meet a joiner that is not
  * past P; if reordering makes it so, it refuses and the slot is encoded afresh.
  *
+ * The view proposed is without those that leave (leave.c).
+ *
  * When every slot has arrived and what the joiner lacks fits the window, commit
  * begins to wait for it; when it has all that was committed before, a view with
  * it is proposed. So whoever the view names has every entry that was ever told.
@@ -101,7 +103,7 @@ static uint32_t joiners(const struct shard *s)
 static bool may_begin(const struct shard *s)
 {
     uint32_t n = joiners(s);
-    return !s->collecting && n < JOINERS_MAX && s->view.nmembers + n < copies_wanted(s);
+    return !s->collecting && n < JOINERS_MAX && members_staying(s) + n < copies_wanted(s);
 }
 
 void on_join(struct shard *s, struct conn *c, const struct msg_join *m)
@@ -240,16 +242,16 @@ static uint64_t bytes_behind(const struct shard *s, const struct peer *p)
 
 static void propose_with(struct shard *s, struct peer *p)
 {
-    struct shard_view want = s->view;
+    struct shard_view want;
     struct join *j = &p->join;
-    if (s->proposing || want.nmembers >= copies_wanted(s) || p->acked < j->end_position ||
+    if (s->proposing || members_staying(s) >= copies_wanted(s) || p->acked < j->end_position ||
         s->held < j->end_position)
         return;
     if (!j->gates && bytes_behind(s, p) <= APPEND_WINDOW_BYTES) {
         j->gates = true;
         j->gate = s->commit;
     }
-    if (!j->gates || p->acked < j->gate || !drop_earlier(s, &p->node))
+    if (!j->gates || p->acked < j->gate || !drop_earlier(s, &p->node) || !view_of_stayers(s, &want))
         return;
     want.members[want.nmembers++] = p->node;
     shard_note(s, "join proposed: node=%u position=%lu cause=\"it has caught up\"", p->node.node,

@@ -52,11 +52,11 @@ void peers_adopt_view(struct shard *s)
     for (int i = 0; i < PEERS_MAX; i++)
         s->peer[i].in_view = false;
     for (int v = 0; v < 2 && s->role == SHARD_PRIMARY; v++)
-        for (uint32_t i = 1; views[v] && i < views[v]->nmembers; i++) {
+        for (uint32_t i = 0; views[v] && i < views[v]->nmembers; i++) {
             const struct msg_node *n = &views[v]->members[i];
             struct peer *p = peer_of_node(s, n);
             if (node_same(n, &s->self))
-                continue; /* a hand-over is open: we have what we have */
+                continue; /* we have what we have; a hand-over may be open */
             if (!p)
                 p = peer_add(s, n);
             assert(p); /* on_join leaves room: commit must not miss a member */
@@ -218,7 +218,7 @@ static void tick(struct shard *s, struct peer *p)
                                holds_back_log(s, p))) {
         shard_note(s, "join given up: node=%u cause=\"it does not keep up\"", p->node.node);
         peer_remove(s, p);
-    } else if (!p->in_view && !s->proposing && s->view.nmembers >= copies_wanted(s)) {
+    } else if (!p->in_view && !s->proposing && members_staying(s) >= copies_wanted(s)) {
         peer_remove(s, p); /* others were faster: it stays a spare */
     } else if (!p->in_view && silent) {
         p->join.gates = false; /* until it is heard again nobody waits for it */

@@ -203,6 +203,7 @@ static bool from_backup(struct shard *s, struct conn *c, const struct msg_head *
     case MSG_ACK: on_ack(s, c, (const void *)h); return true;
     case MSG_CHUNK_ACK: on_chunk_ack(s, c, (const void *)h); return true;
     case MSG_TAIL: on_tail(s, c, (const void *)h); return true;
+    case MSG_LEAVE: on_leave(s, c, (const void *)h); return true;
     default: return false;
     }
 }
@@ -293,6 +294,8 @@ void shard_step(struct shard *s, const struct shard_event *ev, uint64_t now_ms,
         s->order_refused[0] = 0;
         if (ev->order->kind == SHARD_ORDER_HAND_OVER)
             hand_over(s);
+        else if (ev->order->kind == SHARD_ORDER_LEAVE)
+            leave(s);
         else
             on_order(s, ev->order);
         break;
@@ -303,6 +306,7 @@ void shard_step(struct shard *s, const struct shard_event *ev, uint64_t now_ms,
         if (!s->collecting)
             clients_expire(s);
         peers_tick(s);
+        leavers_tick(s);
         commit_update(s);
         lease_release(s);
         replies_flush(s);

@@ -107,6 +107,7 @@ enum shard_order_kind {
     SHARD_ORDER_MOVE = 1,        /* slots first..last of those owned here go to shard `to` */
     SHARD_ORDER_LEND,            /* up to `count` free indexes of pool `table` to `to` */
     SHARD_ORDER_HAND_OVER,       /* another member is to be the primary: planned, nobody died */
+    SHARD_ORDER_LEAVE,           /* this replica is about to be stopped (any role; until it is) */
 };
 struct shard_order {
     enum shard_order_kind kind;
@@ -178,6 +179,9 @@ uint64_t shard_next_ms(const struct shard *s);
 /* False while the unacknowledged log or the waiting replies are at their
  * bound: the driver then reads no client frame, which is the back-pressure. */
 bool shard_takes_requests(const struct shard *s);
+/* Nobody needs this replica (any more): it is in no view; or, told to leave, it is the last copy
+ * of all and nobody came to take it. */
+bool shard_may_stop(const struct shard *s);
 
 void shard_status_get(const struct shard *s, struct shard_status *out);
 /* What an operator sees beyond that, as of the last step. Local: nothing of it is on the wire. */

@@ -101,15 +101,7 @@ void suspect(struct shard *s, const char *why)
 /* The member that has most, first; the others as they were. */
 void hand_over(struct shard *s)
 {
-    uint32_t best = 0;
-    uint64_t most = 0;
-    for (uint32_t i = 1; i < s->view.nmembers; i++) {
-        const struct peer *p = peer_of_node(s, &s->view.members[i]);
-        if (p && p->conn && p->confirmed && (!best || p->acked > most)) {
-            best = i;
-            most = p->acked;
-        }
-    }
+    uint32_t best = heir(s);
     if (!is_serving(s) || s->proposing || !best) {
         order_refuse(s, "no hand-over of shard %u: %s", s->config.shard,
                      s->role != SHARD_PRIMARY ? "this is not the primary"
@@ -154,6 +146,7 @@ void leave_view(struct shard *s, const char *why)
 
 static void become_primary(struct shard *s)
 {
+    s->leaving_ms = s->now_ms; /* if we leave: others are given time to ask for our place */
     s->unserved_ms = s->role == SHARD_BACKUP && s->joining.heard_ms ? s->joining.heard_ms
                                                                     : s->now_ms;
     s->role = SHARD_PRIMARY;

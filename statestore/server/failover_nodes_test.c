@@ -6,6 +6,7 @@
  */
 #include <signal.h>
 
+#include "statestore/server/figures.h"
 #include "statestore/server/harness.h"
 
 enum { SHARDS = 2, TIMEOUT_MS = 200 };
@@ -179,6 +180,58 @@ static void a_drain_hands_over_first(void **state)
     embed_stop(cluster);
 }
 
+static bool is_ready(uint32_t node)
+{
+    char why[300] = "";
+    figures_ready(embed_store(cluster, node), why, sizeof why);
+    return !why[0];
+}
+
+/* As a StatefulSet does: the next one is stopped as soon as the last one says that it is ready. */
+static void kill_one_after_another(uint32_t nodes, uint32_t copies, int rounds)
+{
+    struct user u;
+    uint64_t key = 1;
+    start_cluster(nodes, copies);
+    for (uint32_t node = 1; node <= nodes; node++)
+        WAIT_FOR(is_ready(node));
+    open_ready(&u);
+    for (int round = 0; round < rounds; round++) {
+        uint32_t victim = nodes - (uint32_t)round % nodes;
+        user_insert_many(&u, key, 100);
+        key += 100;
+        embed_kill(cluster, victim);
+        restart(victim, false);
+        WAIT_FOR(is_ready(victim));
+    }
+    user_insert_many(&u, key, 100);
+    WAIT_FOR(entries() == key + 99);
+    lethe_client_destroy(u.client);
+    embed_stop(cluster);
+}
+
+static void who_is_ready_may_be_followed_by_the_next(void **state)
+{
+    kill_one_after_another(3, 2, 6); /* a spare: ready only when the others' copies are there */
+    kill_one_after_another(3, 3, 3);
+    kill_one_after_another(2, 2, 2);
+}
+
+/* Nobody waits for a copy that nobody can keep. */
+static void too_few_nodes_are_ready_all_the_same(void **state)
+{
+    start_cluster(3, 3);
+    embed_kill(cluster, 3);
+    WAIT_FOR(is_ready(1) && is_ready(2));
+    embed_kill(cluster, 2);
+    WAIT_FOR(is_ready(1));
+    restart(2, false);
+    WAIT_FOR(is_ready(1) && is_ready(2) && embed_copies(cluster) == 2);
+    restart(3, false);
+    WAIT_FOR(is_ready(1) && is_ready(2) && is_ready(3) && embed_copies(cluster) == 3);
+    embed_stop(cluster);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -189,6 +242,8 @@ int main(void)
         cmocka_unit_test(a_fenced_node_needs_no_proof),
         cmocka_unit_test(loss_accepted_at_the_start_serves),
         cmocka_unit_test(a_drain_hands_over_first),
+        cmocka_unit_test(who_is_ready_may_be_followed_by_the_next),
+        cmocka_unit_test(too_few_nodes_are_ready_all_the_same),
     };
     signal(SIGPIPE, SIG_IGN);
     log_init("failover_test", "test",

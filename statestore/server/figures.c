@@ -302,22 +302,37 @@ void figures_healthy(void *store, char *why, uint32_t len)
             snprintf(why, len, "the thread of shard %u stands still", k);
 }
 
-static bool is_spare(const struct store *s, const struct shard_snapshot *n)
+/* False: the view has fewer copies than it could have. A member that was started again since is
+ * none (it is empty, and the view does not say so yet); who is not registered cannot be waited
+ * for. Where nobody registers (a static pair) a copy more is never on its way. */
+static bool has_copies(const struct store *s, uint16_t shard, const struct shard_snapshot *n)
 {
-    return n->standing == VIEWS_FOLLOWING && !n->peer_since_ms && n->members >= store_copies(s);
+    struct views *v = store_views(s);
+    struct views_node row;
+    uint32_t alive = 0, there = 0;
+    for (uint32_t node = 1; node <= store_nodes(s); node++)
+        alive += v->ops->node(v, node, shard, &row) && row.alive;
+    for (uint32_t i = 0; i < n->members; i++)
+        there += !v->ops->node(v, n->member[i].node, shard, &row) ||
+                 row.incarnation <= n->member[i].incarnation;
+    return there >= (alive < store_copies(s) ? alive : store_copies(s));
 }
 
-static const char *not_ready(const struct store *s, const struct shard_snapshot *n)
+/* Ready is whoever may be followed by the next: if that one is stopped now, no shard loses its
+ * last copy. So also a spare asks for the copies of others. */
+static const char *not_ready(const struct store *s, uint16_t shard, const struct shard_snapshot *n)
 {
     if (n->standing == VIEWS_WAITING)
         return "waits for its view";
     if (n->status.role == SHARD_LOST || n->standing == VIEWS_LOST)
         return "is LOST: no caught-up copy is left";
-    if (n->status.role == SHARD_PRIMARY)
-        return serves(n) ? NULL : "takes over";
-    if (n->status.role == SHARD_BACKUP || is_spare(s, n))
-        return NULL;
-    return n->status.role == SHARD_JOINING ? "catches up" : "is not in the view yet";
+    if (n->status.role == SHARD_PRIMARY && !serves(n))
+        return "takes over";
+    if (n->status.role == SHARD_JOINING)
+        return "catches up";
+    if (n->status.role != SHARD_PRIMARY && n->peer_since_ms)
+        return n->status.role == SHARD_BACKUP ? "does not hear its primary" : "is not in the view yet";
+    return has_copies(s, shard, n) ? NULL : "has too few copies: another one is to catch up";
 }
 
 void figures_ready(void *store, char *why, uint32_t len)
@@ -326,7 +341,7 @@ void figures_ready(void *store, char *why, uint32_t len)
     figures_healthy(store, why, len);
     for (uint16_t k = 0; k < store_shards(store) && !*why; k++) {
         store_snapshot(store, k, &n);
-        const char *not = not_ready(store, &n);
+        const char *not = not_ready(store, k, &n);
         if (not)
             snprintf(why, len, "shard %u %s%s%s", k, not, n.trouble[0] ? ": " : "", n.trouble);
     }

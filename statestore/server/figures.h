@@ -12,7 +12,8 @@ struct metrics_text;
 
 void figures_collect(void *store, struct metrics_text *to);
 void figures_healthy(void *store, char *why, uint32_t len);
-/* Each shard is served or backed up here, or has all its copies elsewhere. */
+/* This node takes part in each shard as far as it is to (serves, backs up caught up, or is a spare), and
+ * each has the copies it is to have, or as many as nodes are registered: another may be stopped now. */
 void figures_ready(void *store, char *why, uint32_t len);
 /* "primary", "backup", "joining", "idle", "lost", "waiting". */
 struct shard_snapshot;

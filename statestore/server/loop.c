@@ -452,26 +452,61 @@ static bool drained(const struct loop *l)
     return st.waiting == 0;
 }
 
-/* Before a drain another member becomes the primary, if there is one. True: not
- * yet, and there is time left. Clients are served meanwhile. */
-static bool hands_over(struct loop *l)
+static void give_order(struct loop *l, enum shard_order_kind kind)
+{
+    struct shard_order order = {.kind = kind};
+    loop_step(l, (struct shard_event){.kind = SHARD_EV_ORDER, .order = &order});
+}
+
+/* Without the view service nobody can take our place. */
+static bool views_away(const struct loop *l)
+{
+    struct views_service sv;
+    l->config.views->ops->service(l->config.views, &sv);
+    return sv.away_ms > l->config.shard.failure_timeout_ms;
+}
+
+/* Nobody took our place in time: at least another member becomes the primary, if there is one. */
+static bool hands_over(struct loop *l, const char *why)
 {
     struct shard_status st;
     shard_status_get(l->shard, &st);
-    if (!l->config.views->elects || st.role != SHARD_PRIMARY || st.copies < 2)
+    if (!l->hand_over_until_ms)
+        log_warn("leaving early", "shard=%u role=%s copies=%u after_ms=%lu cause=\"%s\"", l->number,
+                 st.role == SHARD_PRIMARY ? "primary" : "backup", st.copies,
+                 l->now_ms - l->leaving_ms, why);
+    if (st.role != SHARD_PRIMARY || st.copies < 2)
         return false;
     if (!l->hand_over_until_ms) {
-        struct shard_order order = {.kind = SHARD_ORDER_HAND_OVER};
         l->hand_over_until_ms = l->now_ms + HAND_OVER_MS;
-        loop_step(l, (struct shard_event){.kind = SHARD_EV_ORDER, .order = &order});
+        give_order(l, SHARD_ORDER_HAND_OVER);
     }
     return l->now_ms < l->hand_over_until_ms;
+}
+
+/* Before a drain somebody takes our place, in the view or at its head, if there is anybody
+ * (core/leave.c). True: not yet, and there is time left. Clients are served meanwhile. */
+static bool leaves(struct loop *l)
+{
+    if (!l->config.views->elects || l->config.nodes < 2)
+        return false;
+    if (!l->leaving_ms) {
+        l->leaving_ms = l->now_ms;
+        give_order(l, SHARD_ORDER_LEAVE);
+    }
+    if (shard_may_stop(l->shard)) {
+        log_info("left", "shard=%u after_ms=%lu", l->number, l->now_ms - l->leaving_ms);
+        return false;
+    }
+    if (l->now_ms >= l->leaving_ms + LEAVE_MS)
+        return hands_over(l, "nobody has caught up in time to take its place");
+    return !views_away(l) || hands_over(l, "no view can be changed: etcd is away");
 }
 
 static void take_stop(struct loop *l)
 {
     int how = atomic_load_explicit(&l->stop, memory_order_acquire);
-    if (how == STOP_NO || (how == STOP_DRAIN && !l->drain_until_ms && hands_over(l)))
+    if (how == STOP_NO || (how == STOP_DRAIN && !l->drain_until_ms && leaves(l)))
         return;
     stop_listening(l);
     if (how == STOP_DRAIN && !l->drain_until_ms)
@@ -546,7 +581,7 @@ static int sleep_ms(const struct loop *l)
         next = l->sweep_ms;
     if (l->changed && l->published_ms + PUBLISH_MS < next)
         next = l->published_ms + PUBLISH_MS;
-    if ((l->drain_until_ms || l->hand_over_until_ms) && l->now_ms + 1 < next)
+    if ((l->drain_until_ms || l->leaving_ms) && l->now_ms + 1 < next)
         next = l->now_ms + 1;
     if (next <= l->now_ms)
         return 0;

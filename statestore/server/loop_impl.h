@@ -34,7 +34,8 @@ enum {
     SWEEP_MS = 100,
     LOOK_US = 20,             /* while spinning epoll is asked that often; see spins */
     DRAIN_MS = 3000,          /* a drain takes no longer, ... */
-    HAND_OVER_MS = 2000,      /* ... after it waited so long for another primary */
+    LEAVE_MS = 10000,         /* ... after it waited so long for another to take its place, */
+    HAND_OVER_MS = 2000,      /* ... and then for another primary */
     LINK_DELAY_MIN_MS = 10,
     LINK_DELAY_MAX_MS = 1000,
     LINK_WELCOME_MIN_MS = 2000,
@@ -99,6 +100,7 @@ struct loop {
     struct shard_view view;   /* the newest that the view service said; epoch 0: none */
     uint64_t held_epoch;      /* of the view that our replica last was a member of; 0: holds nothing */
     struct link link, carrier;
+    uint64_t leaving_ms;      /* since then it is to be stopped; 0: it is not */
     uint64_t hand_over_until_ms; /* 0: nothing is handed over */
     struct shard_snapshot mine; /* its counters; the rest is filled on publishing */
 

@@ -41,6 +41,7 @@ void publish(struct loop *l)
     shard_counts_get(l->shard, &s->counts);
     s->nreplicas = shard_replicas_get(l->shard, s->replicas);
     s->members = l->view.nmembers;
+    memcpy(s->member, l->view.members, sizeof s->member);
     if (l->now_ms >= l->loans_counted_ms + LOANS_MS) {
         shard_loans_get(l->shard, &s->loans);
         s->ntables = shard_tables_get(l->shard, s->tables, TABLES_MAX);

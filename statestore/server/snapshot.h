@@ -34,6 +34,7 @@ struct shard_snapshot {
     struct histogram batch_txns, commit_us;
     uint64_t bytes_in, bytes_out;
     uint32_t members, nreplicas; /* of the view; of `replicas` */
+    struct msg_node member[3];
     struct shard_replica replicas[SHARD_REPLICAS_MAX];
     uint64_t ntables;
     struct shard_table tables[TABLES_MAX]; /* every LOANS_MS */

@@ -439,6 +439,42 @@ static void hand_over(struct world *w)
     order(w, &(struct shard_order){.kind = SHARD_ORDER_HAND_OVER}, shard);
 }
 
+/* --- planned stops --------------------------------------------------------------------------- */
+
+static bool has_left(const struct world *w, int node)
+{
+    for (int shard = 0; shard < SHARDS; shard++)
+        if (w->replicas[node][shard].shard && !shard_may_stop(w->replicas[node][shard].shard))
+            return false;
+    return !is_last_copy(w, node);
+}
+
+/* e->a: node, e->b: its life. As the server does: it stops when nobody needs it, or has no patience. */
+static void stop_who_leaves(struct world *w, const struct event *e)
+{
+    int node = (int)e->a;
+    struct proc *p = &w->procs[node];
+    if (!p->alive || p->life != e->b)
+        return;
+    bool left = has_left(w, node);
+    w->counts.leaves += left;
+    if (left || rng_chance(&w->rng, 20))
+        crash_node(w, node);
+    if (p->alive && p->life == e->b)
+        sched_at(w, until_of(w, 5, 15), NOBODY, stop_who_leaves, e->a, e->b, NULL);
+}
+
+static void leave_node(struct world *w)
+{
+    int node = rng_chance(&w->rng, 500) ? some_primary(w) : some_node(w);
+    if (!w->procs[node].alive)
+        return;
+    trace(w, node, "ORDER: leave");
+    for (int shard = 0; shard < SHARDS; shard++)
+        replica_order(&w->replicas[node][shard], &(struct shard_order){.kind = SHARD_ORDER_LEAVE});
+    sched_at(w, until_of(w, 5, 15), NOBODY, stop_who_leaves, (uint64_t)node, w->procs[node].life, NULL);
+}
+
 /* --- the mix -------------------------------------------------------------------------------- */
 
 static const struct {
@@ -450,7 +486,7 @@ static const struct {
     {11, crash_primary}, {5, crash_client}, {10, move_slots}, {3, hand_over},
     {12, lend_indexes}, {12, split},     {8, slow_down},  {2, cut_one_ear},
     {1, deafen_client}, {12, lose_inner}, {8, refuse_one},
-    {8, views_limp},  {8, slow_clients},
+    {8, views_limp},  {8, slow_clients}, {4, leave_node},
 };
 
 static void strike_once(struct world *w)

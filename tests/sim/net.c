@@ -33,7 +33,7 @@ const char *net_type_name(uint8_t type)
         [MSG_MOVE_PART] = "MOVE_PART", [MSG_MOVE_END] = "MOVE_END", [MSG_MOVE_ACK] = "MOVE_ACK",
         [MSG_MAP_GET] = "MAP_GET", [MSG_MAP] = "MAP", [MSG_CONSUME] = "CONSUME",
         [MSG_EVENTS] = "EVENTS", [MSG_EVENTS_ACK] = "EVENTS_ACK",
-        [MSG_PLACES] = "PLACES",
+        [MSG_PLACES] = "PLACES", [MSG_LEAVE] = "LEAVE",
     };
     return type < MSG_TYPE_END && names[type] ? names[type] : "?";
 }

@@ -67,6 +67,7 @@ enum {
     X(late_timers, "timers fired after a promotion")                                               \
     X(lapsed, "replies that waited for a lease alone")                                             \
     X(hand_overs, "hand-overs")                                                                    \
+    X(leaves, "nodes that left before they were stopped")                                          \
     X(moves, "moves of hash slots completed")                                                      \
     X(moves_through, "moves with a fail-over in the middle")                                       \
     X(moved_txns, "txns that followed their slot")                                                 \
