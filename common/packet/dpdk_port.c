@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -153,7 +154,13 @@ static int refuse(int error, char *err, uint32_t err_len, const char *what, cons
     pthread_mutex_lock(&words_lock);
     memcpy(words, first_words, sizeof(words));
     pthread_mutex_unlock(&words_lock);
-    if (words[0] != '\0')
+    struct rlimit lock = {.rlim_cur = RLIM_INFINITY};
+    getrlimit(RLIMIT_MEMLOCK, &lock);
+    if (strstr(words, "mmap failed") && lock.rlim_cur != RLIM_INFINITY) /* whatever errno says */
+        snprintf(err, err_len, "%s: %s (DPDK: %s): its rings are locked memory, and this process may lock %lu KiB; "
+                 "raise that (ulimit -l, LimitMEMLOCK=), or give it CAP_IPC_LOCK", what, advice, words,
+                 (unsigned long)lock.rlim_cur >> 10);
+    else if (words[0] != '\0')
         snprintf(err, err_len, "%s: %s (DPDK: %s)", what, advice, words);
     else
         snprintf(err, err_len, "%s: %s", what, advice);
