@@ -33,7 +33,7 @@ static void tend_store(struct worker *w, uint64_t now_us)
     w->store_well =
         state_ready(w->store) ||
         (st.unreachable_since_us != 0 && now_us - st.unreachable_since_us <= w->unreachable_us);
-    w->store_lost += was_well && !w->store_well;
+    w->store_lost += was_well && !w->store_well && w->state != WORKER_WAITING;
     if (w->state == WORKER_WAITING && st.fatal[0])
         snprintf(w->fatal, sizeof w->fatal, "%s", st.fatal);
     if (!st.trouble[0])

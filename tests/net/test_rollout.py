@@ -132,7 +132,7 @@ def act(lab, site, checks):
     first = pings.goes_on()
     time.sleep(CONTROL_S)
     judge(site, checks, pings, "without a change", first, pings.goes_on())
-    began = views(site)
+    began, lost_before = views(site), {w: site.store_lost(w) for w in WORKERS}
     first = pings.goes_on()
     for name in reversed(STORES):
         stop_s, start_s = site.replace(name)
@@ -141,7 +141,7 @@ def act(lab, site, checks):
     after = {key: copies for key, copies in views(site).items() if key not in began}
     few = ["shard %d epoch %d: %d" % (*key, copies) for key, copies in sorted(after.items()) if copies < COPIES]
     checks.check("every view had its copies", after and not few, "; ".join(few) or "%d views" % len(after), lab.logs)
-    lost = {w: site.store_lost(w) for w in WORKERS}
+    lost = {w: site.store_lost(w) - lost_before[w] for w in WORKERS}
     checks.check("no worker called the store out of reach", not any(lost.values()), json.dumps(lost))
     checks.result("connections", lines.finish())
 
