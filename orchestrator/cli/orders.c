@@ -100,14 +100,17 @@ struct ending {
     const char *name;
     double pid;
     char group[64];           /* of a worker; "": it is none */
+    bool runs;                /* it did, before the order */
 };
 
 static bool drain_left(const json_t *status, const void *ctx, char *left, uint32_t room)
 {
     const struct ending *e = ctx;
     const json_t *p = process_of(status, e->name), *d = json_object_get(p, "draining");
+    const char *state = cli_text(p, "state");
     double pid = cli_number(p, "pid", 0);
-    if (!p || pid == 0 || pid != e->pid)
+    bool elsewhere = e->runs && e->pid == 0; /* where a platform runs it: no process number tells one from the next */
+    if (!p || (elsewhere ? strcmp(state, "draining") && strcmp(state, "stopping") : pid == 0 || pid != e->pid))
         return false;
     snprintf(left, room, "%s: %s", e->name,
              *cli_text(d, "left") ? cli_text(d, "left") : cli_text(p, "state"));
@@ -133,7 +136,7 @@ static bool whole_left(const json_t *status, const void *ctx, char *left, uint32
     snprintf(left, room, "%s has ended; %s: %.0f of %.0f ready", e->name, e->group,
              cli_number(g, "ready", 0), cli_number(g, "replicas", 0));
     return !cli_fresh(g, cli_number(status, "stale_after_ms", 0)) ||
-           cli_number(g, "ready", -1) != cli_number(g, "replicas", 0);
+           cli_number(g, "ready", -1) != cli_number(g, "replicas", -2);
 }
 
 static int about_one(struct cli *cli, int argc, char **argv, const char *verb, bool forced,
@@ -158,12 +161,14 @@ static int about_one(struct cli *cli, int argc, char **argv, const char *verb, b
     if (error)
         return error;
     const json_t *process = process_of(status, argv[1]);
-    struct ending e = {argv[1], cli_number(process, "pid", 0), ""};
+    struct ending e = {argv[1], cli_number(process, "pid", 0), "", cli_number(process, "uptime_ms", -1) >= 0};
     snprintf(e.group, sizeof e.group, "%s", cli_text(process, "group"));
     if (!strcmp(verb, "start"))
         e.pid = 0; /* it may be there already */
     else if (!strcmp(verb, "restart") && *e.group)
         left = whole_left;
+    else if (!strcmp(verb, "restart") && !process)
+        left = NULL; /* a group, which a platform rolls out; or it is not known at all */
     json_decref(status);
     char path[512];
     snprintf(path, sizeof path, "/v1/instances/%s/%s", cli_escape(argv[1]), verb);

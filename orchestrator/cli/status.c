@@ -59,6 +59,8 @@ static void note(struct cli_table *t, const json_t *p)
         cli_cell(t, CLI_BAD, "%s; again in %s", cli_text(ended, "cause"), cli_span(again));
     else if (json_is_true(json_object_get(p, "outdated")))
         cli_cell(t, CLI_CARE, "runs with an earlier configuration");
+    else if (*cli_text(p, "note"))
+        cli_cell(t, CLI_CARE, "%s", cli_text(p, "note"));
     else
         cli_cell(t, CLI_FAINT, "%s", "");
 }
@@ -83,9 +85,12 @@ static void show_groups(struct cli *cli, const json_t *status, double stale, FIL
     size_t i;
     json_array_foreach(json_object_get(status, "groups"), i, g) {
         const json_t *policy = json_object_get(g, "autoscale");
-        double ready = cli_number(g, "ready", -1), wanted = cli_number(g, "replicas", 0);
+        double ready = cli_number(g, "ready", -1), wanted = cli_number(g, "replicas", -1);
         cli_cell(t, CLI_PLAIN, "%s", cli_text(g, "name"));
-        cli_cell(t, CLI_PLAIN, "%.0f", wanted);
+        if (wanted < 0)
+            cli_cell(t, CLI_CARE, "unknown");
+        else
+            cli_cell(t, CLI_PLAIN, "%.0f", wanted);
         cli_cell(t, CLI_PLAIN, "%.0f", cli_number(g, "running", 0));
         if (ready < 0 || !cli_fresh(g, stale))
             cli_cell(t, CLI_CARE, "unknown");
@@ -299,7 +304,7 @@ bool cli_well(const json_t *status, bool restarts_may_wait)
     const json_t *g, *s;
     size_t i;
     json_array_foreach(json_object_get(status, "groups"), i, g)
-        if (!cli_fresh(g, stale) || cli_number(g, "ready", -1) != cli_number(g, "replicas", 0) ||
+        if (!cli_fresh(g, stale) || cli_number(g, "ready", -1) != cli_number(g, "replicas", -2) ||
             cli_number(g, "outdated", 0) > 0)
             return false;
     json_array_foreach(json_object_get(status, "shards"), i, s)

@@ -93,7 +93,8 @@ static void of_programs(struct engine *e)
         const char *state = status_state(e, t);
         workers += t->seen.kind == ORCH_WORKER && t->seen.alive && t->seen.ready;
         if (!strcmp(state, "silent"))
-            alert(e, ALERT_SILENT, t->seen.name, "its process lives and does not answer");
+            alert(e, ALERT_SILENT, t->seen.name, e->driver->ops->platform ? "its container runs and does not answer"
+                                                                          : "its process lives and does not answer");
         if (t->seen.failures > 1 && status_shown(e, t) && !t->seen.ready)
             alert(e, ALERT_RESTARTING, t->seen.name, "it ended %u times without living a minute", t->seen.failures);
         if (t->seen.alive && t->seen.kind != ORCH_WORKER && status_outdated(e, t))
@@ -102,6 +103,21 @@ static void of_programs(struct engine *e)
     if (!workers)
         alert(e, ALERT_NO_WORKER, "site", "no worker is known to serve");
     of_fronts(e, workers);
+}
+
+static void of_platform(struct engine *e)
+{
+    const struct platform *p = &e->platform;
+    uint32_t replicas;
+    uint64_t asked_ms;
+    if (p->away)
+        alert(e, ALERT_PLATFORM, "platform", "what it runs and wants is not known: %.100s", p->state.why);
+    for (uint32_t i = 0; i < p->nhosts; i++)
+        if (!p->hosts[i].ready)
+            alert(e, ALERT_PLATFORM, p->hosts[i].name, "the node is not ready, and has programs of this site");
+    for (uint32_t g = 0; g < e->desired->ngroups && p->known; g++)
+        if (!platform_count(e, e->desired->groups[g].name, &replicas, &asked_ms) && asked_ms)
+            alert(e, ALERT_PLATFORM, e->desired->groups[g].name, "there is no Deployment of that name and label app");
 }
 
 void alerts_update(struct engine *e)
@@ -113,6 +129,8 @@ void alerts_update(struct engine *e)
         of_shards(e);
         of_programs(e);
     }
+    if (e->driver->ops->platform)
+        of_platform(e);
     if (e->etcd_away)
         alert(e, ALERT_ETCD_AWAY, "etcd", "it does not answer: what runs goes on, changes of view and of the desired "
               "state wait");

@@ -19,6 +19,10 @@
 void carry_site(struct engine *e)
 {
     char tmp[240];
+    if (e->driver && e->driver->ops->platform) {
+        platform_site(e);
+        return;
+    }
     const char *text = e->desired->text;
     size_t n = strlen(text);
     snprintf(tmp, sizeof tmp, "%s.new", e->site_path);
@@ -33,19 +37,20 @@ void carry_site(struct engine *e)
 
 /* --- beginnings ------------------------------------------------------------------------------------- */
 
-static void begins(struct engine *e, struct tracked *t, const struct driver_process *p)
+void carry_begins(struct engine *e, struct tracked *t, const struct driver_process *p)
 {
     char path[120];
     t->process = *p;
     t->seen.alive = true;
     t->seen.ready = t->seen.leaving = t->seen.replace = t->was_ready = t->dying = false;
+    t->unproven = t->leaving_said = false;
     t->seen.config = p->config;
     t->seen.started_ms = engine_now(e) - p->age_ms;
     t->seen.told_ms = t->seen.again_ms = 0;
     t->leave_event = 0;
     t->left[0] = 0;
     engine_socket(e, t->seen.name, t->seen.kind, path, sizeof path);
-    observer_watch(e->observer, t->seen.name, t->seen.kind, path);
+    observer_watch(e->observer, t->seen.name, t->seen.kind, e->driver->ops->platform ? p->address : path);
 }
 
 void carry_adopt(struct engine *e, const struct driver_process *p)
@@ -53,7 +58,7 @@ void carry_adopt(struct engine *e, const struct driver_process *p)
     struct tracked *t = engine_track(e, p->name, p->kind);
     if (!t)
         return;
-    begins(e, t, p);
+    carry_begins(e, t, p);
     t->start_event = events_add(e->events, EVENT_ADOPT, p->name, 0,
                                 json_pack("{s:i, s:I}", "pid", p->pid, "age_ms", (json_int_t)p->age_ms),
                                 "it lives since an earlier controller started it");
@@ -108,7 +113,7 @@ void carry_start(struct engine *e, const struct orch_action *a)
     bool again = t->seen.ended_ms != 0;
     p.age_ms = 0;
     t->restarts += again;
-    begins(e, t, &p);
+    carry_begins(e, t, &p);
     t->start_event = events_add(e->events, EVENT_START, a->name, again ? t->end_event : 0,
                                 json_pack("{s:i, s:s, s:I}", "pid", p.pid, "program", program, "restarts",
                                           (json_int_t)t->restarts), "%s", a->why);
@@ -119,7 +124,9 @@ void carry_start(struct engine *e, const struct orch_action *a)
 static void say_end(struct engine *e, const struct driver_end *end, const char *name, bool asked, char *to, uint32_t room)
 {
     char log[120] = "its log";
-    if (!end->status_known)
+    if (*end->how)
+        snprintf(to, room, "%.165s%s", end->how, asked || !end->proven ? "" : "; nobody here asked for that");
+    else if (!end->status_known)
         snprintf(to, room, "it is dead; how it ended is not known, for an earlier controller had started it");
     else if (end->signal)
         snprintf(to, room, "killed by signal %d (%s)%s", end->signal, strsignal(end->signal),
@@ -152,24 +159,33 @@ static void remember_end(struct engine *e, struct tracked *t, const struct drive
 void carry_ended(void *engine, const struct driver_end *end)
 {
     struct engine *e = engine;
-    struct tracked *t = engine_find(e, end->process.name);
+    bool platform = e->driver->ops->platform, proven = end->proven || !platform;
+    struct tracked *t = platform ? engine_track(e, end->process.name, end->process.kind)
+                                 : engine_find(e, end->process.name);
     if (!t)
         return;
+    if (platform && t->seen.alive && t->process.start != end->process.start) { /* of one that another has replaced */
+        events_add(e->events, proven ? EVENT_EXIT : EVENT_GONE, t->seen.name, 0,
+                   json_pack("{s:b, s:s}", "proven", proven, "node", end->process.node), "an earlier one: %s", end->how);
+        return;
+    }
     bool asked = t->seen.told_ms || t->dying, drained = t->seen.leaving && t->seen.kind == ORCH_WORKER;
     char log[300];
     remember_end(e, t, end, asked);
     e->driver->ops->log(e->driver, t->seen.name, log, sizeof log);
     t->end_event = events_add(
-        e->events, EVENT_EXIT, t->seen.name, t->leave_event,
-        json_pack("{s:i, s:b, s:o, s:o, s:I, s:s, s:b}", "pid", end->process.pid, "proven", 1, "exit_status",
+        e->events, proven ? EVENT_EXIT : EVENT_GONE, t->seen.name, t->leave_event,
+        json_pack("{s:i, s:b, s:o, s:o, s:I, s:s, s:b}", "pid", end->process.pid, "proven", proven, "exit_status",
                   end->status_known && !end->signal ? json_integer(end->exit_status) : json_null(), "signal",
                   end->status_known ? json_integer(end->signal) : json_null(), "lived_ms",
                   (json_int_t)end->process.age_ms, "log", log, "asked", asked),
         "%s", t->last_exit.cause);
-    if (drained)
+    if (drained && proven)
         events_add(e->events, EVENT_DRAIN, t->seen.name, t->end_event, NULL, "nothing is left: it is drained");
     observer_forget(e->observer, t->seen.name);
-    if (!asked && t->seen.failures > 1)
+    if (!proven) /* nothing rests on it any more; it is shown as unknown until something is */
+        t->seen.alive = t->dying = t->unproven = true;
+    if (!asked && t->seen.failures > 1 && !platform)
         events_add(e->events, EVENT_RESTART, t->seen.name, t->end_event,
                    json_pack("{s:I, s:i}", "in_ms", (json_int_t)orch_backoff_ms(t->seen.failures), "failures",
                              (int)t->seen.failures),
@@ -271,25 +287,41 @@ void carry_out(struct engine *e, const struct orch_action *a)
 
 /* --- scaling by itself ------------------------------------------------------------------------------------------ */
 
-void carry_autoscale(struct engine *e)
+/* One step is under way at most: the next one sees what came of it. */
+static void scale_by_itself(struct engine *e, const struct orch_group *g, const struct orch_decision *d, json_t *detail)
 {
     char err[ORCH_WHY];
+    if (e->driver->ops->platform) { /* written only if nobody else has changed it meanwhile */
+        if (platform_may_scale(e, g->name, d->replicas, err, sizeof err))
+            json_decref(detail);
+        else
+            platform_scale(e, NULL, g->name, g->replicas, d->replicas, EVENT_AUTOSCALE, d->why, detail);
+        return;
+    }
+    struct orch_desired *to = desired_copy(e->desired);
+    int rc = to ? desired_scale(to, g->name, d->replicas, err, sizeof err) : -ENOMEM;
+    if (!rc) {
+        orders_begin(e, to, NULL, EVENT_AUTOSCALE, g->name, d->why, detail);
+        return;
+    }
+    desired_free(to); /* the site has no room: it is said by the dry run */
+    json_decref(detail);
+}
+
+void carry_autoscale(struct engine *e)
+{
     for (uint32_t i = 0; i < e->desired->ngroups; i++) {
-        struct orch_group *g = &e->desired->groups[i];
+        struct orch_group g = e->desired->groups[i];
         struct orch_decision d;
         struct orch_load load;
-        gather_load(e, g, &load);
-        orch_autoscale(&e->scalers[i], g, &load, engine_now(e), &d);
-        if (!d.change || e->change || e->desired->down || !engine_sure(e))
+        uint64_t asked_ms;
+        if (e->driver->ops->platform && (!platform_count(e, g.name, &g.replicas, &asked_ms) || !e->platform.known))
             continue;
-        struct orch_desired *to = desired_copy(e->desired);
-        int rc = to ? desired_scale(to, g->name, d.replicas, err, sizeof err) : -ENOMEM;
-        if (rc)
-            desired_free(to); /* the site has no room: it is said by the dry run */
-        else
-            orders_begin(e, to, NULL, EVENT_AUTOSCALE, g->name, d.why,
-                         json_pack("{s:i, s:i, s:i, s:i, s:i}", "from", g->replicas, "to", d.replicas,
-                                   "busy_permille", load.busy_permille, "queue_most", load.queue_most, "drops_pps",
-                                   load.drops_pps));
+        gather_load(e, &e->desired->groups[i], &load);
+        orch_autoscale(&e->scalers[i], &g, &load, engine_now(e), &d);
+        if (d.change && !e->change && !e->asking && !e->desired->down && engine_sure(e))
+            scale_by_itself(e, &g, &d, json_pack("{s:i, s:i, s:i, s:i, s:i}", "from", g.replicas, "to", d.replicas,
+                                                 "busy_permille", load.busy_permille, "queue_most", load.queue_most,
+                                                 "drops_pps", load.drops_pps));
     }
 }

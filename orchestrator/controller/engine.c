@@ -13,6 +13,7 @@
 
 #include "common/log/log.h"
 #include "orchestrator/controller/engine_impl.h"
+#include "orchestrator/driver/kubernetes.h"
 #include "orchestrator/driver/process.h"
 
 /* --- programs that are tracked ------------------------------------------------------------------ */
@@ -53,6 +54,14 @@ struct tracked *engine_track(struct engine *e, const char *name, enum orch_kind 
     snprintf(t->seen.name, sizeof t->seen.name, "%s", name);
     t->seen.kind = kind;
     return t;
+}
+
+const struct orch_group *engine_group(const struct engine *e, const struct tracked *t)
+{
+    if (t->seen.kind != ORCH_WORKER)
+        return NULL;
+    return e->driver && e->driver->ops->platform ? desired_group(e->desired, t->process.group)
+                                                 : desired_group_of(e->desired, t->seen.name);
 }
 
 void engine_socket(const struct engine *e, const char *name, enum orch_kind kind, char *to,
@@ -120,8 +129,10 @@ static int become_active(struct engine *e)
 {
     struct driver_process living[ORCH_INSTANCES];
     char err[400];
-    int rc = process_driver_create(&e->driver, &e->loop, e->desired->site->run_dir, carry_ended, e, err,
-                                   sizeof err);
+    int rc = e->config.service_account
+                 ? kubernetes_driver_create(&e->driver, &e->loop, e->config.service_account, carry_ended, platform_news, e, err,
+                                            sizeof err)
+                 : process_driver_create(&e->driver, &e->loop, e->desired->site->run_dir, carry_ended, e, err, sizeof err);
     if (!rc) {
         e->observer = observer_create(&e->loop, POLL_MS, POLL_TIMEOUT_MS, engine_soon, e);
         rc = e->observer ? 0 : -ENOMEM;
@@ -139,7 +150,7 @@ static int become_active(struct engine *e)
                          "revision", (json_int_t)e->desired->revision),
                "this controller is the active one; the desired state is in %s",
                e->kept.etcd ? "etcd" : "a file of run_dir, for store.etcd is not there: one host keeps it");
-    if (strcmp(e->desired->text, e->config.text))
+    if (!e->config.service_account && strcmp(e->desired->text, e->config.text))
         log_warn("the kept site is another one than the file's", "file=%s revision=%lu what is kept stands; to take "
                  "the file: lethe up %s", e->config.file, e->desired->revision, e->config.file);
     carry_site(e);
@@ -173,6 +184,8 @@ static void reconcile(struct engine *e)
     struct orch_action actions[ORCH_ACTIONS];
     uint64_t next_ms; /* a tick is soon enough */
     gather(e);
+    if (e->driver->ops->platform)
+        return; /* that does it */
     uint32_t n = orch_reconcile(e->desired, &e->observed, engine_now(e), actions, &next_ms);
     for (uint32_t i = 0; i < n; i++)
         if (may(e, &actions[i]))
@@ -357,7 +370,8 @@ void engine_close_orders(struct engine *e)
     }
     e->first = NULL;
     e->last = &e->first;
-    struct order **const begun[] = {e->change ? &e->change->order : NULL, &e->handing};
+    struct order **const begun[] = {e->change ? &e->change->order : NULL, &e->handing,
+                                   e->asking ? &e->asking->order : NULL};
     for (size_t i = 0; i < sizeof begun / sizeof begun[0]; i++) {
         if (!begun[i] || !*begun[i])
             continue;
@@ -466,6 +480,7 @@ void engine_destroy(struct engine *e)
         observer_destroy(e->observer);
     if (e->driver)
         e->driver->ops->destroy(e->driver);
+    platform_close(e);
     uv_run(&e->loop, UV_RUN_NOWAIT); /* what closes itself first */
     uv_walk(&e->loop, close_handle, NULL);
     uv_run(&e->loop, UV_RUN_DEFAULT);

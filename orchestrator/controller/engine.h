@@ -23,6 +23,7 @@ struct engine_config {
     const char *text;
     const struct site *site;
     const char *metrics;      /* host:port; NULL: a socket in run_dir */
+    const char *service_account; /* folder: the driver is `kubernetes`; NULL: `process` */
     const char *programs;     /* folder to look for them; NULL: beside this program */
     /* The engine became active: the API may open. From the loop; lost again: engine_run ends.
      * -EADDRINUSE: somebody listens there still; it is called again each tick, and the site is kept meanwhile. */

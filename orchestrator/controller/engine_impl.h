@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Inside the engine: engine.c its life and turns, gather.c what is seen, carry.c what is done,
- * orders.c what the API wants, status.c what it is told, alerts.c what ails; collect.c, tracing.c,
+ * orders.c what the API wants, platform.c what differs where a platform runs the programs, status.c what it is told, alerts.c what ails; collect.c, tracing.c,
  * tables.c what many programs are asked for. */
 #ifndef LETHE_ORCHESTRATOR_CONTROLLER_ENGINE_IMPL_H
 #define LETHE_ORCHESTRATOR_CONTROLLER_ENGINE_IMPL_H
@@ -22,6 +22,7 @@ enum {
     POLL_MS = 200,
     POLL_TIMEOUT_MS = 1000,
     STALE_MS = 1500,          /* nothing is decided, or believed, by older figures */
+    PLATFORM_STALE_MS = 5000,
     ORDER_WAIT_MS = 10 * 1000,
     SWAP_WAIT_MS = 8 * 1000,
     LEFT_EVERY_MS = 1000,     /* a drain says what is left */
@@ -33,6 +34,8 @@ struct tracked {
     struct driver_process process; /* of the one that lives, or lived last */
     uint64_t restarts, unasked_ends;
     bool dying;               /* SIGKILL was sent: nothing rests on it, though its death is not proven yet */
+    bool unproven;            /* dying: the platform knows it no more, and nobody said that it is dead */
+    bool listed, leaving_said; /* by the platform; that it leaves is an event already */
     bool was_ready;
     uint64_t start_event, end_event, leave_event;
     uint64_t left_said_ms;
@@ -62,6 +65,30 @@ struct change {
     json_t *detail;
 };
 
+/* An order to the platform, under way. */
+struct asking {
+    struct order *order;      /* NULL: autoscaling's, or nobody waits any more */
+    enum event_kind kind;     /* if it is taken */
+    char subject[ORCH_NAME], cause[ORCH_WHY], result[160];
+    json_t *detail;
+    bool scales;
+    uint32_t to;
+    uint64_t start;           /* of the program that is to end; 0: none is */
+};
+
+struct platform_count { char group[ORCH_NAME]; struct driver_count is; bool seen; };
+
+/* What is known of the platform, if there is one. */
+struct platform {
+    struct driver_platform_state state;
+    bool known, away, news;   /* young enough; not, and that was told; something changed */
+    bool text_refused;        /* the file's text cannot become the kept one's */
+    uint64_t away_event;
+    struct platform_count counts[ORCH_GROUPS];
+    struct driver_host hosts[DRIVER_NODES];
+    uint32_t nhosts;
+};
+
 struct shard_seen {
     bool view_known;
     uint64_t epoch, view_event, copies_event, move_event;
@@ -82,6 +109,7 @@ struct shard_seen {
     X(ETCD_AWAY, "etcd_away", false)                                                               \
     X(RESTARTING, "restarting", false)                                                             \
     X(SILENT, "silent", false)                                                                     \
+    X(PLATFORM, "platform", false)                                                                     \
     X(OUTDATED, "outdated", false)
 enum alert_kind {
 #define X(id, text, critical) ALERT_##id,
@@ -111,6 +139,8 @@ struct engine {
     struct keep_status kept;
     struct events *events;
     struct driver *driver;
+    struct platform platform;
+    struct asking *asking;
     struct report *report;
     struct observer *observer;
     struct orch_desired *desired;
@@ -142,6 +172,8 @@ uint64_t engine_now(struct engine *e);
 bool engine_sure(struct engine *e);
 void engine_turn(struct engine *e);
 void engine_soon(void *engine); /* a turn before long */
+/* The group of a worker; NULL: of none, or it is no worker. */
+const struct orch_group *engine_group(const struct engine *e, const struct tracked *t);
 /* Where a program of that name answers. */
 void engine_socket(const struct engine *e, const char *name, enum orch_kind kind, char *to,
                    uint32_t room);
@@ -167,6 +199,7 @@ int64_t gather_drops(const json_t *stats, json_t *by_reason);
 void carry_start(struct engine *e, const struct orch_action *a);
 void carry_out(struct engine *e, const struct orch_action *a);
 void carry_autoscale(struct engine *e);
+void carry_begins(struct engine *e, struct tracked *t, const struct driver_process *p);
 void carry_ended(void *engine, const struct driver_end *end);
 void carry_adopt(struct engine *e, const struct driver_process *p);
 int carry_signal(struct engine *e, struct tracked *t, enum event_kind kind, int number,
@@ -178,6 +211,10 @@ void carry_hand_over(struct engine *e, const char *node, uint32_t shard, const c
 
 /* orders.c */
 void orders_take(struct engine *e);
+void orders_refuse(struct engine *e, struct order *o, int status, const char *sentence);
+void orders_done(struct engine *e, struct order *o, const char *result);
+/* May it be ended by an operator's word? False, and an answer. judged: by the core's rule, too. */
+bool orders_may_end(struct engine *e, struct order *o, const struct tracked *t, bool judged);
 void orders_answer(struct engine *e, struct order *o, int status, json_t *json); /* takes json; o is gone */
 void orders_changed(struct engine *e); /* what keep says of the change under way */
 /* A desired state is heard of, before what keep was asked is answered. True: it is our own change; whoever is to be
@@ -187,6 +224,23 @@ void orders_handed(struct engine *e, const char *result, const char *why); /* re
 /* Begins to have `to` kept (taken); false: another change is under way. */
 bool orders_begin(struct engine *e, struct orch_desired *to, struct order *order, enum event_kind kind,
                   const char *subject, const char *cause, json_t *detail);
+
+/* platform.c: where the driver has a platform */
+void platform_news(void *engine);
+void platform_site(struct engine *e);
+void platform_gather(struct engine *e);
+/* True: it was an order for it, and is answered or will be. */
+bool platform_order(struct engine *e, struct order *o);
+/* It has to wait for the order under way. */
+bool platform_waits(const struct engine *e, enum request_kind kind);
+/* False: it is not known now; *replicas is what it was. */
+bool platform_count(struct engine *e, const char *group, uint32_t *replicas, uint64_t *asked_ms);
+int platform_may_scale(struct engine *e, const char *group, int64_t replicas, char *err, uint32_t err_len);
+/* `order` may be NULL; takes detail. Not while e->asking. */
+void platform_scale(struct engine *e, struct order *order, const char *group, int64_t from, uint32_t to,
+                    enum event_kind kind, const char *cause, json_t *detail);
+json_t *platform_json(struct engine *e);
+void platform_close(struct engine *e);
 
 /* collect.c: whoever still waits is answered: this controller ends. */
 void collect_close(struct engine *e);

@@ -37,6 +37,9 @@ enum { EVENTS_KEPT = 4096, EVENTS_ANSWER_MAX = 1000, EVENTS_WAIT_MAX_MS = 60 * 1
     X(MOVE, "move")               /* hash slots, or a role handed over */                          \
     X(COPIES, "copies")           /* a shard on one copy, or whole again, or LOST */               \
     X(ETCD, "etcd")               /* away, back */                                                 \
+    X(PLATFORM, "platform")       /* likewise */                                                   \
+    X(NODE, "node")               /* of a platform: ready, cordoned */                             \
+    X(GONE, "gone")               /* the platform knows it no more; whether it is dead is not known */                                                 \
     X(ERROR, "error")             /* an action failed */
 enum event_kind {
 #define X(id, text) EVENT_##id,

@@ -90,7 +90,7 @@ int64_t gather_drops(const json_t *stats, json_t *by_reason)
 /* Its front end is the one whose table has it; while none has, that of its group. */
 static const json_t *find_row(struct engine *e, struct tracked *t, uint64_t *asked_ms)
 {
-    const struct orch_group *g = desired_group_of(e->desired, t->seen.name);
+    const struct orch_group *g = engine_group(e, t);
     t->seen.front = g ? (uint8_t)g->front : ORCH_FRONT_NONE;
     for (uint32_t i = 0; i < site_fronts(e->desired->site); i++) {
         const struct reading *table = e->observed.tables_known >> i & 1 ? gather_table(e, i) : NULL;
@@ -148,8 +148,7 @@ void gather_load(struct engine *e, const struct orch_group *g, struct orch_load 
     *out = (struct orch_load){0};
     for (uint32_t i = 0; i < e->n; i++) {
         struct tracked *t = &e->at[i];
-        if (!t->seen.alive || t->seen.kind != ORCH_WORKER || desired_group_of(e->desired, t->seen.name) != g ||
-            !t->seen.ready)
+        if (!t->seen.alive || engine_group(e, t) != g || !t->seen.ready)
             continue;
         const struct observed_program *p = observer_get(e->observer, t->seen.name);
         const json_t *stats = gather_stats(e, t->seen.name);
@@ -366,6 +365,8 @@ static void tell_ready(struct engine *e, struct tracked *t)
 void gather(struct engine *e)
 {
     engine_now(e); /* ages are counted to this moment */
+    if (e->driver->ops->platform)
+        platform_gather(e);
     e->observed.tables_known = 0;
     for (uint32_t i = 0; i < site_fronts(e->desired->site); i++) {
         const struct reading *table = gather_table(e, i);

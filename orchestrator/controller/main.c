@@ -21,23 +21,27 @@
 #include "common/metrics/notify.h"
 #include "orchestrator/controller/api.h"
 #include "orchestrator/controller/engine.h"
+#include "orchestrator/driver/kubernetes_api.h"
 #include "orchestrator/driver/process.h"
 
 enum { STATUS_TROUBLE = 1, STATUS_USAGE = 2, STILL_MS = 5000 };
 
 static const char usage[] =
-    "Usage: lethe-controller -c FILE [--programs DIR] [--metrics ADDR] [--check] [--version] [--help]\n"
+    "Usage: lethe-controller -c FILE [--driver NAME] [--programs DIR] [--metrics ADDR] [--check] [--version] [--help]\n"
     "Keeps a site as its site.yaml says, and as `lethe` changed it since: starts its programs, watches them,\n"
     "starts them again, scales. Several may run; one is active. Its end is not the programs' end.\n"
     "  -c FILE          the site's file: what there is to be, if nothing is kept yet; where etcd and the API are\n"
+    "  --driver NAME    process (default): runs the programs on this host. kubernetes: they are pods, which the cluster\n"
+    "                   runs and counts; this runs in a pod beside them, asks them over HTTP, scales and evicts\n"
+    "  --service-account DIR  for kubernetes: folder of token, ca.crt and namespace; else where every pod has it\n"
     "  --programs DIR   folder of lethe-nf, lethe-steer and lethe-store\n"
     "  --metrics ADDR   serve /metrics, /healthz, /readyz at HOST:PORT; else at <run_dir>/controller.metrics.sock\n"
     "  --check          looks at the file, and ends\n"
     "Exit status: 0 ended by a signal or checked, 1 cannot run, 2 wrong option or configuration.\n";
 
 struct program {
-    const char *file, *programs, *metrics;
-    bool check, verbose, deaf;
+    const char *file, *programs, *metrics, *driver, *service_account;
+    bool check, verbose, deaf, kubernetes;
     struct orch_desired *site; /* the file's */
     struct engine *engine;
     struct api *api;
@@ -48,7 +52,8 @@ static int read_options(struct program *p, int argc, char **argv)
 {
     static const struct option options[] = {
         {"config", required_argument, NULL, 'c'}, {"programs", required_argument, NULL, 'p'},
-        {"metrics", required_argument, NULL, 'm'},
+        {"metrics", required_argument, NULL, 'm'}, {"driver", required_argument, NULL, 'd'},
+        {"service-account", required_argument, NULL, 's'},
         {"check", no_argument, NULL, 'C'},        {"verbose", no_argument, NULL, 'v'},
         {"version", no_argument, NULL, 'V'},      {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
     for (int o; (o = getopt_long(argc, argv, "c:vh", options, NULL)) != -1;) {
@@ -56,6 +61,8 @@ static int read_options(struct program *p, int argc, char **argv)
         case 'c': p->file = optarg; break;
         case 'p': p->programs = optarg; break;
         case 'm': p->metrics = optarg; break;
+        case 'd': p->driver = optarg; break;
+        case 's': p->service_account = optarg; break;
         case 'C': p->check = true; break;
         case 'v': p->verbose = true; break;
         case 'V': printf("lethe-controller %s\n", LETHE_VERSION); return 0;
@@ -63,6 +70,11 @@ static int read_options(struct program *p, int argc, char **argv)
         default: fputs("Try lethe-controller --help.\n", stderr); return STATUS_USAGE;
         }
     }
+    if (p->driver && strcmp(p->driver, "process") && strcmp(p->driver, "kubernetes")) {
+        fprintf(stderr, "lethe-controller: --driver %s: there is no such driver; write process or kubernetes\n", p->driver);
+        return STATUS_USAGE;
+    }
+    p->kubernetes = p->driver && !strcmp(p->driver, "kubernetes");
     if (optind == argc && p->file)
         return -1;
     fprintf(stderr, optind < argc ? "lethe-controller: %s: no such argument\n"
@@ -98,6 +110,11 @@ static int load(struct program *p)
     char *text = read_file(p->file, err, sizeof err);
     int rc = text ? desired_from_text(&p->site, p->file, text, err, sizeof err) : -EIO;
     free(text);
+    if (!rc && p->kubernetes && !p->site->site->store.etcd_count) {
+        snprintf(err, sizeof err, "%s: store.etcd: is missing; with --driver kubernetes what is desired and who leads is kept in "
+                 "etcd, for a pod's files end with it", p->file);
+        rc = -EINVAL;
+    }
     if (rc)
         fprintf(stderr, "lethe-controller: %s\n", err);
     return rc;
@@ -162,8 +179,11 @@ static int run(struct program *p, char **argv)
     char err[900] = "out of memory";
     struct engine_config c = {.file = p->file, .text = p->site->text, .site = p->site->site, .programs = p->programs, .metrics = p->metrics,
                               .active = on_active, .ctx = p};
+    if (p->kubernetes)
+        c.service_account = p->service_account ? p->service_account : KUBE_SERVICE_ACCOUNT;
     signal(SIGPIPE, SIG_IGN);
-    if (process_run_dir(p->site->site->run_dir, err, sizeof err) || engine_create(&p->engine, &c, err, sizeof err)) {
+    if ((!p->kubernetes && process_run_dir(p->site->site->run_dir, err, sizeof err)) ||
+        engine_create(&p->engine, &c, err, sizeof err)) {
         log_error("cannot run", "%s", err);
         return STATUS_TROUBLE;
     }

@@ -56,10 +56,20 @@ static void refuse(struct engine *e, struct order *o, int status, const char *fo
     answer(e, o, status, json_pack("{s:s}", "error", text));
 }
 
+void orders_refuse(struct engine *e, struct order *o, int status, const char *sentence)
+{
+    refuse(e, o, status, "%s", sentence);
+}
+
 static void done(struct engine *e, struct order *o, const char *result)
 {
     answer(e, o, 200, json_pack("{s:b, s:I, s:s}", "ok", 1, "revision", (json_int_t)e->desired->revision,
                                 "result", result));
+}
+
+void orders_done(struct engine *e, struct order *o, const char *result)
+{
+    done(e, o, result);
 }
 
 static int status_of(int rc)
@@ -267,8 +277,7 @@ static bool leads_for_ever(const struct engine *e, const struct tracked *t)
     return t->seen.kind == ORCH_STORE && !s->store.etcd_count && !strcmp(t->seen.name, s->store.nodes[0].name);
 }
 
-/* May it be ended by an operator's word? False, and an answer. */
-static bool may_end(struct engine *e, struct order *o, const struct tracked *t, bool judged)
+bool orders_may_end(struct engine *e, struct order *o, const struct tracked *t, bool judged)
 {
     char err[SENTENCE];
     if (!engine_sure(e))
@@ -293,7 +302,7 @@ static void drain_worker(struct engine *e, struct order *o, struct tracked *t)
         refuse(e, o, 409, t->seen.alive ? "%s is leaving already" : "%s is not running", t->seen.name);
         return;
     }
-    if (!may_end(e, o, t, true))
+    if (!orders_may_end(e, o, t, true))
         return;
     struct orch_desired *to = to_change(e, o);
     if (!to)
@@ -343,7 +352,7 @@ static void on_start(struct engine *e, struct order *o)
 static void on_kill(struct engine *e, struct order *o)
 {
     struct tracked *t = wanted(e, o);
-    if (!t || !may_end(e, o, t, !o->request.force))
+    if (!t || !orders_may_end(e, o, t, !o->request.force))
         return;
     if (carry_signal(e, t, EVENT_KILL, SIGKILL, o->request.force ? "an operator wants it, by force"
                                                                       : "an operator wants it"))
@@ -355,7 +364,7 @@ static void on_kill(struct engine *e, struct order *o)
 static void on_restart(struct engine *e, struct order *o)
 {
     struct tracked *t = wanted(e, o);
-    if (!t || !may_end(e, o, t, !o->request.force && t->seen.kind != ORCH_WORKER)) /* a worker goes when it may */
+    if (!t || !orders_may_end(e, o, t, !o->request.force && t->seen.kind != ORCH_WORKER)) /* a worker goes when it may */
         return;
     if (o->request.force) {
         carry_signal(e, t, EVENT_STOP, SIGTERM, "an operator wants it started anew, by force");
@@ -478,7 +487,8 @@ static struct order *next_order(struct engine *e, void (**handle)(struct engine 
     bool changes;
     for (; (o = *at); at = &o->next) {
         *handle = handler_of(o->request.kind, &changes);
-        if (!(changes && e->change) && !(o->request.kind == REQUEST_HAND_OVER && e->handing))
+        if (!(changes && e->change) && !(o->request.kind == REQUEST_HAND_OVER && e->handing) &&
+            !platform_waits(e, o->request.kind))
             break;
     }
     if (o) {
@@ -498,6 +508,7 @@ void orders_take(struct engine *e)
         o->next = NULL;
         e->driver->ops->look(e->driver); /* who asks may know of a death already */
         gather(e);                       /* and the order before may have taken somebody away */
-        handle(e, o);
+        if (!e->driver->ops->platform || !platform_order(e, o))
+            handle(e, o);
     }
 }

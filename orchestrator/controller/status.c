@@ -44,24 +44,38 @@ static const struct observed_program *known(struct engine *e, const struct track
 
 bool status_outdated(struct engine *e, const struct tracked *t)
 {
-    const struct orch_group *g =
-        t->seen.kind == ORCH_WORKER ? desired_group_of(e->desired, t->seen.name) : NULL;
+    const struct orch_group *g = engine_group(e, t);
     return t->seen.alive && t->seen.config &&
            t->seen.config != desired_config(e->desired, t->seen.kind, g);
 }
 
 static bool waits(struct engine *e, const struct tracked *t)
 {
-    const struct orch_group *g =
-        t->seen.kind == ORCH_WORKER ? desired_group_of(e->desired, t->seen.name) : NULL;
+    const struct orch_group *g = engine_group(e, t);
     bool wanted = t->seen.kind != ORCH_WORKER ? !desired_is_stopped(e->desired, t->seen.name) : g && t->seen.failures;
     uint64_t due = t->seen.ended_ms + orch_backoff_ms(t->seen.failures) + TICK_MS;
+    if (e->driver->ops->platform)
+        return !t->seen.alive && t->process.waits;
     return !t->seen.alive && wanted && !e->desired->down &&
            (t->seen.kind != ORCH_WORKER || engine_now(e) < due);
 }
 
+/* One that does not answer: on a platform that is known to run it, or else nothing is known. */
+static const char *silent(struct engine *e, const struct tracked *t)
+{
+    if (e->driver->ops->platform && (!e->platform.known || t->process.cut_off || !*t->process.address))
+        return "unknown";
+    return "silent";
+}
+
 const char *status_state(struct engine *e, const struct tracked *t)
 {
+    if (t->unproven)
+        return "unknown";
+    if (!t->seen.alive && t->process.waits)
+        return t->last_exit.there ? "waiting" : "starting";
+    if (!t->seen.alive && e->driver->ops->platform)
+        return "ended";
     if (!t->seen.alive)
         return waits(e, t)                                                                         ? "waiting"
                : t->seen.kind == ORCH_STORE && desired_is_stopped(e->desired, t->seen.name) ? "stopped"
@@ -69,7 +83,7 @@ const char *status_state(struct engine *e, const struct tracked *t)
     if (t->seen.told_ms)
         return t->seen.kind == ORCH_WORKER ? "draining" : "stopping";
     if (!gather_stats(e, t->seen.name))
-        return engine_now(e) - t->seen.started_ms > 2 * STALE_MS ? "silent" : "starting";
+        return engine_now(e) - t->seen.started_ms > 2 * STALE_MS ? silent(e, t) : "starting";
     return t->seen.ready ? "ready" : "starting";
 }
 
@@ -116,8 +130,7 @@ static json_t *draining(struct engine *e, const struct tracked *t)
 
 json_t *status_process(struct engine *e, const struct tracked *t)
 {
-    const struct orch_group *g =
-        t->seen.kind == ORCH_WORKER ? desired_group_of(e->desired, t->seen.name) : NULL;
+    const struct orch_group *g = engine_group(e, t);
     char log[300];
     uint64_t now_ms = engine_now(e), due = t->seen.ended_ms + orch_backoff_ms(t->seen.failures);
     e->driver->ops->log(e->driver, t->seen.name, log, sizeof log);
@@ -125,10 +138,12 @@ json_t *status_process(struct engine *e, const struct tracked *t)
                           "state", status_state(e, t), "restarts", (json_int_t)t->restarts, "outdated",
                           status_outdated(e, t), "log", log);
     put(o, "group", g ? json_string(g->name) : NULL);
-    put(o, "pid", t->seen.alive ? json_integer(t->process.pid) : NULL);
+    put(o, "node", *t->process.node ? json_string(t->process.node) : NULL);
+    put(o, "note", *t->process.note ? json_string(t->process.note) : NULL);
+    put(o, "pid", t->seen.alive && t->process.pid ? json_integer(t->process.pid) : NULL);
     put(o, "uptime_ms", t->seen.alive ? json_integer((json_int_t)(now_ms - t->seen.started_ms)) : NULL);
     put(o, "last_exit", last_exit(t, log));
-    put(o, "restart_in_ms", waits(e, t) ? json_integer(due > now_ms ? (json_int_t)(due - now_ms) : 0) : NULL);
+    put(o, "restart_in_ms", waits(e, t) && !e->driver->ops->platform ? json_integer(due > now_ms ? (json_int_t)(due - now_ms) : 0) : NULL);
     put(o, "draining", draining(e, t));
     return o;
 }
@@ -386,12 +401,25 @@ json_t *status_shards(struct engine *e)
 
 /* --- groups ----------------------------------------------------------------------------------------------------- */
 
+/* The platform's count is the truth; old, it is none. */
+static void put_replicas(struct engine *e, const struct orch_group *g, json_t *o)
+{
+    uint32_t replicas;
+    uint64_t asked_ms;
+    put(o, "replicas_age_ms", NULL);
+    if (!e->driver->ops->platform)
+        return;
+    bool known = platform_count(e, g->name, &replicas, &asked_ms);
+    put(o, "replicas", known ? json_integer(replicas) : NULL);
+    put(o, "replicas_age_ms", known ? age_of(e, asked_ms) : NULL);
+}
+
 json_t *status_group(struct engine *e, const struct orch_group *g)
 {
     int running = 0, ready = 0, outdated = 0;
     for (uint32_t i = 0; i < e->n; i++) {
         const struct tracked *t = &e->at[i];
-        if (!t->seen.alive || t->seen.kind != ORCH_WORKER || desired_group_of(e->desired, t->seen.name) != g)
+        if (!t->seen.alive || t->unproven || engine_group(e, t) != g)
             continue;
         running++;
         ready += t->seen.ready && !t->seen.leaving;
@@ -401,6 +429,7 @@ json_t *status_group(struct engine *e, const struct orch_group *g)
     json_t *o = json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:s, s:i, s:i, s:o}", "name", g->name, "replicas", g->replicas,
                           "running", running, "outdated", outdated, "min", g->min, "max", g->max, "program", g->program,
                           "memory_mb", g->memory_mb, "nice", g->nice, "autoscale", policy_to_json(&g->autoscale));
+    put_replicas(e, g, o);
     put(o, "front", site_fronts(e->desired->site) ? json_string(site_front(e->desired->site, g->front).name) : NULL);
     put(o, "ready", table ? json_integer(ready) : NULL);
     put(o, "age_ms", table ? age_of(e, table->now_ms) : NULL);
@@ -422,12 +451,15 @@ json_t *status_plan(struct engine *e, const struct orch_group *g, const struct o
     struct orch_group as = *g;
     struct orch_load load;
     struct orch_decision d;
+    uint64_t asked_ms;
+    if (e->driver->ops->platform)
+        platform_count(e, g->name, &as.replicas, &asked_ms);
     as.autoscale = *with;
     as.autoscale.enabled = true;
     gather_load(e, g, &load);
     orch_autoscale(&scaler, &as, &load, engine_now(e), &d);
     return json_pack("{s:s, s:i, s:i, s:b, s:s, s:o, s:{s:i, s:i, s:i, s:i, s:i}}", "group", g->name, "replicas",
-                     g->replicas, "wanted", d.replicas, "change", d.change, "why", d.why, "policy", policy_to_json(with),
+                     as.replicas, "wanted", d.replicas, "change", d.change, "why", d.why, "policy", policy_to_json(with),
                      "load", "ready", load.ready, "known", load.known, "busy_permille", load.busy_permille, "queue_most",
                      load.queue_most, "drops_pps", load.drops_pps);
 }
@@ -435,7 +467,7 @@ json_t *status_plan(struct engine *e, const struct orch_group *g, const struct o
 /* For the monitoring system. */
 void status_report(struct engine *e)
 {
-    uint64_t now_ms = uv_hrtime() / 1000000;
+    uint64_t now_ms = uv_hrtime() / 1000000, asked_ms;
     struct report_figures f = {.active = true, .now_ms = now_ms, .revision = e->desired->revision, .events = events_last(e->events),
                                .sure = keep_clock_ms() < e->kept.sure_until_ms, .listening = e->listening, .ngroups = e->desired->ngroups};
     if (e->kept.away_since_ms && now_ms > e->kept.away_since_ms)
@@ -443,15 +475,17 @@ void status_report(struct engine *e)
     for (uint32_t g = 0; g < f.ngroups; g++) {
         snprintf(f.groups[g].name, sizeof f.groups[g].name, "%s", e->desired->groups[g].name);
         f.groups[g].replicas = e->desired->groups[g].replicas;
+        if (e->driver->ops->platform)
+            platform_count(e, f.groups[g].name, &f.groups[g].replicas, &asked_ms);
     }
     for (uint32_t i = 0; i < e->n; i++) {
         const struct tracked *t = &e->at[i];
-        const struct orch_group *g = desired_group_of(e->desired, t->seen.name);
-        f.kinds[t->seen.kind].alive += t->seen.alive;
+        const struct orch_group *g = engine_group(e, t);
+        f.kinds[t->seen.kind].alive += t->seen.alive && !t->unproven;
         f.kinds[t->seen.kind].ready += t->seen.alive && t->seen.ready;
         f.kinds[t->seen.kind].restarts += t->restarts;
         f.kinds[t->seen.kind].ends += t->unasked_ends;
-        if (t->seen.kind != ORCH_WORKER || !g || !t->seen.alive)
+        if (!g || !t->seen.alive || t->unproven)
             continue;
         f.groups[g - e->desired->groups].running++;
         f.groups[g - e->desired->groups].ready += t->seen.ready && !t->seen.leaving;
@@ -516,5 +550,7 @@ json_t *status_all(struct engine *e)
         programs[ORCH_STORE], "shards", status_shards(e), "alerts", alerts_json(e));
     if (o)
         put(o, "etcd", etcd_json(e));
+    if (o)
+        put(o, "platform", platform_json(e));
     return o;
 }

@@ -177,7 +177,7 @@ static void ended(uv_poll_t *poll, int status, int events)
 {
     struct child *c = poll->data;
     struct host *h = c->host;
-    struct driver_end end = {.process = c->p};
+    struct driver_end end = {.process = c->p, .proven = true};
     siginfo_t info = {0};
     (void)events;
     if (status < 0)
@@ -456,7 +456,8 @@ static void destroy(struct driver *d)
     free(h);
 }
 
-static const struct driver_ops process_ops = {"process", start, send_signal, list, look, log_path, destroy};
+static const struct driver_ops process_ops = {.name = "process", .start = start, .signal = send_signal, .list = list, .look = look,
+                                            .log = log_path, .destroy = destroy};
 
 static int make_folder(const char *run_dir, const char *name, char *err, uint32_t err_len)
 {

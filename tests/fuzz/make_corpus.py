@@ -7,6 +7,7 @@ fuzz_site    the sample site.yaml, whole and in parts, and texts broken in known
 fuzz_views   views and registrations as a store writes them, and broken ones
 fuzz_request each request to the controller's API, requests that cannot be, desired states as kept
 fuzz_ask     answers to the controller by HTTP: an object, refusals, addresses
+fuzz_kubernetes  two objects each, as an API server tells them: pods in each state, lists, lines of a watch
 fuzz_packet  8 control bytes (see fuzz_packet.c), then a frame: each protocol, fragments, ICMP
              errors that quote each, options, wrong lengths and checksums, and what is no IPv4
 """
@@ -52,6 +53,40 @@ def requests():
 
 KEPT_SITE = ("store:\n  etcd: [\"h:1\"]\n  nodes:\n    - {name: a, listen: \"h:1\"}\n    - {name: b, listen: \"h:9\"}\n"
              "groups: [{name: nf, max: 4}]\n")
+
+
+# --- what an API server of Kubernetes tells ---------------------------------------------------
+
+def kubernetes():
+    a, b = "containerd://" + "0a" * 32, "containerd://" + "bf" * 32
+    ended = {"terminated": {"exitCode": 137, "reason": "OOMKilled", "containerID": a}}
+    states = {
+        "waiting": ({"waiting": {"reason": "ContainerCreating"}}, "", {}),
+        "running": ({"running": {"startedAt": "2026-05-04T10:11:12Z"}}, a, {}),
+        "again": ({"running": {"startedAt": "2026-05-04T10:12:12Z"}}, b, ended),
+        "ended": (ended, a, {}),
+    }
+
+    def pod(state, deleted):
+        now, identity, last = states[state]
+        meta = {"name": "nf-5d4f8b6c9-x2x4z", "uid": "9a1f7a8e-41a4", "resourceVersion": "812", "labels": {"app": "nf"}}
+        if deleted:
+            meta.update(deletionTimestamp="2026-05-04T10:12:12Z", deletionGracePeriodSeconds=20)
+        return {"metadata": meta, "spec": {"nodeName": "n1", "containers": [
+            {"name": "nf", "ports": [{"name": "metrics", "containerPort": 9471}]}]},
+            "status": {"phase": "Running", "hostIP": "10.88.0.1", "podIP": "10.244.1.7", "conditions": [
+                {"type": "PodScheduled", "status": "False", "message": "no node fits"}], "containerStatuses": [
+                    {"name": "nf", "containerID": identity, "state": now, "lastState": last}]}}
+    for state in states:
+        for deleted in (False, True):
+            yield state + "_deleted" * deleted, json.dumps(pod("running", False)) + "\n" + json.dumps(pod(state, deleted))
+    node = {"metadata": {"name": "n1", "resourceVersion": "9"}, "spec": {"unschedulable": True},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+    deployment = {"metadata": {"name": "nf", "resourceVersion": "9"}, "spec": {"replicas": 3}}
+    yield "others", json.dumps(node) + "\n" + json.dumps(deployment)
+    yield "list", json.dumps({"metadata": {"resourceVersion": "77", "continue": "eyJ2_-"}, "items": [pod("running", False), node]})
+    yield "watch", json.dumps({"type": "DELETED", "object": pod("ended", True)}) + "\n" + json.dumps(
+        {"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old resource version", "reason": "Expired"}})
 
 
 # --- packets ---------------------------------------------------------------------------------
@@ -290,7 +325,8 @@ ANSWERS = {
 
 
 def main():
-    for target in ("fuzz_wire", "fuzz_site", "fuzz_packet", "fuzz_views", "fuzz_request", "fuzz_ask", "fuzz_tunnel"):
+    for target in ("fuzz_wire", "fuzz_site", "fuzz_packet", "fuzz_views", "fuzz_request", "fuzz_ask", "fuzz_tunnel",
+                   "fuzz_kubernetes"):
         os.makedirs(os.path.join(HERE, "corpus", target), exist_ok=True)
     for name, frame in wire():
         write("fuzz_wire", name, frame)
@@ -300,6 +336,8 @@ def main():
         write("fuzz_views", name, text.encode())
     for name, frame in tunnel():
         write("fuzz_tunnel", name, b"\3" + frame)
+    for name, text in kubernetes():
+        write("fuzz_kubernetes", name, text.encode())
     for name, text in requests():
         write("fuzz_request", name, text.encode())
     for name, text in ANSWERS.items():

@@ -63,4 +63,5 @@ fuzz fuzz_site 200000 -max_len=1500 -dict=$here/site.dict
 fuzz fuzz_views 400000 -max_len=700
 fuzz fuzz_request 300000 -max_len=900
 fuzz fuzz_ask 400000 -max_len=400
+fuzz fuzz_kubernetes 200000 -max_len=1800
 exit $status

@@ -1,0 +1,544 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The engine where a platform runs the programs: it starts and ends nothing itself, takes the platform's counts as they are, and
+ * believes neither old figures nor deaths that nobody proved. The platform is made up: it remembers what it was asked, and
+ * tells of the outcome when the test wants it. So are the programs (observe.h). There is no `start` and no `signal` to call.
+ */
+#include "tests/check.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "common/log/log.h"
+#include "orchestrator/controller/engine_impl.h"
+#include "orchestrator/controller/keep_impl.h"
+
+static const char text[] =
+    "store:\n"
+    "  etcd: [\"127.0.0.1:2379\"]\n"
+    "  shards: 1\n"
+    "  copies: 2\n"
+    "  nodes:\n"
+    "    - {name: store-0, listen: \"store-0:7400\"}\n"
+    "    - {name: store-1, listen: \"store-1:7400\"}\n"
+    "steering:\n"
+    "  workers_max: 10\n"
+    "  inside: {address: 10.0.0.1, next_hop: 10.0.0.2, port: p}\n"
+    "  outside: {address: 10.9.0.1, next_hop: 10.9.0.2, port: q}\n"
+    "nfs: {a: 1}\n"
+    "groups: [{name: nf, replicas: 1, max: 8, autoscale: {enabled: true, up_hold_ms: 1, cooldown_ms: 0}}]\n";
+
+enum { PODS = 8, ORDERS = 8 };
+
+static struct {
+    struct engine e;
+    struct keep keep;
+    struct { char name[ORCH_NAME]; struct observed_program says; } at[PODS];
+    uint32_t n;
+    struct driver_process pods[PODS];
+    uint32_t npods;
+    struct driver_count count;
+    struct driver_platform_state state;
+    uint32_t scales, evictions, roll_outs;
+    int64_t from;
+    uint32_t to;
+    char evicted[ORCH_NAME];
+    bool at_once;
+    driver_told told;
+    void *teller;
+    struct order *orders[ORDERS];
+    uint32_t norders;
+} w;
+
+/* --- what is made up ------------------------------------------------------------------------------- */
+
+const struct observed_program *observer_get(const struct observer *o, const char *name)
+{
+    for (uint32_t i = 0; i < w.n; i++)
+        if (!strcmp(w.at[i].name, name))
+            return &w.at[i].says;
+    return NULL;
+}
+
+struct observer *observer_create(uv_loop_t *loop, uint32_t every_ms, uint32_t timeout_ms, void (*news)(void *ctx),
+                                 void *ctx)
+{
+    return NULL;
+}
+
+void observer_destroy(struct observer *o)
+{
+}
+
+void observer_watch(struct observer *o, const char *name, enum orch_kind kind, const char *path)
+{
+}
+
+void observer_forget(struct observer *o, const char *name)
+{
+}
+
+static void state_of(const struct driver *d, struct driver_platform_state *out)
+{
+    *out = w.state;
+}
+
+static void site_of(struct driver *d, const struct site *s)
+{
+}
+
+static void count_of_group(const struct driver *d, const char *group, struct driver_count *out)
+{
+    *out = w.count;
+}
+
+static uint32_t hosts_of(const struct driver *d, struct driver_host *to, uint32_t room)
+{
+    return 0;
+}
+
+static int remember(driver_told told, void *ctx)
+{
+    assert_null(w.told); /* one at a time */
+    w.told = told;
+    w.teller = ctx;
+    return 0;
+}
+
+static int scale(struct driver *d, const char *group, int64_t from, uint32_t to, driver_told told, void *ctx)
+{
+    w.scales++;
+    w.from = from;
+    w.to = to;
+    return remember(told, ctx);
+}
+
+static int evict(struct driver *d, const char *name, bool at_once, driver_told told, void *ctx)
+{
+    w.evictions++;
+    w.at_once = at_once;
+    snprintf(w.evicted, sizeof w.evicted, "%s", name);
+    return remember(told, ctx);
+}
+
+static int roll_out(struct driver *d, const char *group, driver_told told, void *ctx)
+{
+    w.roll_outs++;
+    return remember(told, ctx);
+}
+
+static uint32_t list(struct driver *d, struct driver_process *to, uint32_t room)
+{
+    memcpy(to, w.pods, w.npods * sizeof *to);
+    return w.npods;
+}
+
+static void look(struct driver *d)
+{
+}
+
+static void log_of(const struct driver *d, const char *name, char *to, uint32_t room)
+{
+    snprintf(to, room, "kubectl logs %s", name);
+}
+
+static const struct driver_platform platform = {
+    .state = state_of, .site = site_of, .count = count_of_group, .hosts = hosts_of, .scale = scale, .evict = evict, .roll_out = roll_out};
+static const struct driver_ops ops = {.name = "made up", .platform = &platform, .list = list, .look = look, .log = log_of};
+static struct driver driver = {&ops};
+
+static void tell(int status, const char *words)
+{
+    driver_told told = w.told;
+    assert_non_null(told);
+    w.told = NULL;
+    if (status == 200 && w.to)
+        w.count = (struct driver_count){true, w.to, engine_now(&w.e)};
+    told(w.teller, status, words);
+}
+
+static void says(const char *name, const char *stats, const char *more)
+{
+    uint32_t i = 0;
+    while (i < w.n && strcmp(w.at[i].name, name))
+        i++;
+    w.n += i == w.n;
+    struct observed_program *p = &w.at[i].says;
+    snprintf(w.at[i].name, sizeof w.at[i].name, "%s", name);
+    json_decref(p->stats.now);
+    json_decref(p->more.now);
+    p->stats.now = json_loads(stats, 0, NULL);
+    p->more.now = more ? json_loads(more, 0, NULL) : NULL;
+    p->stats.now_ms = p->more.now_ms = engine_now(&w.e);
+}
+
+#define STORE(role, copies, epoch) \
+    "{\"shards\": [{\"shard\": 0, \"role\": \"" role "\", \"copies\": " #copies ", \"view_epoch\": " #epoch "}]}"
+#define WORKER "{\"state\": \"serving\", \"links_up\": true}"
+#define ROW(name) "{\"name\": \"" name "\", \"in_table\": true, \"link\": true, \"state\": \"healthy\"}"
+#define TABLE "{\"workers\": [" ROW("nf-7f-a") ", " ROW("nf-7f-b") "]}"
+
+static struct driver_process *pod(const char *name, enum orch_kind kind, uint64_t start)
+{
+    struct driver_process *p = &w.pods[w.npods++];
+    *p = (struct driver_process){.kind = kind, .start = start, .waits = !start, .address = "http://10.244.1.7:9471", .node = "n1"};
+    snprintf(p->name, sizeof p->name, "%s", name);
+    snprintf(p->group, sizeof p->group, "%s", kind == ORCH_WORKER ? "nf" : "");
+    return p;
+}
+
+static void turn(void)
+{
+    w.state.heard_ms = w.count.asked_ms = engine_now(&w.e);
+    w.e.platform.news = true;
+    engine_turn(&w.e);
+}
+
+static void woken(void *ctx)
+{
+}
+
+static int set_up(void **state)
+{
+    char err[300];
+    memset(&w, 0, sizeof w);
+    uv_loop_init(&w.e.loop);
+    pthread_mutex_init(&w.e.lock, NULL);
+    pthread_mutex_init(&w.keep.lock, NULL);
+    pthread_cond_init(&w.e.answered, NULL);
+    uv_timer_init(&w.e.loop, &w.e.soon);
+    uv_async_init(&w.e.loop, &w.e.wake, NULL);
+    w.e.last = &w.e.first;
+    w.e.events = events_create();
+    w.e.driver = &driver;
+    w.e.keep = &w.keep;
+    w.e.active = true;
+    w.keep.config.wake = woken;
+    w.keep.status.role = KEEP_ACTIVE;
+    w.keep.status.sure_until_ms = UINT64_MAX;
+    CHECK(!desired_from_text(&w.e.desired, "f", text, err, sizeof err), "%s", err);
+    w.e.config.text = w.e.desired->text;
+    for (uint64_t begin = engine_now(&w.e); engine_now(&w.e) < begin + 2;) /* 0 means never */
+        usleep(500);
+    w.e.active_ms = engine_now(&w.e);
+    w.count = (struct driver_count){.there = true, .replicas = 2};
+    pod("store-0", ORCH_STORE, 1);
+    pod("store-1", ORCH_STORE, 2);
+    pod("steer", ORCH_STEERING, 3);
+    pod("nf-7f-a", ORCH_WORKER, 4);
+    pod("nf-7f-b", ORCH_WORKER, 5);
+    turn();
+    while (engine_now(&w.e) < w.e.active_ms + 3)
+        usleep(500);
+    says("store-0", STORE("primary", 2, 3), NULL);
+    says("store-1", STORE("backup", 2, 3), NULL);
+    says("steer", "{}", TABLE);
+    says("nf-7f-a", "{}", WORKER);
+    says("nf-7f-b", "{}", WORKER);
+    turn();
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    for (uint32_t i = 0; i < w.n; i++) {
+        json_decref(w.at[i].says.stats.now);
+        json_decref(w.at[i].says.more.now);
+    }
+    for (uint32_t i = 0; i < w.norders; i++) {
+        json_decref(w.orders[i]->answer);
+        free(w.orders[i]);
+    }
+    platform_close(&w.e);
+    json_decref(keep_wish(&w.keep));
+    events_destroy(w.e.events);
+    desired_free(w.e.desired);
+    uv_close((uv_handle_t *)&w.e.soon, NULL);
+    uv_close((uv_handle_t *)&w.e.wake, NULL);
+    uv_run(&w.e.loop, UV_RUN_DEFAULT);
+    return uv_loop_close(&w.e.loop);
+}
+
+static struct order *order(enum request_kind kind, const char *name, int64_t replicas, bool force)
+{
+    struct order *o = calloc(1, sizeof *o);
+    *o = (struct order){.request = {.kind = kind, .force = force, .replicas = replicas}, .refs = 2};
+    snprintf(o->request.name, sizeof o->request.name, "%s", name);
+    *w.e.last = o;
+    w.e.last = &o->next;
+    return w.orders[w.norders++] = o;
+}
+
+static const char *sentence(const struct order *o)
+{
+    const char *said = json_string_value(json_object_get(o->answer, o->status == 200 ? "result" : "error"));
+    return said ? said : "";
+}
+
+#define EXPECT(o, number, words)                                                                   \
+    CHECK((o)->done && (o)->status == (number) && strstr(sentence(o), words), "%d: %s", (o)->status, sentence(o))
+
+/* The newest event of that kind; NULL. Lent until the next call. */
+static const json_t *event(const char *kind)
+{
+    static json_t *all;
+    const json_t *found = NULL;
+    json_decref(all);
+    all = events_after(w.e.events, 0, 1000, 0);
+    const json_t *rows = json_object_get(all, "events");
+    for (size_t i = 0; i < json_array_size(rows); i++)
+        if (!strcmp(gather_text(json_array_get(rows, i), "kind"), kind))
+            found = json_array_get(rows, i);
+    return found;
+}
+
+static const char *cause(const char *kind)
+{
+    return gather_text(event(kind), "cause");
+}
+
+static json_int_t replicas(void)
+{
+    json_t *o = status_group(&w.e, &w.e.desired->groups[0]);
+    const json_t *v = json_object_get(o, "replicas");
+    json_int_t n = json_is_null(v) ? -1 : json_integer_value(v);
+    json_decref(o);
+    return n;
+}
+
+static const char *state_text(const char *name)
+{
+    return status_state(&w.e, engine_find(&w.e, name));
+}
+
+/* --- counts ------------------------------------------------------------------------------------------ */
+
+static void the_platforms_count_is_adopted(void **state)
+{
+    assert_int_equal(replicas(), 2); /* the text's is 1 */
+    CHECK(!event("scale"), "%s", cause("scale"));
+    w.count.replicas = 5;
+    turn();
+    assert_int_equal(replicas(), 5);
+    CHECK(strstr(cause("scale"), "by others"), "%s", cause("scale"));
+    assert_int_equal(w.scales, 0); /* and is not fought */
+}
+
+static void an_order_is_answered_when_it_is_written(void **state)
+{
+    struct order *a = order(REQUEST_SCALE, "nf", 4, false), *b = order(REQUEST_SCALE, "nf", 6, false);
+    turn();
+    assert_int_equal(w.scales, 1);
+    assert_false(a->done || b->done);
+    tell(200, "");
+    EXPECT(a, 200, "Deployment nf");
+    turn();
+    assert_int_equal(w.to, 6);
+    CHECK(!strcmp(cause("scale"), "an operator wants it"), "%s", cause("scale"));
+    tell(403, "deployments.apps \"nf\" is forbidden");
+    EXPECT(b, 403, "is forbidden");
+    CHECK(strstr(cause("error"), "is forbidden"), "%s", cause("error"));
+    assert_int_equal(replicas(), 4);
+    struct order *c = order(REQUEST_SCALE, "nf", 99, false), *d = order(REQUEST_SCALE, "nf", 4, false);
+    turn();
+    EXPECT(c, 400, "from 1 to 8");
+    EXPECT(d, 200, "already");
+    assert_int_equal(w.scales, 2);
+}
+
+static void load(const char *stats)
+{
+    for (int i = 0; i < 2; i++) {
+        const char *name = i ? "nf-7f-b" : "nf-7f-a";
+        says(name, stats, WORKER);
+        for (uint32_t k = 0; k < w.n; k++)
+            if (!strcmp(w.at[k].name, name)) {
+                json_decref(w.at[k].says.stats.before);
+                w.at[k].says.stats.before = NULL;
+                w.at[k].says.stats.before = json_loads(stats, 0, NULL);
+                w.at[k].says.stats.before_ms = w.at[k].says.stats.now_ms - 1;
+            }
+    }
+}
+
+static void unload(void)
+{
+    for (uint32_t k = 0; k < w.n; k++) {
+        json_decref(w.at[k].says.stats.before);
+        w.at[k].says.stats.before = NULL;
+    }
+}
+
+/* A while under load, with a count that is young, or of long ago; until it scales. */
+static void busy_for(uint32_t ms, bool young)
+{
+    for (uint64_t begin = engine_now(&w.e); engine_now(&w.e) < begin + ms && !w.scales; usleep(1000)) {
+        load("{\"lethe_worker_busy_permille\": 990}");
+        says("steer", "{}", TABLE);
+        w.state.heard_ms = engine_now(&w.e);
+        w.count.asked_ms = young ? engine_now(&w.e) : 1;
+        w.e.platform.news = true;
+        engine_turn(&w.e);
+    }
+}
+
+static void autoscaling_goes_by_the_platforms_count_if_it_is_young(void **state)
+{
+    busy_for(30, false);
+    assert_int_equal(w.scales, 0);
+    busy_for(20000, true);
+    unload();
+    CHECK(w.scales == 1 && w.from == 2 && w.to > 2, "%u: %ld to %u", w.scales, (long)w.from, w.to); /* if nobody changed it meanwhile */
+    tell(409, "it changed");
+    CHECK(strstr(cause("error"), "it changed"), "%s", cause("error"));
+}
+
+/* --- who is to go --------------------------------------------------------------------------------------- */
+
+static void of_two_evictions_at_once_the_second_is_judged_by_the_first(void **state)
+{
+    static const struct { const char *first, *second, *says; } rows[] = {
+        {"nf-7f-a", "nf-7f-b", "last worker"}, {"store-1", "store-0", "last copy"}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct order *a = order(REQUEST_RESTART, rows[i].first, 0, false), *b = order(REQUEST_KILL, rows[i].second, 0, false);
+        turn();
+        assert_int_equal(w.evictions, i + 1);
+        assert_false(b->done);
+        tell(200, "");
+        turn();
+        EXPECT(a, 200, "good order");
+        EXPECT(b, 403, rows[i].says);
+    }
+    CHECK(!w.at_once && !strcmp(w.evicted, "store-1"), "%s", w.evicted);
+}
+
+static void a_refused_eviction_leaves_all_as_it_was(void **state)
+{
+    struct order *a = order(REQUEST_DRAIN, "nf-7f-a", 0, false);
+    turn();
+    tell(429, "Cannot evict pod as it would violate the pod's disruption budget.");
+    EXPECT(a, 429, "disruption budget");
+    turn();
+    assert_string_equal(state_text("nf-7f-a"), "ready");
+    struct order *b = order(REQUEST_KILL, "nf-7f-a", 0, false);
+    turn();
+    assert_true(w.at_once);
+    tell(503, "no answer");
+    EXPECT(b, 503, "as far as is known");
+    struct order *c = order(REQUEST_RESTART, "nf", 0, false);
+    turn();
+    assert_int_equal(w.roll_outs, 1);
+    tell(200, "");
+    EXPECT(c, 200, "rolls out");
+}
+
+static void who_is_not_sure_to_lead_asks_for_nothing(void **state)
+{
+    w.keep.status.sure_until_ms = keep_clock_ms();
+    struct order *all[] = {order(REQUEST_SCALE, "nf", 3, false), order(REQUEST_KILL, "nf-7f-a", 0, true),
+                           order(REQUEST_RESTART, "nf", 0, false), order(REQUEST_DRAIN, "nf-7f-a", 0, false)};
+    turn();
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        EXPECT(all[i], 503, "certain");
+    CHECK(!w.scales && !w.evictions && !w.roll_outs, "asked");
+}
+
+static void what_cannot_be_here_says_what_to_use(void **state)
+{
+    static const struct { enum request_kind kind; const char *says; } rows[] = {
+        {REQUEST_SITE_PUT, "kubectl apply"}, {REQUEST_DOWN, "kubectl delete"}, {REQUEST_START, "lethe scale"},
+        {REQUEST_HAND_OVER, "lethe restart"}, {REQUEST_TRACE_ON, "metrics"}, {REQUEST_TRACE, "control socket"},
+        {REQUEST_TABLES, "lethe status"}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct order *o = order(rows[i].kind, "store-0", 0, true);
+        turn();
+        EXPECT(o, 501, rows[i].says);
+    }
+}
+
+static void who_still_waits_at_the_end_is_answered(void **state)
+{
+    struct order *a = order(REQUEST_SCALE, "nf", 4, false);
+    turn();
+    assert_false(a->done);
+    engine_close_orders(&w.e);
+    CHECK(a->done && a->status == 503, "%d", a->status);
+    tell(200, ""); /* and its outcome goes nowhere */
+}
+
+/* --- ends -------------------------------------------------------------------------------------------------- */
+
+static void gone_is_not_dead(void **state)
+{
+    struct driver_end end = {.process = w.pods[1], .how = "its pod was removed by force"};
+    w.npods = 1;
+    carry_ended(&w.e, &end);
+    turn();
+    assert_string_equal(state_text("store-1"), "unknown");
+    CHECK(event("gone") && !event("exit"), "%s", cause("gone"));
+    struct order *a = order(REQUEST_KILL, "store-0", 0, false); /* nothing rests on it any more */
+    turn();
+    EXPECT(a, 403, "last copy");
+    pod("store-1", ORCH_STORE, 0); /* its successor: to be, but not yet there */
+    turn();
+    assert_string_equal(state_text("store-1"), "unknown");
+    w.pods[1].start = 9;
+    w.pods[1].waits = false;
+    turn();
+    CHECK(strcmp(state_text("store-1"), "unknown") && engine_find(&w.e, "store-1")->restarts == 1, "%s", state_text("store-1"));
+}
+
+static void a_proven_end_is_one(void **state)
+{
+    struct driver_end end = {.process = w.pods[3], .proven = true, .status_known = true, .signal = 9, .how = "the kubelet says OOMKilled"};
+    carry_ended(&w.e, &end);
+    CHECK(event("exit") && !event("gone") && strstr(cause("exit"), "OOMKilled; nobody here"), "%s", cause("exit"));
+    w.pods[3].start = 0;
+    w.pods[3].waits = true;
+    turn();
+    assert_string_equal(state_text("nf-7f-a"), "waiting");
+    end.process.start = 77; /* of one that ran before the one that runs now */
+    end.process.name[6] = 'b';
+    carry_ended(&w.e, &end);
+    assert_true(engine_find(&w.e, "nf-7f-b")->seen.alive);
+}
+
+static void what_is_not_heard_for_long_is_unknown(void **state)
+{
+    snprintf(w.state.why, sizeof w.state.why, "connection refused");
+    w.e.active_ms = w.state.heard_ms = w.count.asked_ms = 1; /* long ago: since the machine began */
+    w.e.platform.news = true;
+    engine_turn(&w.e);
+    json_t *o = platform_json(&w.e);
+    CHECK(!json_is_true(json_object_get(o, "known")) && !strcmp(gather_text(o, "why"), "connection refused"), "%s", gather_text(o, "why"));
+    json_decref(o);
+    assert_int_equal(replicas(), -1);
+    CHECK(strstr(cause("platform"), "connection refused"), "%s", cause("platform"));
+    struct order *a = order(REQUEST_SCALE, "nf", 4, false); /* may be tried all the same */
+    engine_turn(&w.e);
+    tell(503, "connection refused");
+    EXPECT(a, 503, "connection refused");
+    turn();
+    assert_int_equal(replicas(), 2);
+    CHECK(strstr(cause("platform"), "known again"), "%s", cause("platform"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+        T(the_platforms_count_is_adopted),
+        T(an_order_is_answered_when_it_is_written),
+        T(autoscaling_goes_by_the_platforms_count_if_it_is_young),
+        T(of_two_evictions_at_once_the_second_is_judged_by_the_first),
+        T(a_refused_eviction_leaves_all_as_it_was),
+        T(who_is_not_sure_to_lead_asks_for_nothing),
+        T(what_cannot_be_here_says_what_to_use),
+        T(who_still_waits_at_the_end_is_answered),
+        T(gone_is_not_dead),
+        T(a_proven_end_is_one),
+        T(what_is_not_heard_for_long_is_unknown),
+    };
+    log_init("platform_test", "", LOG_LEVEL_ERROR);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
