@@ -184,6 +184,20 @@ def remove_empty(folder):
     return True
 
 
+def small_image(cluster, name, source):
+    """An archive of localhost/<name>:test: one program of C, linked statically."""
+    archive, folder = cluster.path(name + ".tar"), cluster.path(name)
+    os.makedirs(folder)
+    with open("%s/%s.c" % (folder, name), "w") as f:
+        f.write(source)
+    run(["gcc", "-static", "-Os", "-o", "%s/%s" % (folder, name), "%s/%s.c" % (folder, name)])
+    own = "buildah --storage-driver vfs --root %s/storage --runroot %s/runroot" % (folder, folder)
+    run(["sh", "-ec", "c=$({0} from scratch); {0} copy -q $c {1}/{2} /{2}; {0} config --entrypoint '[\"/{2}\"]' "
+         "--cmd '' $c; {0} commit -q --rm $c localhost/{2}:test; {0} push -q localhost/{2}:test "
+         "oci-archive:{3}:localhost/{2}:test".format(own, folder, name, archive)])
+    return archive
+
+
 class Cluster:
     """In a `with`, inside the Lab's."""
 
@@ -225,7 +239,7 @@ class Cluster:
         began = time.monotonic()
         self.plane.start()
         self.plane.start_scheduler()
-        pause = self._pause()
+        pause = small_image(self, "pause", PAUSE)   # what holds a pod's namespaces
         for n in self.nodes:
             n.start()
             n.import_image(pause)
@@ -236,19 +250,6 @@ class Cluster:
         nodes = self.plane.get("nodes")["items"]
         return len(nodes) == len(self.nodes) and all(
             c["status"] == "True" for n in nodes for c in n["status"].get("conditions", []) if c["type"] == "Ready")
-
-    def _pause(self):
-        """The program that holds a pod's namespaces, as an image."""
-        archive, folder = self.path("pause.tar"), self.path("pause")
-        os.makedirs(folder)
-        with open(folder + "/pause.c", "w") as f:
-            f.write(PAUSE)
-        run(["gcc", "-static", "-Os", "-o", folder + "/pause", folder + "/pause.c"])
-        own = "buildah --storage-driver vfs --root %s/storage --runroot %s/runroot" % (folder, folder)
-        run(["sh", "-ec", "c=$({0} from scratch); {0} copy -q $c {1}/pause /pause; {0} config --entrypoint '[\"/pause\"]' "
-             "--cmd '' $c; {0} commit -q --rm $c localhost/pause:test; {0} push -q localhost/pause:test "
-             "oci-archive:{2}:localhost/pause:test".format(own, folder, archive)])
-        return archive
 
     def import_images(self, folder):
         for n in self.nodes:
