@@ -33,6 +33,7 @@ struct cli {
     bool json, colour, terminal; /* terminal: stdout is one */
     uint32_t columns;
     char address[256], token[520]; /* found by cli_find */
+    const char *file;         /* of the text that is given: what the controller calls site.yaml */
 };
 
 struct cli_command {

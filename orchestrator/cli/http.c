@@ -118,8 +118,9 @@ static int judge(struct cli *cli, long http, struct taken *t, bool quiet, json_t
     }
     int status = http == 503 ? CLI_UNREACHABLE : CLI_REFUSED;
     const char *why = cli_text(j, "error");
+    bool of_file = cli->file && !strncmp(why, "site.yaml:", 10);
     if (!quiet && *why)
-        cli_say(status, "%s", why);
+        cli_say(status, "%s%s", of_file ? cli->file : "", of_file ? why + 9 : why);
     else if (!quiet)
         cli_say(status, "%s answered HTTP %ld and no JSON; is it lethe-controller?", cli->address,
                 http);

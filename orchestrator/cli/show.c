@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "orchestrator/cli/cli.h"
+#include "orchestrator/cli/pure/fit.h"
 
 const char *cli_paint(const struct cli *cli, enum cli_colour c)
 {
@@ -75,44 +76,53 @@ uint32_t cli_table_lines(const struct cli_table *t)
     return t->cells / t->n;
 }
 
-/* Columns on the terminal: UTF-8's continuation bytes take none. */
-static int width(const char *text)
-{
-    int n = 0;
-    for (; *text; text++)
-        n += (*text & 0xc0) != 0x80;
-    return n;
-}
-
 static void print_cell(struct cli *cli, const char *text, enum cli_colour c, int wide, bool right,
                        bool last, FILE *to)
 {
-    int pad = wide - width(text);
-    fprintf(to, "%*s%s%s%s", right && pad > 0 ? pad : 0, "", c == CLI_PLAIN ? "" : cli_paint(cli, c),
-            text, c == CLI_PLAIN ? "" : cli_paint(cli, CLI_PLAIN));
+    bool cut;
+    int bytes = fit_bytes(text, wide, &cut), pad = cut ? 0 : wide - fit_width(text);
+    fprintf(to, "%*s%s%.*s%s%s", right ? pad : 0, "", c == CLI_PLAIN ? "" : cli_paint(cli, c), bytes,
+            text, cut ? "…" : "", c == CLI_PLAIN ? "" : cli_paint(cli, CLI_PLAIN));
     if (!last)
-        fprintf(to, "%*s", (right || pad < 0 ? 0 : pad) + 2, "");
+        fprintf(to, "%*s", (right ? 0 : pad) + 2, "");
+}
+
+/* As wide as they must be; on a narrow terminal text is cut, numbers and the first column never. */
+static int *widths(const struct cli *cli, const struct cli_table *t)
+{
+    enum { TEXT_LEAST = 8 };
+    int *wide = must(calloc(2 * t->n, sizeof *wide)), *least = wide + t->n;
+    for (uint32_t i = 0; i < t->n; i++)
+        least[i] = wide[i] = fit_width(t->heads[i]) - (t->heads[i][0] == '>');
+    for (uint32_t i = 0; i < t->cells; i++)
+        if (fit_width(t->cell[i].text) > wide[i % t->n])
+            wide[i % t->n] = fit_width(t->cell[i].text);
+    for (uint32_t i = 0; i < t->n; i++) {
+        bool whole = i == 0 || t->heads[i][0] == '>' || wide[i] < TEXT_LEAST;
+        least[i] = whole ? wide[i] : least[i] > TEXT_LEAST ? least[i] : TEXT_LEAST;
+    }
+    if (cli->terminal)
+        fit_columns(wide, least, t->n, (int)cli->columns);
+    return wide;
 }
 
 void cli_table_print(struct cli *cli, struct cli_table *t, FILE *to)
 {
-    int *wide = must(calloc(t->n, sizeof *wide));
-    for (uint32_t i = 0; i < t->n; i++)
-        wide[i] = width(t->heads[i]) - (t->heads[i][0] == '>');
-    for (uint32_t i = 0; i < t->cells; i++)
-        if (width(t->cell[i].text) > wide[i % t->n])
-            wide[i % t->n] = width(t->cell[i].text);
-    for (uint32_t i = 0; i < t->n; i++) {
+    int *wide = widths(cli, t);
+    uint32_t shown = t->n;
+    while (shown > 1 && !wide[shown - 1])
+        shown--;
+    for (uint32_t i = 0; i < shown; i++) {
         bool right = t->heads[i][0] == '>';
-        print_cell(cli, t->heads[i] + right, CLI_HEAD, wide[i], right, i + 1 == t->n, to);
+        print_cell(cli, t->heads[i] + right, CLI_HEAD, wide[i], right, i + 1 == shown, to);
     }
     fputc('\n', to);
     for (uint32_t i = 0; i < t->cells; i++) {
         uint32_t column = i % t->n;
-        bool last = column + 1 == t->n;
-        print_cell(cli, t->cell[i].text, t->cell[i].colour, wide[column],
-                   t->heads[column][0] == '>', last, to);
-        if (last)
+        if (column < shown)
+            print_cell(cli, t->cell[i].text, t->cell[i].colour, wide[column],
+                       t->heads[column][0] == '>', column + 1 == shown, to);
+        if (column + 1 == t->n)
             fputc('\n', to);
         free(t->cell[i].text);
     }

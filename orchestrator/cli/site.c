@@ -178,10 +178,12 @@ static int may_begin(const char *log)
     return CLI_OK;
 }
 
-static int put_site(struct cli *cli, const char *text)
+static int put_site(struct cli *cli, const char *file, const char *text)
 {
     json_t *answer;
+    cli->file = file;
     int status = cli_ask(cli, "PUT", "/v1/site", "application/yaml", text, 0, &answer);
+    cli->file = NULL;
     if (status)
         return status;
     if (cli->json)
@@ -228,7 +230,7 @@ int cmd_up(struct cli *cli, int argc, char **argv)
     }
     json_decref(answer);
     if (!status)
-        status = put_site(cli, text);
+        status = put_site(cli, file, text);
     free(text);
     if (status || !w.wait)
         return status;

@@ -61,6 +61,11 @@ def check_up(site, checks):
     code, out, err = site.lethe("up", site.config)
     checks.check("up starts a controller and waits until all is ready", code == OK, out + err)
     checks.check("and it is", site.lethe("status", "--well")[0] == OK, site.lethe("status")[1])
+    with open(broken, "w") as f:
+        f.write(text.replace("  nat44:\n", "  nat44:\n    nonsense: 1\n"))
+    code, _, refused = site.lethe("up", broken)
+    checks.check("what only the controller finds wrong names the file, too", code != OK and "broken.yaml:" in refused
+                 and "site.yaml" not in refused, refused)
     code, out, err = site.lethe("up", site.config)
     checks.check("up again changes nothing", code == OK and site.status()["site"]["revision"] == 1, out + err)
 
