@@ -21,11 +21,11 @@ class Runner:
     def __init__(self, lab, site, checks):
         self.lab, self.site, self.checks = lab, site, checks
 
-    def run(self, program, *argv, namespace="store-a"):
-        """Exit status and everything it said; a program that goes on running is a NetError."""
+    def run(self, program, *argv, namespace="store-a", before=()):
+        """Exit status and everything it said; a program that goes on running is a NetError. `before`: words before it."""
         try:
             done = self.lab.namespaces[namespace].run(
-                [os.path.join(self.site.programs, program), *argv], check=False, timeout=10)
+                [*before, os.path.join(self.site.programs, program), *argv], check=False, timeout=10)
             return done.returncode, done.stdout + done.stderr
         except subprocess.TimeoutExpired:
             return "still running after 10 s", ""
@@ -172,6 +172,8 @@ def offloads(r):
     r.expect("offloads on: refuses", 1, ["ethtool -K inside"], "steering/lethe-steer", "-c",
              site.config, namespace="steer")
     ns["steer"].run(["ethtool", "-K", "inside", "tx", "off", "gro", "off"])
+    r.expect("its rings may not be locked", 1, ["locked memory", "0 KiB", "CAP_IPC_LOCK"], "steering/lethe-steer", "-c",
+             site.config, namespace="steer", before=["setpriv", "--bounding-set", "-ipc_lock", "prlimit", "--memlock=0:0"])
     r.expect("no such interface", 1, ["inside"], "steering/lethe-steer", "-c", site.config,
              namespace="s1")
 
