@@ -6,6 +6,7 @@
 """
 import json
 import os
+import shutil
 import subprocess
 import time
 
@@ -90,6 +91,12 @@ class KubernetesSite:
         return "\n".join(self.kubectl("get", "-n", "lethe", what, "-o", "wide", check=False).stdout
                          for what in ("pods", "pvc")) + self.kubectl(
             "get", "-n", "lethe", "events", check=False).stdout[-3000:]
+
+    def save_logs(self):
+        """What pods said that are there now, also before their last restart: into the run's logs."""
+        for n in self.cluster.nodes:
+            shutil.copytree("/proc/%s/root/var/log/pods" % n.pid, os.path.join(self.lab.logs, "pods-" + n.name),
+                            dirs_exist_ok=True, ignore_dangling_symlinks=True)
 
     def ping(self, count=5):
         return self.lab.namespaces["clients"].run(["ping", "-n", "-c", str(count), "-i", "0.2", "-W", "3", "-I", CLIENT,

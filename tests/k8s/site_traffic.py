@@ -27,7 +27,7 @@ from lethe_site import wait_for
 
 CLIENTS = 32                  # addresses, from CLIENT on
 PINGERS, PING_EVERY_S = 6, 0.05
-PACED = 16                    # UDP flows that send every 10 ms
+PACED = 12                    # UDP flows that send every 10 ms
 PATIENCE_S = 75               # of a connection without an answer; above the longest cut and TCP's pause after it
 LATE_MS = 1500                # a line that is asked for so long still waits for something
 SEEN_S = 900                  # how far back gaps() looks

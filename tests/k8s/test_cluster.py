@@ -2,14 +2,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The dev overlay on a real cluster of two nodes, and what happens to it there.
 
-Ping goes through steering and workers' pods of other nodes all the time, twenty a second. What is planned (scale, workers
-rolled out) may lose none. A drained node's front end is turned from by routers (lethe-nexthop), restarted stores make writes
-wait; then, and after what is not planned (a pod of each kind deleted by force), it has to go on.
---shell: a site, and a shell in which kubectl works, instead.
+Real connections go through steering and workers' pods of both nodes all the time (site_traffic.py), none of which may break,
+whatever happens. What is planned may lose no packet, either: pings are counted. How long traffic stands still when a pod or a
+node goes unasked is told, not judged; only that it goes on for all. A table, and report.json in the run's folder.
+--only WORDS: steps whose names have one of them. --shell: a site, and a shell in which kubectl works, instead.
 """
 import argparse
 import os
-import re
 import subprocess
 import sys
 import time
@@ -17,91 +16,123 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, "../net"), HERE]
 
-from kubernetes_site import CLIENT, SERVER, KubernetesSite  # noqa: E402
+import cluster_report                                       # noqa: E402
+from acts import Acts                                       # noqa: E402
+from kubernetes_site import KubernetesSite                  # noqa: E402
 from lethe_site import wait_for                             # noqa: E402
 from netns import Lab, NetError, enter, require_root_and_tools  # noqa: E402
 from nodes import Cluster                                   # noqa: E402
+from pod_watch import PodWatch                              # noqa: E402
+from site_traffic import Traffic                            # noqa: E402
 
 IMAGES = ("lethe-store", "lethe-nf", "lethe-steer", "lethe-etcd")
-EVERY_S = 0.05
-
-
-class Pings:
-    """One a twentieth of a second, from now on."""
-
-    def __init__(self, lab):
-        self.log = os.path.join(lab.logs, "ping.log")
-        self.process = lab.spawn("ping", ["ping", "-n", "-O", "-D", "-i", str(EVERY_S), "-I", CLIENT, SERVER],
-                                 lab.namespaces["clients"])
-
-    def answered(self):
-        with open(self.log) as f:
-            return [int(n) for n in re.findall(r"bytes from .*icmp_seq=(\d+)", f.read())]
-
-    def goes_on(self, timeout_s=60):
-        """Ten more answers: their last number."""
-        last = len(self.answered())
-        wait_for(lambda: len(self.answered()) >= last + 10, timeout_s, "pings to be answered again", 0.1)
-        return self.answered()[-1]
-
-    def lost(self, first, last):
-        there = {n for n in self.answered() if first <= n <= last}
-        return last - first + 1 - len(there)
+WORKERS = 4
+CUT_S = 25                    # a node is gone for so long: above the 8 s until it is NotReady and the 10 until workers are replaced
+PLANNED, UNASKED = True, False
 
 
 class Run:
-    def __init__(self, site, pings):
-        self.site, self.pings, self.failed, self.rows = site, pings, 0, []
-        self.kubectl = site.kubectl
+    def __init__(self, site, watch, traffic, only=()):
+        self.site, self.watch, self.traffic, self.only = site, watch, traffic, only
+        self.acts = Acts(site, watch)
+        self.rows, self.began, self.broken = [], time.monotonic(), []
+        self.notes = []                                     # of the step that runs
 
-    def step(self, what, may_lose, act):
-        first = self.pings.goes_on()
+    def say(self, text):
+        print("%6.1f s  %s" % (time.monotonic() - self.began, text), flush=True)
+
+    def note(self, text):
+        self.notes.append(text)
+        self.say("          " + text)
+
+    def step(self, what, planned, act):
+        """planned: no ping may be lost. None breaks in either case."""
+        if self.only and not any(word in what for word in self.only):
+            return
+        self.watch.step, self.notes = what, []
+        if self.rows and self.rows[-1]["ready_s"] is None:
+            self.acts.wait(60)                              # if the last step left a ruin, what follows tells nothing: the run ends
+        first = self.traffic.goes_on()
+        row = {"step": what, "planned": planned, "ready_s": None, "lost": None, "pings": None, "why": []}
+        self.rows.append(row)
         began = time.monotonic()
+        self.say("...     " + what)
         try:
             act()
-            took = time.monotonic() - began
-            last = self.pings.goes_on()
+            row["ready_s"] = time.monotonic() - began
+            last = self.traffic.goes_on()
+            row["lost"], row["pings"] = self.traffic.lost(first, last)
         except (NetError, subprocess.TimeoutExpired) as e:
-            self.failed += 1
-            return print("FAIL %s: %s\n%s" % (what, e, self.site.what_is()), flush=True)
-        lost = self.pings.lost(first, last)
-        good = may_lose or not lost
-        self.failed += not good
-        print("%s %-44s %5.1f s until all is ready; %d of %d pings lost%s" % (
-            "ok  " if good else "FAIL", what, took, lost, last - first + 1, "" if good else ", none may be"), flush=True)
+            row["why"].append(str(e))
+            self.say("what there is (what pods say: %s):\n%s" % (self.site.lab.logs, self.site.what_is()))
+            self.site.save_logs()
+        row.update(self.traffic.gaps(began))
+        all_broken = self.traffic.broken()
+        new, self.broken = [b for b in all_broken if b not in self.broken], all_broken
+        row["broken"], row["created"], row["notes"] = len(new), self.watch.created(what), self.notes
+        row["why"] += new + (["%d pings were lost, none may be" % row["lost"]] if planned and row["lost"] else [])
+        row["ok"] = not row["why"]
+        self.say("%s %s: ready after %s s; gap %d ms (UDP), %d ms (TCP); %s of %s pings lost; %d broken" % (
+            "ok     " if row["ok"] else "FAILED ", what, "%.1f" % row["ready_s"] if row["ready_s"] else "?", row["udp_ms"],
+            row["tcp_ms"], row["lost"], row["pings"], row["broken"]))
+        for why in row["why"]:
+            self.say("        " + why)
 
-    def ready(self, app, count):
-        wait_for(lambda: self.site.ready(app, count), 120, "%d pods of %s to be ready" % (count, app), 0.2)
+    def cut(self, majority, cut):
+        """The way to a node is gone for CUT_S: of etcd's three members and three stores two are on `majority`."""
+        acts, cut_at = self.acts, time.monotonic()
+        acts.cut(cut)
+        try:
+            wait_for(lambda: not acts.node_ready(cut), 60, cut + " to be NotReady", 0.5)
+            self.note("%s is NotReady after %.1f s" % (cut, time.monotonic() - cut_at))
+            self.traffic.goes_on(60)
+            gap = self.traffic.gaps(cut_at)
+            self.note("while it is cut off traffic goes on for all, after a gap of %(udp_ms)d ms (UDP), %(tcp_ms)d ms (TCP)" % gap)
+            if cut != majority:
+                want = acts.count["nf"]
+                wait_for(lambda: sum(p.ready and not p.deleting for p in acts.on("nf", majority)) == want, 60,
+                         "%d workers to be ready on %s" % (want, majority), 0.2)
+                self.note("its workers are replaced on %s after %.1f s" % (majority, time.monotonic() - cut_at))
+            time.sleep(max(0, cut_at + CUT_S - time.monotonic()))    # the fault itself, no wait for anything
+        finally:
+            acts.heal(cut)
+        healed = time.monotonic()
+        wait_for(lambda: acts.node_ready(cut), 60, cut + " to be Ready", 0.5)
+        self.note("%s is Ready again %.1f s after the cut is mended" % (cut, time.monotonic() - healed))
+        acts.wait()
 
-    def scale(self, count):
-        self.kubectl("-n", "lethe", "scale", "deploy/nf", "--replicas=%d" % count)
-        self.ready("nf", count)
-
-    def roll_out(self, what):
-        self.kubectl("-n", "lethe", "rollout", "restart", what)
-        self.kubectl("-n", "lethe", "rollout", "status", what, "--timeout=180s", timeout=200)
-
-    def force_delete(self, app, count):
-        pod = self.site.pods(app)[0]["metadata"]["name"]
-        self.kubectl("-n", "lethe", "delete", "pod", pod, "--force", "--grace-period=0")
-        wait_for(lambda: len(self.site.pods(app)) == count and self.site.ready(app, count), 120,
-                 "%d pods of %s" % (count, app), 0.2)
-
-    def drain(self, node):
-        self.kubectl("drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=120s", timeout=150)
-        self.ready("nf", 4)
-        self.ready("store", 3)
-        self.kubectl("uncordon", node)
+    def majority(self):
+        """The node with more of etcd, made to have two of the stores, too."""
+        node = max(self.acts.nodes, key=lambda n: len(self.acts.on("etcd", n)))
+        self.acts.spread(node)
+        return node
 
     def all(self):
-        self.step("kubectl scale: 2 to 4 workers", False, lambda: self.scale(4))
-        self.step("kubectl rollout restart: workers", False, lambda: self.roll_out("deploy/nf"))
-        self.step("kubectl rollout restart: stores", True, lambda: self.roll_out("statefulset/store"))
-        self.step("kubectl drain n2, and back", True, lambda: self.drain("n2"))
-        self.step("kubectl rollout restart: workers, on both again", True, lambda: self.roll_out("deploy/nf"))
-        for app, count in (("nf", 4), ("store", 3), ("etcd", 3), ("steer", 2)):
-            self.step("a pod deleted by force: " + app, True, lambda: self.force_delete(app, count))
-        return self.failed
+        acts, step = self.acts, self.step
+        step("kubectl scale: 2 to %d workers" % WORKERS, PLANNED, lambda: acts.scale(WORKERS))
+        step("rollout restart: workers", PLANNED, lambda: acts.roll_out("deploy/nf"))
+        step("rollout undo: workers", PLANNED, lambda: acts.roll_back("deploy/nf"))
+        step("kubectl scale: %d to 2 workers" % WORKERS, PLANNED, lambda: acts.scale(2))
+        step("kubectl scale: 2 to %d again" % WORKERS, PLANNED, lambda: acts.scale(WORKERS))
+        step("rollout restart: steering", UNASKED, lambda: acts.roll_out("ds/steer"))
+        step("rollout restart: stores", UNASKED, lambda: acts.roll_out("statefulset/store"))
+        for app in acts.count:
+            step("a pod deleted by force: " + app, UNASKED, lambda app=app: acts.force_delete(app))
+        for app in acts.count:
+            step("kill -9 of a container: " + app, UNASKED, lambda app=app: acts.kill(app))
+        for node in acts.nodes:
+            step("kubectl drain %s, and back" % node, UNASKED, lambda node=node: acts.drain(node))
+        self.partitions()
+
+    def partitions(self):
+        if self.only and not any(word in "a node cut off" for word in self.only):
+            return
+        where = []
+        self.step("pods spread again for what follows", UNASKED, lambda: where.append(self.majority()))
+        if not where:
+            return
+        for cut, what in ((next(n for n in self.acts.nodes if n != where[0]), "the minority's"), (where[0], "the majority's")):
+            self.step("a node cut off for %d s: %s, %s" % (CUT_S, cut, what), UNASKED, lambda cut=cut: self.cut(where[0], cut))
 
 
 def make_images(build, to):
@@ -120,30 +151,57 @@ def shell(site, cluster):
     subprocess.run([os.environ.get("SHELL", "/bin/bash")], env=env, preexec_fn=lambda: enter(cluster.plane.namespace.fd))
 
 
+def act(options, cluster, images, began):
+    watch = PodWatch(cluster)
+    site = KubernetesSite(cluster, options.build)
+    site.deploy(images)
+    took = site.wait_ready()
+    print("pods are ready after: " + ", ".join("%s %.1f s" % row for row in took.items()), flush=True)
+    if options.shell:
+        shell(site, cluster)
+        return 0
+    traffic = Traffic(site)
+    traffic.start(options.tcp, options.udp, options.churn)
+    print("%d TCP connections and %d UDP flows are open, short ones come and go" % (options.tcp, options.udp), flush=True)
+    run, ended = Run(site, watch, traffic, options.only), []
+    try:
+        run.all()
+    except NetError as e:
+        ended = ["the run ended early: %s\n%s" % (e, site.what_is())]
+        site.save_logs()
+    memory = cluster_report.pod_memory(cluster, watch.pods())
+    broken, seen = traffic.stop()
+    report = {"steps": run.rows, "took_s": time.monotonic() - began, "traffic": seen,
+              "broken": broken, "images": cluster_report.image_sizes(images), "memory_bytes": memory,
+              "start": cluster_report.start_times(watch.later()), "first_s": took, "nodes_s": cluster.ready_s}
+    cluster_report.write(report, os.path.join(cluster.lab.folder, "report.json"))
+    cluster_report.say(report)
+    print("\n%(tcp)d TCP connections kept with %(answers)d answers, %(udp_packets)d UDP answers, %(short)d short flows; captured: "
+          "%(flows)d flows over %(outside_end_points)d outside end points" % seen)
+    why = ended + broken + ["%s: %s" % (r["step"], w) for r in report["steps"] for w in r["why"] if w not in broken]
+    print("\n".join("FAILED  " + w for w in why) if why else "all is well: 0 broken connections, after %.0f s" % report["took_s"])
+    return 1 if why else 0
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     arguments.add_argument("--build", required=True)
     arguments.add_argument("--run", required=True)
     arguments.add_argument("--shell", action="store_true")
+    arguments.add_argument("--images", help="a folder of images that are made already")
+    arguments.add_argument("--only", nargs="*", default=[], help="words of the steps to take")
+    for what, count in (("tcp", 200), ("udp", 50), ("churn", 5)):
+        arguments.add_argument("--" + what, type=int, default=count)
     options = arguments.parse_args()
     require_root_and_tools(["etcd", "openssl", "buildah", "containerd", "runc", "conntrack", "iptables", "gcc", "ping"])
+    began = time.monotonic()
     with Lab(options.run) as lab:
-        images = os.path.join(lab.folder, "images")
-        make_images(options.build, images)
+        images = options.images or os.path.join(lab.folder, "images")
+        if not options.images:
+            make_images(options.build, images)
         with Cluster(lab) as cluster:
             print("two nodes are ready after %.1f s" % cluster.ready_s, flush=True)
-            site = KubernetesSite(cluster, options.build)
-            site.deploy(images)
-            took = site.wait_ready()
-            print("pods are ready after: " + ", ".join("%s %.1f s" % row for row in took.items()), flush=True)
-            if options.shell:
-                shell(site, cluster)
-                return 0
-            pings = Pings(lab)
-            failed = Run(site, pings).all()
-            pings.process.stop()
-    print("%d failed" % failed if failed else "all is well")
-    return 1 if failed else 0
+            return act(options, cluster, images, began)
 
 
 if __name__ == "__main__":
