@@ -196,7 +196,7 @@ def main():
     require_root_and_tools(["etcd", "openssl", "buildah", "containerd", "runc", "conntrack", "iptables", "gcc", "ping"])
     began = time.monotonic()
     with Lab(options.run) as lab:
-        images = options.images or os.path.join(lab.folder, "images")
+        images = os.path.abspath(options.images) if options.images else os.path.join(lab.folder, "images")
         if not options.images:
             make_images(options.build, images)
         with Cluster(lab) as cluster:
