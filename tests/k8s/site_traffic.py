@@ -16,6 +16,7 @@ import ipaddress
 import json
 import re
 import subprocess
+import sys
 import threading
 import time
 
@@ -24,6 +25,7 @@ import network
 import traffic
 from kubernetes_site import CLIENT, EXTERNAL, SERVER
 from lethe_site import wait_for
+from traffic_server import LINE_PORT
 
 CLIENTS = 32                  # addresses, from CLIENT on
 PINGERS, PING_EVERY_S = 6, 0.05
@@ -31,6 +33,13 @@ PACED = 12                    # UDP flows that send every 10 ms
 PATIENCE_S = 75               # of a connection without an answer; above the longest cut and TCP's pause after it
 LATE_MS = 1500                # a line that is asked for so long still waits for something
 SEEN_S = 900                  # how far back gaps() looks
+
+
+def listens(process, address, port):
+    """In the namespace of the process, whoever does."""
+    want = "%08X:%04X" % (int.from_bytes(ipaddress.ip_address(address).packed, sys.byteorder), port)
+    with open("/proc/%d/net/tcp" % process.pid) as f:
+        return any(line.split()[1] == want and line.split()[3] == "0A" for line in f)
 
 
 class Lines(traffic.Lines):
@@ -99,7 +108,8 @@ class Traffic:
         for end in (clients, servers):
             end.sysctl("net.ipv4.fib_multipath_hash_policy", 1)
         for name, address in network.SERVERS.items():
-            self.lab.spawn(name + "-server", traffic.python("traffic_server.py", address), servers, nice=-5)
+            p = self.lab.spawn(name + "-server", traffic.python("traffic_server.py", address), servers, nice=-5)
+            wait_for(lambda p=p, address=address: listens(p, address, LINE_PORT), 60, "%s to listen; see %s" % (name, p.log))
         sources = ["--from", "%s=%s-%s" % (clients.path(), first, first + CLIENTS - 1)]
         self.tcp, self.began = tcp, time.monotonic()
         self.capture = nat_check.Capture(self.lab, self.programs, ("clients", "lan"), ("servers", "lan"))
