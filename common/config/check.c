@@ -250,12 +250,31 @@ static int check_endpoint(const struct site_store *st, unsigned i, const struct 
     return port ? 0 : complain(c, key, "'%s' has no port; etcd's is 2379", at);
 }
 
+/* Files for TLS are of https end points, and a certificate goes with its key. Whether they are there and fit
+ * shows where they are used. */
+static int check_tls(const struct site_store *st, const struct complaint *c)
+{
+    const char *key = st->etcd_ca ? "store.etcd_ca" : st->etcd_cert ? "store.etcd_cert" : st->etcd_key ? "store.etcd_key" : NULL;
+    bool https = false;
+    for (unsigned i = 0; i < st->etcd_count; i++)
+        https |= !strncmp(st->etcd[i], "https://", 8);
+    if (key && !https)
+        return complain(c, key, "is for https, and no end point of store.etcd is such; write one as https://host:2379, or "
+                        "leave it out");
+    if (!st->etcd_cert != !st->etcd_key)
+        return complain(c, st->etcd_cert ? "store.etcd_cert" : "store.etcd_key", "a certificate and its key go together; "
+                        "write %s, too", st->etcd_cert ? "etcd_key" : "etcd_cert");
+    return 0;
+}
+
 /* Who keeps the views, and how many copies there are to be. */
 static int check_views(struct site_store *st, const struct complaint *c)
 {
     int bad = 0;
     for (unsigned i = 0; !bad && i < st->etcd_count; i++)
         bad = check_endpoint(st, i, c);
+    if (!bad)
+        bad = check_tls(st, c);
     if (bad)
         return bad;
     if (st->etcd_prefix[0] != '/' || st->etcd_prefix[strlen(st->etcd_prefix) - 1] == '/' ||

@@ -58,6 +58,7 @@ struct site_store {
     char **etcd;                /* end points of etcd's clients, where the views are; none: static */
     unsigned etcd_count;
     char *etcd_prefix;          /* of this site's keys there */
+    char *etcd_ca, *etcd_cert, *etcd_key; /* of https end points, files in PEM; NULL: the system's, none */
     unsigned copies, min_copies; /* replicas wanted of a shard; fewer make writes wait */
     unsigned memory_mb;         /* per shard, 0: no limit */
     struct site_limit *limits;

@@ -159,6 +159,11 @@ static const struct row { const char *text, *error; } rows[] = {
      "127.0.0.1:7400 or [::1]:7400"},
     {NODE "  etcd: [\"http://h:0\"]\n",
      "site.yaml:4: store.etcd[0]: 'http://h:0' has no port; etcd's is 2379"},
+    {NODE "  etcd: [\"h:1\"]\n  etcd_ca: /etc/ca.pem\n",
+     "site.yaml:5: store.etcd_ca: is for https, and no end point of store.etcd is such; write one as https://host:2379, or "
+     "leave it out"},
+    {NODE "  etcd: [\"h:1\", \"https://h:1\"]\n  etcd_key: /etc/key.pem\n",
+     "site.yaml:5: store.etcd_key: a certificate and its key go together; write etcd_cert, too"},
     {NODE "  etcd_prefix: a/\n",
      "site.yaml:4: store.etcd_prefix: 'a/' cannot be; write where this site's keys begin, such as "
      "/lethe/site"},

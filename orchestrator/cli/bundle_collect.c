@@ -166,7 +166,7 @@ static void collect_etcd(struct bundle *b)
         struct fetched f;
         const char *at = s->store.etcd[i];
         snprintf(url, sizeof url, "%s%s/v3/kv/range", strstr(at, "://") ? "" : "http://", at);
-        fetch(url, NULL, body, ASK_MS, &f);
+        fetch_etcd(url, &(struct etcd_tls){s->store.etcd_ca, s->store.etcd_cert, s->store.etcd_key}, body, ASK_MS, &f);
         json_t *answer = f.http == 200 ? json_loadb(f.text, f.bytes, 0, NULL) : NULL;
         had = answer != NULL;
         if (had)

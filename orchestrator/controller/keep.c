@@ -499,12 +499,21 @@ static void *run(void *ctx)
     return NULL;
 }
 
+/* As the end points: the site may go. */
+static struct etcd_tls tls_of(struct keep *k, const struct site *site)
+{
+    const char *from[] = {site->store.etcd_ca, site->store.etcd_cert, site->store.etcd_key};
+    for (int i = 0; i < 3; i++)
+        k->tls[i] = from[i] ? strdup(from[i]) : NULL;
+    return (struct etcd_tls){k->tls[0], k->tls[1], k->tls[2]};
+}
+
 static int start_etcd(struct keep *k, const struct site *site, char *err, uint32_t err_len)
 {
     for (unsigned i = 0; i < site->store.etcd_count; i++)
         k->endpoints[i] = strdup(site->store.etcd[i]);
     struct etcd_config c = {.endpoints = (const char *const *)k->endpoints,
-                            .nendpoints = site->store.etcd_count, .timeout_ms = REQUEST_MS, .ctx = k,
+                            .nendpoints = site->store.etcd_count, .tls = tls_of(k, site), .timeout_ms = REQUEST_MS, .ctx = k,
                             .answered = answered, .watched = watched};
     snprintf(k->prefix, sizeof k->prefix, "%s", site->store.etcd_prefix);
     snprintf(k->where, sizeof k->where, "etcd:%s.controller/desired", k->prefix);
@@ -550,6 +559,8 @@ void keep_stop(struct keep *k)
     keep_close_file(k);
     for (int i = 0; i < KEEP_ENDPOINTS; i++)
         free(k->endpoints[i]);
+    for (int i = 0; i < 3; i++)
+        free(k->tls[i]);
     desired_free(k->fresh);
     json_decref(k->wish);
     free(k->value);

@@ -30,7 +30,7 @@ struct keep {
 
     /* the thread's: etcd */
     struct etcd *etcd;
-    char *endpoints[KEEP_ENDPOINTS];
+    char *endpoints[KEEP_ENDPOINTS], *tls[3];
     char prefix[256], *value, leader[64], why[240];
     char cluster[24], *known; /* the desired state, as read or put last */
     char *swap_text;          /* being put */

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/config/etcd/etcd.h"
+
 static size_t take(char *data, size_t one, size_t n, void *to)
 {
     struct fetched *f = to;
@@ -23,7 +25,8 @@ static size_t take(char *data, size_t one, size_t n, void *to)
     return bytes;
 }
 
-void fetch(const char *url, const char *socket, const char *body, uint32_t timeout_ms, struct fetched *f)
+static void ask(const char *url, const char *socket, const struct etcd_tls *tls, const char *body, uint32_t timeout_ms,
+                struct fetched *f)
 {
     struct curl_header *date;
     *f = (struct fetched){0};
@@ -35,6 +38,8 @@ void fetch(const char *url, const char *socket, const char *body, uint32_t timeo
     curl_easy_setopt(c, CURLOPT_URL, url);
     if (socket)
         curl_easy_setopt(c, CURLOPT_UNIX_SOCKET_PATH, socket);
+    if (tls)
+        etcd_tls_use(c, tls);
     curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(c, CURLOPT_PROXY, "");
     curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
@@ -59,4 +64,14 @@ void fetch(const char *url, const char *socket, const char *body, uint32_t timeo
     if (f->date_s < 0)
         f->date_s = 0;
     curl_easy_cleanup(c);
+}
+
+void fetch(const char *url, const char *socket, const char *body, uint32_t timeout_ms, struct fetched *f)
+{
+    ask(url, socket, NULL, body, timeout_ms, f);
+}
+
+void fetch_etcd(const char *url, const struct etcd_tls *tls, const char *body, uint32_t timeout_ms, struct fetched *f)
+{
+    ask(url, NULL, tls, body, timeout_ms, f);
 }

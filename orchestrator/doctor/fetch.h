@@ -5,6 +5,8 @@
 
 #include <stdint.h>
 
+#include "common/config/etcd/etcd.h"
+
 struct fetched {
     int http;                 /* 0: nobody answered, and `error` says why */
     char error[200];
@@ -16,6 +18,8 @@ struct fetched {
 
 enum { FETCH_MAX = 8 << 20 };
 
+/* Of an etcd: https, too. */
+void fetch_etcd(const char *url, const struct etcd_tls *tls, const char *body, uint32_t timeout_ms, struct fetched *f);
 /* `url` with http://; or `socket` the path of a Unix socket, else NULL. `body` NULL: GET. */
 void fetch(const char *url, const char *socket, const char *body, uint32_t timeout_ms, struct fetched *f);
 

@@ -168,7 +168,10 @@ static void look_offset(struct doctor *d, const char *who, const char *url)
 {
     struct fetched f;
     struct verdict v;
-    fetch(url, NULL, NULL, LOOK_ASK_MS, &f);
+    struct etcd_tls tls = {0};
+    if (d->site)
+        tls = (struct etcd_tls){d->site->store.etcd_ca, d->site->store.etcd_cert, d->site->store.etcd_key};
+    fetch_etcd(url, &tls, NULL, LOOK_ASK_MS, &f);
     int64_t now_ms = (int64_t)clock_ms(CLOCK_REALTIME);
     free(f.text);
     if (!f.date_s)

@@ -24,12 +24,14 @@ static const char *text_of(const json_t *o, const char *key)
     return s ? s : "";
 }
 
+struct end { const char *base; struct etcd_tls tls; };
+
 /* One answer as JSON; NULL and *f says why. */
-static json_t *etcd_ask(const char *base, const char *path, const char *body, struct fetched *f)
+static json_t *etcd_ask(const struct end *e, const char *path, const char *body, struct fetched *f)
 {
     char url[400];
-    snprintf(url, sizeof url, "%s%s", base, path);
-    fetch(url, NULL, body, LOOK_ASK_MS, f);
+    snprintf(url, sizeof url, "%s%s", e->base, path);
+    fetch_etcd(url, &e->tls, body, LOOK_ASK_MS, f);
     json_t *o = f->http == 200 && f->text ? json_loadb(f->text, f->bytes, 0, NULL) : NULL;
     if (!o && f->http)
         snprintf(f->error, sizeof f->error, "HTTP %d: %.100s", f->http, f->text ? f->text : "");
@@ -54,12 +56,12 @@ static double fsync_p99(const char *metrics)
     return -1;
 }
 
-static void etcd_alarms(const char *base, struct etcd_facts *f)
+static void etcd_alarms(const struct end *e, struct etcd_facts *f)
 {
     struct fetched got;
     const json_t *a;
     size_t i;
-    json_t *o = etcd_ask(base, "/v3/maintenance/alarm", "{\"action\":\"GET\"}", &got);
+    json_t *o = etcd_ask(e, "/v3/maintenance/alarm", "{\"action\":\"GET\"}", &got);
     json_array_foreach(json_object_get(o, "alarms"), i, a) {
         f->nospace |= !strcmp(text_of(a, "alarm"), "NOSPACE");
         f->corrupt |= !strcmp(text_of(a, "alarm"), "CORRUPT");
@@ -68,12 +70,12 @@ static void etcd_alarms(const char *base, struct etcd_facts *f)
 }
 
 /* What one end point says; how many members it knows. */
-static uint32_t etcd_look(const char *base, struct etcd_facts *f)
+static uint32_t etcd_look(const struct end *e, struct etcd_facts *f)
 {
     struct fetched got;
     char url[400];
     uint32_t members = 0;
-    json_t *o = etcd_ask(base, "/v3/maintenance/status", "{}", &got);
+    json_t *o = etcd_ask(e, "/v3/maintenance/status", "{}", &got);
     if (!o) {
         snprintf(f->error, sizeof f->error, "%s", got.error);
         return 0;
@@ -82,10 +84,10 @@ static uint32_t etcd_look(const char *base, struct etcd_facts *f)
     f->leader = *text_of(o, "leader") && strcmp(text_of(o, "leader"), "0");
     f->db_bytes = strtoull(text_of(o, "dbSize"), NULL, 10);
     json_decref(o);
-    etcd_alarms(base, f);
+    etcd_alarms(e, f);
     f->read_ms = INFINITY;
     for (int i = 0; i < READS && (i == 0 || f->reads); i++) {
-        o = etcd_ask(base, "/v3/kv/range", "{\"key\":\"AA==\",\"limit\":\"1\"}", &got);
+        o = etcd_ask(e, "/v3/kv/range", "{\"key\":\"AA==\",\"limit\":\"1\"}", &got);
         f->reads = o != NULL;
         if (o && got.ms < f->read_ms)
             f->read_ms = got.ms;
@@ -93,11 +95,11 @@ static uint32_t etcd_look(const char *base, struct etcd_facts *f)
             snprintf(f->read_error, sizeof f->read_error, "%.150s", got.error);
         json_decref(o);
     }
-    o = etcd_ask(base, "/v3/cluster/member/list", "{}", &got);
+    o = etcd_ask(e, "/v3/cluster/member/list", "{}", &got);
     members = (uint32_t)json_array_size(json_object_get(o, "members"));
     json_decref(o);
-    snprintf(url, sizeof url, "%s/metrics", base);
-    fetch(url, NULL, NULL, LOOK_ASK_MS, &got);
+    snprintf(url, sizeof url, "%s/metrics", e->base);
+    fetch_etcd(url, &e->tls, NULL, LOOK_ASK_MS, &got);
     f->fsync_p99_ms = got.http == 200 ? fsync_p99(got.text) : -1;
     free(got.text);
     return members;
@@ -116,7 +118,8 @@ void look_etcd(struct doctor *d)
         const char *at = d->site->store.etcd[i];
         struct etcd_facts f = {.endpoint = at, .failure_timeout_ms = d->site->failure_timeout_ms};
         snprintf(base, sizeof base, "%s%s", strstr(at, "://") ? "" : "http://", at);
-        uint32_t known = etcd_look(base, &f);
+        struct end e = {base, {d->site->store.etcd_ca, d->site->store.etcd_cert, d->site->store.etcd_key}};
+        uint32_t known = etcd_look(&e, &f);
         judge_etcd(&f, &v);
         doctor_add(d, &v, "%s", at);
         if (*f.error)

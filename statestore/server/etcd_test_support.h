@@ -23,6 +23,8 @@ struct real_etcd {
     struct etcd *ask;         /* for the test's own questions */
     struct etcd_config config;
     const char *endpoint;
+    bool tls;                 /* certificates in `dir`.tls: ca, server, ours, each .pem and .key */
+    char url[64], ca[96], cert[96], key[96], server_cert[96], server_key[96];
     json_t *answer;
     bool answered;
 };
@@ -34,9 +36,15 @@ static inline void etcd_exec(const struct real_etcd *e)
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     dup2(log, 1);
     dup2(log, 2);
-    snprintf(client, sizeof client, "http://%s", e->client);
+    snprintf(client, sizeof client, "%s://%s", e->tls ? "https" : "http", e->client);
     snprintf(peer, sizeof peer, "http://%s", e->peer);
     snprintf(cluster, sizeof cluster, "default=http://%s", e->peer);
+    if (e->tls) {
+        setenv("ETCD_CERT_FILE", e->server_cert, 1);
+        setenv("ETCD_KEY_FILE", e->server_key, 1);
+        setenv("ETCD_TRUSTED_CA_FILE", e->ca, 1);
+        setenv("ETCD_CLIENT_CERT_AUTH", "true", 1);
+    }
     execlp("etcd", "etcd", "--data-dir", e->dir, "--listen-client-urls", client,
            "--advertise-client-urls", client, "--listen-peer-urls", peer,
            "--initial-advertise-peer-urls", peer, "--initial-cluster", cluster,
@@ -100,29 +108,57 @@ static inline void etcd_on_watch(void *ctx, const json_t *message, const char *w
 {
 }
 
-static inline void etcd_begin(struct real_etcd *e)
+/* An authority, and what it signed for etcd and for us. */
+static inline void etcd_make_certificates(struct real_etcd *e)
+{
+    char command[1200];
+    snprintf(e->ca, sizeof e->ca, "%s.tls/ca.pem", e->dir);
+    snprintf(e->server_cert, sizeof e->server_cert, "%s.tls/server.pem", e->dir);
+    snprintf(e->server_key, sizeof e->server_key, "%s.tls/server.key", e->dir);
+    snprintf(e->cert, sizeof e->cert, "%s.tls/ours.pem", e->dir);
+    snprintf(e->key, sizeof e->key, "%s.tls/ours.key", e->dir);
+    snprintf(command, sizeof command, "mkdir %s.tls && cd %s.tls && exec 2>log && "
+             "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=ca -keyout ca.key -out ca.pem && "
+             "for who in server ours; do "
+             "openssl req -newkey rsa:2048 -nodes -subj /CN=$who -keyout $who.key -out $who.csr && "
+             "printf 'subjectAltName=IP:127.0.0.1\\nextendedKeyUsage=serverAuth,clientAuth\\n' >ext && "
+             "openssl x509 -req -days 2 -in $who.csr -CA ca.pem -CAkey ca.key -CAcreateserial -extfile ext "
+             "-out $who.pem || exit 1; done", e->dir, e->dir);
+    CHECK(system(command) == 0, "certificates by openssl: see %s.tls/log", e->dir);
+}
+
+static inline void etcd_begin_as(struct real_etcd *e, bool tls)
 {
     char err[200];
-    *e = (struct real_etcd){0};
+    *e = (struct real_etcd){.tls = tls};
     snprintf(e->dir, sizeof e->dir, "/tmp/lethe-etcd-XXXXXX");
     assert_non_null(mkdtemp(e->dir));
+    if (tls)
+        etcd_make_certificates(e);
     snprintf(e->log, sizeof e->log, "%s.log", e->dir);
     snprintf(e->client, sizeof e->client, "127.0.0.1:%u", free_ports(1, 0));
     snprintf(e->peer, sizeof e->peer, "127.0.0.1:%u", free_ports(1, 0));
-    e->endpoint = e->client;
+    snprintf(e->url, sizeof e->url, "%s%s", tls ? "https://" : "", e->client);
+    e->endpoint = e->url;
     e->config = (struct etcd_config){.endpoints = &e->endpoint, .nendpoints = 1,
                                      .timeout_ms = 5000, .ctx = e, .answered = etcd_on_answer,
+                                     .tls = {tls ? e->ca : NULL, tls ? e->cert : NULL, tls ? e->key : NULL},
                                      .watched = etcd_on_watch};
     CHECK(!etcd_create(&e->ask, &e->config, err, sizeof err), "%s", err);
     etcd_run(e);
 }
 
+static inline void etcd_begin(struct real_etcd *e)
+{
+    etcd_begin_as(e, false);
+}
+
 static inline void etcd_end(struct real_etcd *e)
 {
-    char command[200];
+    char command[300];
     etcd_kill(e);
     etcd_destroy(e->ask);
-    snprintf(command, sizeof command, "rm -rf '%s' '%s'", e->dir, e->log);
+    snprintf(command, sizeof command, "rm -rf '%s' '%s' '%s.tls'", e->dir, e->log, e->dir);
     assert_int_equal(system(command), 0);
 }
 

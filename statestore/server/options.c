@@ -297,6 +297,7 @@ static int from_site(struct options *o, char *err, uint32_t err_len)
     o->store.etcd = (const char *const *)st->etcd;
     o->store.netcd = st->etcd_count;
     o->store.etcd_prefix = st->etcd_prefix;
+    o->store.etcd_tls = (struct etcd_tls){st->etcd_ca, st->etcd_cert, st->etcd_key};
     o->store.copies = st->copies;
     o->store.min_copies = st->min_copies;
     load_limits(o);

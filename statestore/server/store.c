@@ -196,7 +196,7 @@ static int create_views(struct store *s, char *err, uint32_t err_len)
     if (c->memory)
         s->views = views_memory_join(c->memory, &site);
     else if (c->netcd)
-        return views_etcd_create(&s->views, &site, c->etcd, c->netcd, c->etcd_prefix, err, err_len);
+        return views_etcd_create(&s->views, &site, c->etcd, c->netcd, &c->etcd_tls, c->etcd_prefix, err, err_len);
     else
         s->views = views_static_create(&pair);
     if (s->views)

@@ -10,6 +10,7 @@
 #ifndef STATESTORE_SERVER_STORE_H
 #define STATESTORE_SERVER_STORE_H
 
+#include "common/config/etcd/etcd.h"
 #include "statestore/server/loop.h"
 #include "statestore/server/views.h"
 
@@ -36,6 +37,7 @@ struct store_config {
     const char *const *etcd;      /* its end points, kept */
     uint32_t netcd;               /* 0: static */
     const char *etcd_prefix;
+    struct etcd_tls etcd_tls;     /* kept */
     struct views_memory *memory;  /* instead of etcd; kept */
     uint32_t copies, min_copies;  /* 0: 2 or as many as there are nodes, and 1 */
     const struct shard_limit *limits; /* kept */

@@ -541,8 +541,8 @@ static void set_up(struct views_etcd *p, const struct views_site *site, const ch
 }
 
 int views_etcd_create(struct views **out, const struct views_site *site,
-                      const char *const *endpoints, uint32_t nendpoints, const char *prefix,
-                      char *err, uint32_t err_len)
+                      const char *const *endpoints, uint32_t nendpoints,
+                      const struct etcd_tls *tls, const char *prefix, char *err, uint32_t err_len)
 {
     struct views_etcd *p = NULL;
     if (strlen(prefix) >= PREFIX_MAX) {
@@ -556,7 +556,7 @@ int views_etcd_create(struct views **out, const struct views_site *site,
     memset(p, 0, sizeof *p);
     set_up(p, site, prefix);
     p->config = (struct etcd_config){
-        .endpoints = endpoints, .nendpoints = nendpoints, .ctx = p, .answered = views_etcd_answered,
+        .endpoints = endpoints, .nendpoints = nendpoints, .tls = *tls, .ctx = p, .answered = views_etcd_answered,
         .watched = views_etcd_watched,
         .timeout_ms = clamp(2ull * site->failure_timeout_ms, REQUEST_MIN_MS, REQUEST_MAX_MS)};
     int rc = etcd_create(&p->etcd, &p->config, err, err_len);

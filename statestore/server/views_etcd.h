@@ -20,11 +20,12 @@
 #ifndef STATESTORE_SERVER_VIEWS_ETCD_H
 #define STATESTORE_SERVER_VIEWS_ETCD_H
 
+#include "common/config/etcd/etcd.h"
 #include "statestore/server/views.h"
 
 /* Starts the thread. 0, or -errno and a sentence. Strings are kept. */
 int views_etcd_create(struct views **out, const struct views_site *site,
-                      const char *const *endpoints, uint32_t nendpoints, const char *prefix,
-                      char *err, uint32_t err_len);
+                      const char *const *endpoints, uint32_t nendpoints,
+                      const struct etcd_tls *tls, const char *prefix, char *err, uint32_t err_len);
 
 #endif

@@ -31,6 +31,8 @@ static const char *const one_endpoint[] = {etcd.client};
 enum { FAILURE_TIMEOUT_MS = 150, PATIENT_MS = 5000 };
 static uint32_t failure_timeout_ms; /* of the nodes that are started from now on */
 
+static struct etcd_tls tls;    /* likewise */
+
 static void start_node_at(uint32_t number, uint64_t incarnation, bool accept_loss,
                           const char *const *endpoints, uint32_t nendpoints)
 {
@@ -42,7 +44,7 @@ static void start_node_at(uint32_t number, uint64_t incarnation, bool accept_los
     char err[200];
     *n = (struct test_node){.self = {.node = number, .incarnation = incarnation},
                             .wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
-    CHECK(!views_etcd_create(&n->v, &site, endpoints, nendpoints, PREFIX, err, sizeof err), "%s",
+    CHECK(!views_etcd_create(&n->v, &site, endpoints, nendpoints, &tls, PREFIX, err, sizeof err), "%s",
           err);
     for (uint16_t i = 0; i < SHARDS; i++)
         n->v->ops->start(n->v, i, &n->self, n->wake_fd);

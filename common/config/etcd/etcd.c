@@ -112,6 +112,16 @@ static size_t on_bytes(char *bytes, size_t size, size_t n, void *ctx)
     return n;
 }
 
+void etcd_tls_use(void *easy, const struct etcd_tls *tls)
+{
+    if (tls->ca)
+        curl_easy_setopt(easy, CURLOPT_CAINFO, tls->ca);
+    if (tls->cert)
+        curl_easy_setopt(easy, CURLOPT_SSLCERT, tls->cert);
+    if (tls->key)
+        curl_easy_setopt(easy, CURLOPT_SSLKEY, tls->key);
+}
+
 static void set_options(struct request *r, const char *url)
 {
     const struct etcd_config *c = &r->etcd->config;
@@ -119,6 +129,7 @@ static void set_options(struct request *r, const char *url)
     curl_easy_setopt(r->easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(r->easy, CURLOPT_PROXY, ""); /* whatever the environment says */
     curl_easy_setopt(r->easy, CURLOPT_NOSIGNAL, 1L);
+    etcd_tls_use(r->easy, &c->tls);
     curl_easy_setopt(r->easy, CURLOPT_POSTFIELDS, r->body);
     curl_easy_setopt(r->easy, CURLOPT_HTTPHEADER, r->etcd->headers);
     curl_easy_setopt(r->easy, CURLOPT_WRITEFUNCTION, on_bytes);

@@ -20,9 +20,15 @@ struct etcd;
 /* `answer` NULL: failed, and `why` is a sentence; the answer is lent. */
 typedef void (*etcd_answered)(void *ctx, uint32_t tag, const json_t *answer, const char *why);
 
+/* Of https end points, files in PEM. NULL: the system's authorities; no certificate of ours. */
+struct etcd_tls { const char *ca, *cert, *key; };
+/* `easy`: a CURL handle. */
+void etcd_tls_use(void *easy, const struct etcd_tls *tls);
+
 struct etcd_config {
     const char *const *endpoints; /* [http[s]://]host:port; kept */
     uint32_t nendpoints;
+    struct etcd_tls tls;      /* its strings are kept */
     uint32_t timeout_ms;      /* of a request, connecting included */
     void *ctx;
     etcd_answered answered;   /* a request was answered, or failed */
