@@ -4,8 +4,8 @@ Schedules are made of it as of the table of a site (tests/chaos/plan.py): seed a
 
 Beyond the promise, and so kept apart by tags: both copies of a shard, two members of etcd, both front ends; an order
 while nobody can carry it out (no apiserver, no kubelet); a second standstill before TCP has recovered from the first.
-A node holds what the scheduler gave it. So a cut of its cable is as long as the plan says only if the other node has
-etcd's majority and a copy of each shard, else it is a short one (CUT_SHORT_S), over before anybody has to take over.
+A node holds what the scheduler gave it. So a long cut of its cable is of a node that the other one can go on without: it has
+etcd's majority, a copy of each shard, workers. Is there none just then, the cut is short (CUT_SHORT_S): all wait for its end.
 """
 import os
 import sys
@@ -30,6 +30,7 @@ FAIL_OVER = "flows of its shards wait for a fail-over; nothing acknowledged is l
 HAND_OVER = "a hand-over, a moment each"
 ONE_WORKER = "its flows wait until steering leaves it out; what it held is lost, as in a network"
 TURNED = "routers turn to the other front end"
+EDGE_CUT = "no carrier: routers turn to the other front end; silent: those of the other side do not, its flows wait"
 NO_CHANGES = "nothing is noticed; nothing is made anew meanwhile"
 SLOWER = "slower, no more"
 ALL_WAIT = "flows wait; none breaks"
@@ -73,7 +74,7 @@ def _pairs():
     add("loss", "node link", (1.0, 2.5), SLOWER, **_NODE)
     add("delay", "node link", (1.0, 2.5), SLOWER, **_NODE)
     for victim in ("client link", "server link"):
-        add("cut off", victim, (0.3, 6.0), TURNED, **_EDGE)
+        add("cut off", victim, (0.3, 6.0), EDGE_CUT, **_EDGE)
         add("loss", victim, (1.0, 2.5), "as through any lossy line", **_EDGE)
         add("delay", victim, (1.0, 2.5), SLOWER, **_EDGE)
     for victim in AGENTS:

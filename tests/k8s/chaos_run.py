@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """One run on the cluster: lanes of faults beside each other, clients, what must hold all the time."""
 import collections
+import json
 import re
 import time
 
@@ -18,7 +19,9 @@ PACED = 8                    # UDP flows that measure gaps: the machine has othe
 REST_MS = 1500               # a connection that waits longer is waited for before anything stands still again
 PATIENT_S = 5.0              # who waits longer for its turn has precedence: a node's turn needs everybody else's rest
 LIE_S, SLOW_S = 20.0, 40.0   # so long may Kubernetes call ready what is not; call unready what is
+STATUS_S = 30
 AFTER_S = 20.0               # and is asked again so long after a fault of what tells it
+EVICTED = ("nf", "controller")   # begin elsewhere when their node is silent for long
 MEMORY_PART = 0.9            # of a container's limit
 
 
@@ -161,7 +164,7 @@ class Run(Lanes):
         """Containers that ended: all but those that we ended, or that were told to and did so in order."""
         while self.observer.ended:
             e = self.observer.ended.popleft()
-            how = self.expected.get(e.uid, "ends" if e.gone and e.app == "nf" and self.untold() else None)
+            how = self.expected.get(e.uid, "ends" if e.gone and e.app in EVICTED and self.untold() else None)
             fine = e.id in self.killed or how == "any" or (how == "ends" and e.code == 0)
             if fine and e.reason != "OOMKilled":
                 continue
@@ -216,12 +219,31 @@ class Run(Lanes):
         except NetError as e:
             self.violation("the end", str(e))
         self.judge()
+        if "controller" in self.apps:
+            self.status()
         sentences, self.end_told = self.traffic.stop()
         for text in sentences:
             if text not in self.said_broken:
                 self.violation("traffic", text)
         self.say("the traffic's end: %s" % ", ".join("%s %s" % (v, k) for k, v in self.end_told.items()))
         self.leftovers()
+
+    def status(self):
+        """In peace `lethe status` knows the workers that there are."""
+        def same():
+            said = self.cluster.kubectl("-n", "lethe", "exec", "deploy/controller", "--", "lethe", "status", "-o", "json", check=False).stdout
+            try:
+                told["workers"] = sorted(w["name"] for w in json.loads(said)["workers"])
+            except (ValueError, KeyError) as e:
+                told["workers"] = "%s: %s" % (e, said[-300:])
+            return told["workers"] == [p["metadata"]["name"] for p in self.observer.pods("nf")]
+        told = {}
+        try:
+            wait_for(same, STATUS_S, "`lethe status` to tell of the workers that there are", 1)
+            self.say("`lethe status` and the apiserver agree")
+        except NetError:
+            self.violation("status", "`lethe status` tells of the workers %s, the apiserver of %s" % (
+                told, [p["metadata"]["name"] for p in self.observer.pods("nf")]))
 
     def leftovers(self):
         """Of pods that are gone nothing runs on."""
