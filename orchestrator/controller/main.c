@@ -182,6 +182,8 @@ static int run(struct program *p, char **argv)
     if (p->kubernetes)
         c.service_account = p->service_account ? p->service_account : KUBE_SERVICE_ACCOUNT;
     signal(SIGPIPE, SIG_IGN);
+    if (p->kubernetes) /* it starts nothing; a container's first process gets orphans: no zombies */
+        signal(SIGCHLD, SIG_IGN);
     if ((!p->kubernetes && process_run_dir(p->site->site->run_dir, err, sizeof err)) ||
         engine_create(&p->engine, &c, err, sizeof err)) {
         log_error("cannot run", "%s", err);
