@@ -33,9 +33,9 @@ CAPABILITIES = {"nf": PACKETS, "steer": PACKETS}            # and nobody else an
 NUMBERS = {"cap_net_admin": 12, "cap_net_raw": 13, "cap_ipc_lock": 14}
 PROGRAMS = {"nf": "/usr/bin/lethe-nf", "steer": "/usr/bin/lethe-steer", "store": "/usr/bin/lethe-store",
             "etcd": "/usr/bin/etcd", "controller": "/usr/bin/lethe-controller"}
-OURS = ("nf", "steer", "store")
+OURS = ("nf", "steer", "store", "controller")
 # What each says when SIGTERM makes it end in good order.
-LAST_WORDS = {"nf": "drained", "steer": "steering ends", "store": "stopped"}
+LAST_WORDS = {"nf": "drained", "steer": "steering ends", "store": "stopped", "controller": "stopping"}
 START_S, IMAGE_BYTES = 60, 500 << 20                        # the catalogue's own bounds
 FAULTS = {"latency": dict(delay_ms=40, jitter_ms=30), "loss": dict(lost=10), "duplication": dict(twice=25),
           "corruption": dict(corrupt=5)}
@@ -70,13 +70,17 @@ class Run:
 
     def each(self, apps=None):
         """(app, Container) of every pod that runs."""
-        for p in self.site.pods():
+        for p in self.running():
             app = p["metadata"]["labels"]["app"]
-            if p["status"]["phase"] == "Running" and (apps is None or app in apps):
+            if apps is None or app in apps:
                 yield app, Container(p)
 
+    def running(self, app=None):
+        """Not those that end."""
+        return [p for p in self.site.pods(app) if p["status"]["phase"] == "Running" and "deletionTimestamp" not in p["metadata"]]
+
     def container(self, app, number=0):
-        return Container(self.site.pods(app)[number])
+        return Container(self.running(app)[number])
 
     def ready(self, app, count):
         wait_for(lambda: self.site.ready(app, count), 120, "%d pods of %s to be ready" % (count, app), 0.2)
@@ -236,8 +240,7 @@ class Run:
             self.kubectl("-n", "lethe", *command)
             self.kubectl("-n", "lethe", "rollout", "status", "deploy/nf", "--timeout=120s", timeout=150)
             self.ready("nf", 2)
-            has = {p["spec"]["containers"][0]["image"] for p in self.site.pods("nf")
-                   if not p["metadata"].get("deletionTimestamp")}
+            has = {p["spec"]["containers"][0]["image"] for p in self.running("nf")}
             if has != {"localhost/lethe-nf:" + tag}:
                 raise NetError("after kubectl %s pods have %s" % (" ".join(command), has))
         to = ("set", "image", "deploy/nf", "nf=localhost/lethe-nf:")
@@ -273,7 +276,7 @@ class Run:
         return "%s after %.1f of %d s, said \"%s\"" % (ended, took, grace, LAST_WORDS[app])
 
     def sigterm(self):
-        for app in OURS:
+        for app in [a for a in OURS if self.running(a)]:
             self.unbroken("SIGTERM at the first process: " + app, lambda: self.terminated(app))
 
     def container_kill(self):
