@@ -17,7 +17,7 @@ help:
 	@echo 'make sim-planted  every planted bug and the seeds it takes to find it (MINUTES=30)'
 	@echo 'make chaos       break a whole site on purpose: SEED=7 MINUTES=30 (root)'
 	@echo 'make chaos-k8s   break a Kubernetes of two nodes on purpose: SEED=7 MINUTES=10 (root)'
-	@echo 'make check-k8s  the manifests on a Kubernetes of two nodes; make k8s-shell: one to try (root)'
+	@echo 'make check-k8s   the manifests on a Kubernetes of two nodes; make k8s-shell: one to try (root)'
 	@echo 'make rdma-shell  a shell on a machine with soft-RoCE'
 	@echo 'make format      clang-format over the lines you changed and did not commit'
 	@echo 'make package     Debian packages in build/package/'
@@ -35,6 +35,7 @@ run: build
 	@tests/run.sh demo
 
 check: build
+	@./setup.sh check
 	@tests/run.sh check
 
 check-long: build

@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Installs what Lethe needs on Debian 12 and is not there yet. Idempotent; `make`
 # calls it. This is the one list of packages; beside each, what it is for.
+#   setup.sh              to build, to run, and for most tests
+#   setup.sh check        for `make check`
+#   setup.sh kubernetes   for clusters with nodes, too
 set -u
 
 packages=(
@@ -34,13 +37,18 @@ packages=(
   netcat-openbsd openssl                # asking control sockets, making keys, by hand
   python3
 )
-# What `make check-k8s`, `make k8s-shell` and `make check-long` need besides: `setup.sh kubernetes`.
-kubernetes=(
+# What `make check` needs besides: `setup.sh check`.
+judges=(
   golang-1.19-go golang-github-modern-go-reflect2-dev dpkg-dev # Kubernetes' own programs, from Debian's source
   buildah libcap2-bin python3-yaml      # images and manifests
-  containerd runc containernetworking-plugins iptables conntrack # nodes for them
 )
-[ "${1:-}" = kubernetes ] && packages+=("${kubernetes[@]}")
+command -v npm >/dev/null || judges+=(nodejs npm) # schemas of a current one; others' nodejs brings an npm of its own
+# What `make check-k8s`, `make k8s-shell` and `make check-long` need besides these: `setup.sh kubernetes`.
+nodes=(containerd runc containernetworking-plugins iptables conntrack)
+case ${1:-} in
+check) packages+=("${judges[@]}") ;;
+kubernetes) packages+=("${judges[@]}" "${nodes[@]}") ;;
+esac
 
 say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }

@@ -6,7 +6,8 @@
 #   run.sh k8s         the manifests on a cluster of two nodes
 #   run.sh chaos-k8s   everything of such a cluster broken on purpose (tests/k8s)
 #   run.sh check       sanitizer builds of the unit and simulator tests, the fuzzers,
-#                      then every test of the dev build; ends with ctest's summary
+#                      then every test of the dev build; ends with ctest's summary. Kubernetes' programs,
+#                      if they are not there yet, are built meanwhile (tests/k8s/binaries.sh)
 #   run.sh check-long  the same, with the tests labelled `long`
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -30,6 +31,26 @@ sanitized() { # preset, target, label regex
   ctest --test-dir "build/$1" -j2 --output-on-failure --no-tests=error -L "$3" -LE long
 }
 
+# Kubernetes' programs, which k8s.manifests asks for: built beside the sanitizers' builds, unless they are there.
+start_kubernetes() { # plane, or nothing: all
+  mkdir -p build
+  set -m        # a process group: all of it ends with us
+  "${as_root[@]}" nice tests/k8s/binaries.sh "$@" >/dev/null 2>build/kubernetes.log &
+  kubernetes=$!
+  set +m
+  trap '[ -z "$kubernetes" ] || kill -- "-$kubernetes" 2>/dev/null' EXIT
+  trap 'exit 130' INT TERM HUP
+}
+
+wait_kubernetes() {
+  kill -0 "$kubernetes" 2>/dev/null && echo "== Kubernetes' programs are being built: $(tail -n 1 build/kubernetes.log)"
+  wait "$kubernetes"
+  local done=$?
+  kubernetes=
+  [ $done = 0 ] || cat build/kubernetes.log >&2
+  return $done
+}
+
 case "${1:-}" in
 demo)
   shift
@@ -48,14 +69,16 @@ chaos-k8s)
   exec "${as_root[@]}" python3 tests/k8s/chaos.py --build build/release "$@"
   ;;
 check | check-long)
-  leave_out='fuzz|long'
-  [ "$1" = check-long ] && leave_out=fuzz
+  leave_out='fuzz|long' programs=plane
+  [ "$1" = check-long ] && leave_out=fuzz programs=
   status=0
+  start_kubernetes $programs
   export TSAN_OPTIONS="suppressions=$PWD/tests/tsan.supp ${TSAN_OPTIONS:-}"
   sanitized asan unit_tests 'unit|sim' || status=1
   sanitized tsan thread_tests threads || status=1
   echo "== fuzzers, with their coverage"
   ctest --test-dir build/dev -V --no-tests=error -L fuzz || status=1
+  wait_kubernetes || status=1
   echo "== dev: all other tests"
   "${as_root[@]}" ctest --test-dir build/dev -j2 --output-on-failure --no-tests=error -LE "$leave_out" || status=1
   [ $status = 0 ] || echo "FAILED: see above" >&2

@@ -114,22 +114,23 @@ stage() { # image
   find "$root" -exec touch -h -d @0 {} +
 }
 
-package_of() { # path on this machine: either spelling of a merged /usr
-  dpkg -S "$1" 2>/dev/null || dpkg -S "${1#/usr}" 2>/dev/null || echo '-'
+# "path package=version" of what is Debian's in an image; dpkg knows either spelling of a merged /usr.
+owners() { # path...
+  { dpkg -S "$@" "${@#/usr}" 2>/dev/null || :; } | sed -nE 's,^([a-z0-9.+-]+)[:,].* (/usr)?(/[^ ]*)$,/usr\3 \1,p' |
+    sort -u -k1,1 >"$work/owned"
+  cut -d' ' -f2 "$work/owned" | sort -u | xargs -r dpkg-query -W -f '${Package} ${Package}=${Version}\n' |
+    awk 'NR == FNR { version[$1] = $2; next } { print $1, version[$2] }' - "$work/owned"
 }
 
-contents() {
-  local f path package
-  (cd "$root" && find . -type f | LC_ALL=C sort) | while read -r f; do
-    path=${f#.}
-    package=-
-    case $path in
-    "$entry") [ "$1" = lethe-etcd ] && package=$(package_of "$path" | head -1 | cut -d: -f1) ;;
-    /usr/lib*) package=$(package_of "$path" | head -1 | cut -d: -f1) ;;
-    esac
-    [ "$package" = - ] || package=$(dpkg-query -W -f '${Package}=${Version}' "$package" 2>/dev/null || echo "$package")
-    printf '%s  %8d  %-60s %s\n' "$(sha256sum "$root$path" | cut -c1-64)" "$(stat -c %s "$root$path")" "$path" "$package"
-  done
+contents() { # image: a line per file
+  local files inner
+  mapfile -t files < <(cd "$root" && find . -type f | LC_ALL=C sort)
+  inner=("${files[@]#.}")
+  owners "${inner[@]}" >"$work/owners"
+  (cd "$root" && paste -d' ' <(sha256sum "${files[@]}" | cut -c1-64) <(stat -c %s "${files[@]}") <(printf '%s\n' "${inner[@]}")) |
+    awk -v own="$([ "$1" = lethe-etcd ] || echo "$entry")" 'NR == FNR { owner[$1] = $2; next } {
+      ours = $3 == own || $3 !~ /^\/usr\//
+      printf "%s  %8d  %-60s %s\n", $1, $2, $3, !ours && $3 in owner ? owner[$3] : "-" }' "$work/owners" -
 }
 
 assemble() { # image

@@ -1,38 +1,27 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
 # Kubernetes' own programs, built once from Debian's source package (whose binary packages have the client
-# alone) and kept under ${XDG_CACHE_HOME:-~/.cache}/lethe/kubernetes/<version>. Prints that folder.
-#   kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl
-# The first time takes some five minutes and 34 MB from Debian's mirror; later runs look and are done. Several
-# may run at once: one builds, the others wait. Sources come from the mirrors that apt knows, in lists of their own:
-# the system's are left alone.
+# alone) and kept under ${XDG_CACHE_HOME:-~/.cache}/lethe/kubernetes/VERSION-RECIPE. Prints that folder.
+#   binaries.sh plane   kube-apiserver kube-controller-manager kubectl: judges manifests
+#   binaries.sh         kube-scheduler kubelet kube-proxy, too: what a cluster with nodes needs
+# The first time takes some five minutes (plane: three), 34 MB from Debian's mirror, and 3 GB of disk until it is done; later
+# runs look and are done. Several may run at once: one builds, the others wait. Sources come from the mirrors that apt
+# knows, in lists of their own: the system's are left alone.
 set -euo pipefail
 
 package=kubernetes version=1.20.2
-recipe=$(sha256sum "$0" | cut -c1-8)     # another way to build is another folder
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/lethe/kubernetes
-to=$cache/$version-$recipe
-programs=(kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl)
+programs=(kube-apiserver kube-controller-manager kubectl)
+case ${1:-} in
+plane) ;;
+'') programs+=(kube-scheduler kubelet kube-proxy) ;;
+*) sed -n '5,6s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+esac
 reflect2=/usr/share/gocode/src/github.com/modern-go/reflect2
+need_mb=3000
 
 say() { printf 'kubernetes: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
-
-mkdir -p "$cache"
-exec 9>"$cache/lock"
-flock 9
-if [ -x "$to/kubectl" ]; then
-  echo "$to"
-  exit 0
-fi
-[ -x /usr/lib/go-1.19/bin/go ] || fail "no Go here: apt-get install golang-1.19-go"
-[ -d $reflect2 ] || fail "apt-get install golang-github-modern-go-reflect2-dev"
-command -v dpkg-source >/dev/null || fail "apt-get install dpkg-dev"
-
-work=$(mktemp -d "$cache/work.XXXXXX")
-log=$cache/build.log
-trap 'rm -rf "$work"' EXIT
-cd "$work"
 
 fetch() {
   mkdir -p lists/partial
@@ -65,24 +54,63 @@ openapi() {
 
 compile() {
   cd "$src"
-  local from=("${programs[@]/#/k8s.io/kubernetes/cmd/}") v=k8s.io/component-base/version
-  nice go build -tags providerless,dockerless -trimpath -o "$work/bin/" \
-    -ldflags "-s -w -X $v.gitVersion=v$version -X $v.gitMajor=1 -X $v.gitMinor=20" "${from[@]}"
+  local v flags='-s -w'
+  for v in component-base/version client-go/pkg/version; do
+    v=k8s.io/kubernetes/vendor/k8s.io/$v
+    flags+=" -X $v.gitVersion=v$version -X $v.gitMajor=1 -X $v.gitMinor=20 -X $v.gitTreeState=clean"
+  done
+  nice go build -tags providerless,dockerless -trimpath -o "$work/bin/" -ldflags "$flags" \
+    "${missing[@]/#/k8s.io/kubernetes/cmd/}"
 }
 
+# Another way to build is another folder; other words about it are not.
+recipe=$(declare -f unpack openapi compile | sha256sum | cut -c1-8)
+to=$cache/$version-$recipe
+mkdir -p "$cache" || fail "$cache cannot be made; XDG_CACHE_HOME names another place"
+exec 9>"$cache/lock"
+flock -n 9 || { say "another run builds them; waiting"; flock 9; }
+missing=()
+for program in "${programs[@]}"; do
+  [ -x "$to/$program" ] || missing+=("$program")
+done
+if [ ${#missing[@]} = 0 ]; then
+  touch "$to"      # used last: see below
+  echo "$to"
+  exit 0
+fi
+[ -x /usr/lib/go-1.19/bin/go ] && [ -d $reflect2 ] && command -v dpkg-source >/dev/null ||
+  fail "what builds them is not installed: ./setup.sh check"
+has_mb=$(df -m --output=avail "$cache" | tail -n 1)
+[ "$has_mb" -ge $need_mb ] || fail "$cache has $((has_mb)) MB free, building needs $need_mb; XDG_CACHE_HOME names another place"
+
+rm -rf "$cache"/work.*     # of one that was killed: we have the lock
+work=$(mktemp -d "$cache/work.XXXXXX")
+log=$cache/build.log
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' INT TERM HUP
+cd "$work"
 src=$work/go/src/k8s.io/kubernetes
-export GOPATH=$work/go GOCACHE=$work/gocache GO111MODULE=off GOPROXY=off GOFLAGS='' CGO_ENABLED=0
+export GOPATH=$work/go GOCACHE=$work/gocache GOTMPDIR=$work GO111MODULE=off GOPROXY=off GOFLAGS='' CGO_ENABLED=0
 export PATH=/usr/lib/go-1.19/bin:$PATH
 mkdir -p "$work/go/src/k8s.io"
 : >"$log"
+began=$SECONDS
+say "not built yet: ${missing[*]}; some minutes, once"
 for step in fetch unpack openapi compile; do
-  say "$step$([ $step = compile ] && echo ' (some four minutes)')"
   set +e    # or -e would mean nothing inside
-  ( set -e; $step ) >>"$log" 2>&1
+  ( set -e; $step ) >>"$log" 2>&1 9>&-
   status=$?
   set -e
-  [ $status = 0 ] || { tail -n 15 "$log" >&2; fail "$step failed; all of it: $log"; }
+  say "$step: $((SECONDS - began)) s"
+  [ $status = 0 ] && continue
+  tail -n 15 "$log" >&2
+  [ $step = fetch ] && fail "their source could not be fetched (above): no network, or no Debian mirror in apt's sources?"
+  [ "$(df -m --output=avail "$cache" | tail -n 1)" -ge 50 ] || fail "$step failed: the disk of $cache is full"
+  fail "$step failed (above); all of it: $log"
 done
-rm -rf "$cache"/[0-9]*
-mv "$work/bin" "$to"
+mkdir -p "$to"
+mv "$work"/bin/* "$to"
+touch "$to"
+# Two recipes are kept, those used last: another tree of this machine may be at an older one.
+ls -dt "$cache"/[0-9]*/ | tail -n +3 | xargs -r rm -rf
 echo "$to"

@@ -17,7 +17,7 @@ import time
 
 import chaos_plan  # noqa: F401  finds tests/chaos
 from netns import enter
-from nodes import hierarchies
+from kernel import hierarchies
 from observe import Source
 
 NAMESPACE = "/api/v1/namespaces/lethe/pods"

@@ -16,6 +16,7 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "../net"))
 
+import kernel                             # noqa: E402
 from lethe_site import wait_for           # noqa: E402
 from netns import NetError, enter         # noqa: E402
 
@@ -25,9 +26,9 @@ API_PORT = 6443
 EC = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")   # made in no time
 
 
-def binaries():
+def binaries(*which):
     """The folder of Kubernetes' programs; built if they are not there (minutes: it says so itself)."""
-    done = subprocess.run([os.path.join(HERE, "binaries.sh")], stdout=subprocess.PIPE, text=True)
+    done = subprocess.run([os.path.join(HERE, "binaries.sh"), *which], stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
         raise NetError("Kubernetes' programs cannot be built: see above")
     return done.stdout.strip()
@@ -45,7 +46,8 @@ class ControlPlane:
         """nodes: names, which an apiserver has to know when it starts."""
         self.lab, self.address = lab, address
         self.users = dict(self.USERS, **{n: ("system:node:" + n, "system:nodes") for n in nodes})
-        self.programs = binaries()
+        self.programs = binaries(*([] if nodes else ["plane"]))
+        kernel.put_right()
         self.folder = os.path.join(lab.folder, "kubernetes")
         self.tokens = {}
         self.processes, self.commands = {}, {}
@@ -66,7 +68,7 @@ class ControlPlane:
                   "--service-cluster-ip-range=" + SERVICES, "--cert-dir=" + self.path("cm"), "--leader-elect=false",
                   "--port=0", "--node-monitor-period=1s", "--node-monitor-grace-period=8s",
                   "--pod-eviction-timeout=5s")
-        wait_for(lambda: self.kubectl("get", "serviceaccount", "default", check=False).returncode == 0, 60,
+        wait_for(lambda: self.kubectl("get", "serviceaccount", "default", check=False).returncode == 0, 180,
                  "the default service account; see " + self.lab.logs, 0.1)
 
     def start_scheduler(self):
@@ -155,7 +157,7 @@ class ControlPlane:
             if not self.processes["kube-apiserver"].alive():
                 raise NetError("kube-apiserver ended at its start: see " + self.processes["kube-apiserver"].log)
             return self.kubectl("get", "--raw", "/readyz", check=False).returncode == 0
-        wait_for(ready, 60, "kube-apiserver to be ready; see " + self.processes["kube-apiserver"].log, 0.1)
+        wait_for(ready, 180, "kube-apiserver to be ready; see " + self.processes["kube-apiserver"].log, 0.1)
 
     # --- asking ----------------------------------------------------------------------------
 

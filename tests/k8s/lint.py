@@ -15,6 +15,17 @@ WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
 ON_THE_NODES_NETWORK = {("DaemonSet", "steer")}         # and nobody else
 CAPABILITIES = {"nf": {"NET_RAW", "NET_ADMIN", "IPC_LOCK"}, "steer": {"NET_RAW", "NET_ADMIN", "IPC_LOCK"}, "store": {"IPC_LOCK"}}
 NAME_MAX, RANDOM_PART = 31, 17                          # of instances; what a Deployment adds to its pods' names
+# What a current Kubernetes calls them; for-1.20.py knows the older names.
+VERSIONS = {"Deployment": "apps/v1", "StatefulSet": "apps/v1", "DaemonSet": "apps/v1", "PodDisruptionBudget": "policy/v1",
+            "HorizontalPodAutoscaler": "autoscaling/v2", "NetworkPolicy": "networking.k8s.io/v1",
+            "Role": "rbac.authorization.k8s.io/v1", "RoleBinding": "rbac.authorization.k8s.io/v1",
+            "ClusterRole": "rbac.authorization.k8s.io/v1", "ClusterRoleBinding": "rbac.authorization.k8s.io/v1",
+            "Namespace": "v1", "Service": "v1", "ServiceAccount": "v1", "ConfigMap": "v1", "Secret": "v1"}
+# Rights that nobody here needs, and what does it instead.
+TOO_WIDE = {"secrets": "nobody here reads secrets by the API: mount the key that is needed",
+            "pods/exec": "who may run programs in pods is all of them", "pods/attach": "it is as good as pods/exec",
+            "pods/portforward": "it passes the network policies", "serviceaccounts/token": "it becomes anybody",
+            "nodes/proxy": "it is pods/exec on all nodes"}
 UNITS = {"": 1, "m": 0.001, "k": 1e3, "M": 1e6, "G": 1e9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 
 
@@ -39,6 +50,11 @@ class Lint:
 
     def say(self, o, sentence):
         self.found.append("%s %s: %s" % (o["kind"], o["metadata"]["name"], sentence))
+
+    def check_version(self, o):
+        want = VERSIONS.get(o["kind"])
+        if want and o["apiVersion"] != want:
+            self.say(o, "apiVersion %s: write %s" % (o["apiVersion"], want))
 
     # --- pods --------------------------------------------------------------------------------
 
@@ -134,8 +150,8 @@ class Lint:
 
     def check_volume(self, w, v):
         if "hostPath" in v:
-            self.say(w, "volume %s is the node's folder %s; no program here needs one" % (v["name"],
-                                                                                         v["hostPath"]["path"]))
+            self.say(w, "volume %s is the node's folder %s (hostPath); no program here needs one: write emptyDir: {}" % (
+                v["name"], v["hostPath"]["path"]))
         for kind, field, there in (("configMap", "name", self.maps), ("secret", "secretName", self.secrets)):
             if kind not in v:
                 continue
@@ -174,7 +190,7 @@ class Lint:
                 if name not in {e["name"] for e in c.get("env", [])}:
                     self.say(w, "%s: $(%s) in its arguments is no variable of its environment" % (who, name))
         if not re.search(r"(:[^/:]+|@sha256:[0-9a-f]{64})$", c["image"]) or c["image"].endswith(":latest"):
-            self.say(w, "%s: image %s has no fixed tag; give it one in the overlay's images" % (who, c["image"]))
+            self.say(w, "%s: image %s has no fixed tag; write newTag in the overlay's images" % (who, c["image"]))
         self.check_ports(w, c, who)
         self.check_resources(w, c.get("resources", {}), who)
         self.check_security(w, c, who)
@@ -193,7 +209,7 @@ class Lint:
             limit = resources.get("limits", {}).get(what)
             request = resources.get("requests", {}).get(what)
             if limit is None:
-                self.say(w, "%s has no limit of %s" % (who, what))
+                self.say(w, "%s has no limit of %s; write resources.limits.%s" % (who, what, what))
             elif request is not None and quantity(request) > quantity(limit):
                 self.say(w, "%s asks for %s of %s and is limited to %s: a limit is at least the request" % (
                     who, request, what, limit))
@@ -203,7 +219,7 @@ class Lint:
         added = set(s.get("capabilities", {}).get("add", []))
         allowed = CAPABILITIES.get(c["name"], set())
         if s.get("privileged"):
-            self.say(w, "%s is privileged; name the capabilities that it needs" % who)
+            self.say(w, "%s is privileged; name the capabilities that it needs: capabilities.add" % who)
         if added - allowed:
             self.say(w, "%s has capabilities that it does not need: %s" % (who, ", ".join(sorted(added - allowed))))
         if "ALL" not in s.get("capabilities", {}).get("drop", []):
@@ -213,6 +229,10 @@ class Lint:
         if s.get("allowPrivilegeEscalation") is not False and not added:
             self.say(w, "%s needs no privilege; say allowPrivilegeEscalation: false" % who)
 
+    def labels(self):
+        return "pods have app: " + ", ".join(sorted({
+            w["spec"]["template"]["metadata"].get("labels", {}).get("app", "none") for w in self.workloads}))
+
     # --- what points at pods ---------------------------------------------------------------------
 
     def check_service(self, s):
@@ -220,7 +240,7 @@ class Lint:
             self.say(s, "is open to outside of the cluster; nothing outside asks a Service here")
         to = list(self.selected(s["spec"].get("selector", {})))
         if not to:
-            return self.say(s, "its selector %s matches no pod" % s["spec"].get("selector"))
+            return self.say(s, "its selector %s matches no pod; %s" % (s["spec"].get("selector"), self.labels()))
         for p in s["spec"]["ports"]:
             target = p.get("targetPort", p["port"])
             for w in to:
@@ -232,11 +252,12 @@ class Lint:
     def check_budget(self, b):
         to = list(self.selected(b["spec"]["selector"].get("matchLabels", {})))
         if not to:
-            return self.say(b, "its selector %s matches no pod" % b["spec"]["selector"].get("matchLabels"))
+            return self.say(b, "its selector %s matches no pod; %s" % (b["spec"]["selector"].get("matchLabels"), self.labels()))
         pods = sum(w["spec"].get("replicas", 1) for w in to)
         least, most = b["spec"].get("minAvailable"), b["spec"].get("maxUnavailable")
         if str(most) in ("0", "0%") or str(least) == "100%" or isinstance(least, int) and least >= pods:
-            self.say(b, "it lets no pod go (%s of %d): no node with one of them could ever be drained" % (
+            self.say(b, "it lets no pod go (%s of %d): no node with one of them could ever be drained; write "
+                     "maxUnavailable: 1" % (
                 "minAvailable %s" % least if most is None else "maxUnavailable %s" % most, pods))
 
     def check_policy(self, p):
@@ -245,7 +266,7 @@ class Lint:
             return
         to = list(self.selected(own))
         if not to:
-            self.say(p, "its podSelector %s matches no pod" % own)
+            self.say(p, "its podSelector %s matches no pod; %s" % (own, self.labels()))
         for rule in p["spec"].get("ingress", []):
             for port in rule.get("ports", []):
                 for w in to:
@@ -256,6 +277,11 @@ class Lint:
         ref = h["spec"]["scaleTargetRef"]
         if not any(w["kind"] == ref["kind"] and w["metadata"]["name"] == ref["name"] for w in self.workloads):
             self.say(h, "it scales the %s %s, which is not there" % (ref["kind"], ref["name"]))
+        for o in self.of("ConfigMap"):
+            for g in self.site(o).get("groups", []):
+                if g["name"] == ref["name"] and g.get("autoscale", {}).get("enabled"):
+                    self.say(h, "it scales the group %s, and so does site.yaml: take one out, or write autoscale: {enabled: "
+                             "false} there" % g["name"])
 
     def check_binding(self, b):
         ref = b["roleRef"]
@@ -270,18 +296,25 @@ class Lint:
         for rule in r["rules"]:
             for word in ("apiGroups", "resources", "verbs"):
                 if "*" in rule.get(word, []):
-                    self.say(r, "%s: '*' is more than anybody here needs" % word)
-            if "secrets" in rule.get("resources", []):
-                self.say(r, "nobody here reads secrets by the API")
+                    self.say(r, "%s: '*' is more than anybody here needs: name them" % word)
+            for what in set(rule.get("resources", [])) & set(TOO_WIDE):
+                self.say(r, "it may %s %s; %s" % (", ".join(rule["verbs"]), what, TOO_WIDE[what]))
+            for verb in {"escalate", "bind", "impersonate"} & set(rule["verbs"]):
+                self.say(r, "verb %s gives all rights that there are: take it out" % verb)
 
     # --- the site's file ----------------------------------------------------------------------------
 
+    @staticmethod
+    def site(o):
+        """Of a ConfigMap; {}: it has none."""
+        return yaml.safe_load(o.get("data", {}).get("site.yaml", "{}"))
+
     def check_site(self, o):
-        if "site.yaml" not in o.get("data", {}):
+        site = self.site(o)
+        if not site:
             return
         if not o.get("immutable"):
             self.say(o, "may be changed below running pods; say immutable: true")
-        site = yaml.safe_load(o["data"]["site.yaml"])
         pods = [n for w in self.of("StatefulSet") for n in self.pod_names(w)]
         for node in site["store"]["nodes"]:
             if node["name"] not in pods:
@@ -316,13 +349,14 @@ class Lint:
                   "NetworkPolicy": self.check_policy, "HorizontalPodAutoscaler": self.check_autoscaler,
                   "RoleBinding": self.check_binding, "ClusterRoleBinding": self.check_binding,
                   "Role": self.check_role, "ClusterRole": self.check_role, "ConfigMap": self.check_site}
-        for w in self.workloads:
-            self.check_pod(w)
-            self.check_alias(w)
         for o in self.objects:
-            self.check_anything(o)
-            if o["kind"] in checks:
-                checks[o["kind"]](o)
+            todo = [self.check_version, self.check_anything, *([checks[o["kind"]]] if o["kind"] in checks else ()),
+                    *((self.check_pod, self.check_alias) if o["kind"] in WORKLOADS else ())]
+            for check in todo:
+                try:
+                    check(o)
+                except (AttributeError, KeyError, TypeError, ValueError) as e:
+                    self.say(o, "a field lacks, or is of another type than it should be: %s: %s" % (type(e).__name__, e))
         return self.found
 
 

@@ -7,7 +7,7 @@
 A node is a process id, mount and network namespace: when its first process dies, all of it does, containers too. What
 kubelets take for theirs alone (folders below /var and /run) are memory file systems of that mount namespace. Control
 groups are the kernel's: each node has a branch of its own, removed at the end. A kubelet changes three settings of the
-kernel (SYSCTLS); they are put back.
+kernel; they are put back (kernel.py).
 """
 import glob
 import json
@@ -15,25 +15,16 @@ import os
 import subprocess
 import time
 
+import kernel
 from cluster import ControlPlane, PODS, SERVICES
 from lethe_site import wait_for
 from netns import NetError, run
 
-CONTROLLERS = "/sys/fs/cgroup"
-SYSCTLS = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops")
 PRIVATE = ("/var/lib/kubelet", "/run/containerd", "/var/lib/cni", "/var/log/pods", "/var/log/containers")
 MASTER = "10.88.0.254"
 PAUSE = "#include <signal.h>\n#include <unistd.h>\nint main(void) { signal(SIGCHLD, SIG_IGN); for (;;) pause(); }\n"
 # The first process of a node: waits for children that are not its own.
 INIT = "import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\nwhile True: signal.pause()\n"
-
-
-def hierarchies():
-    """Folders of the controllers: one each (version 1), or one for all."""
-    if os.path.exists(CONTROLLERS + "/cgroup.controllers"):
-        return [CONTROLLERS]
-    return [h for h in glob.glob(CONTROLLERS + "/*") if os.path.exists(h + "/cgroup.procs") and
-            os.path.basename(h) != "unified"]
 
 
 class Node:
@@ -43,7 +34,7 @@ class Node:
         self.address = "10.88.0.%d" % number
         self.pods = "10.244.%d.0/24" % number
         self.folder = cluster.path(self.name)
-        self.branch = "lethe-%d-%s" % (os.getpid(), self.name)
+        self.branch = kernel.branch(self.name)
         self.namespace = self.lab.namespace(self.name)
         self.agents, self.commands = {}, {}
         os.makedirs(self.folder)
@@ -75,7 +66,7 @@ class Node:
         return ["nsenter", "-t", self.pid, "-m", "-p", "-n", *argv]
 
     def _branch(self):
-        for h in hierarchies():
+        for h in kernel.hierarchies():
             folder = os.path.join(h, self.branch)
             os.makedirs(folder, exist_ok=True)
             for name in ("cpuset.cpus", "cpuset.mems"):
@@ -84,9 +75,9 @@ class Node:
                         to.write(f.read())
 
     def remove_branch(self):
-        for h in [*hierarchies(), CONTROLLERS + "/unified"]:
+        for h in [*kernel.hierarchies(), kernel.CONTROLLERS + "/unified"]:
             for at, _, _ in os.walk(os.path.join(h, self.branch), topdown=False):
-                wait_for(lambda: remove_empty(at), 20, "the control group %s to be empty" % at)
+                wait_for(lambda: kernel.remove_empty(at), 20, "the control group %s to be empty" % at)
 
     def _write(self, name, content):
         with open(self.path(name), "w") as f:
@@ -174,16 +165,6 @@ disabled_plugins = ["io.containerd.internal.v1.restart", "io.containerd.tracing.
             os.path.join(plane.programs, "kube-proxy"), "--config", config]))
 
 
-def remove_empty(folder):
-    try:
-        os.rmdir(folder)
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    return True
-
-
 def small_image(cluster, name, source):
     """An archive of localhost/<name>:test: one program of C, linked statically."""
     archive, folder = cluster.path(name + ".tar"), cluster.path(name)
@@ -208,7 +189,6 @@ class Cluster:
         self.kubectl, self.path = self.plane.kubectl, self.plane.path
         self.nodes = [Node(self, i) for i in range(1, nodes + 1)]
         self._network(master)
-        self.sysctls = {}
 
     def _network(self, master):
         master.sysctl("net.ipv4.ip_forward", 1)
@@ -225,9 +205,7 @@ class Cluster:
                     n.namespace.ip("route add %s via %s" % (other.pods, other.address))
 
     def __enter__(self):
-        for key in SYSCTLS:
-            with open("/proc/sys/" + key) as f:
-                self.sysctls[key] = f.read()
+        kernel.hold()
         try:
             self._start()
         except BaseException:
@@ -265,6 +243,4 @@ class Cluster:
                 n.remove_branch()
             except NetError as e:
                 print(e)
-        for key, value in self.sysctls.items():
-            with open("/proc/sys/" + key, "w") as f:
-                f.write(value)
+        kernel.release()
