@@ -22,6 +22,7 @@ RAW, LOCK = {"cap_net_admin", "cap_net_raw", "cap_ipc_lock"}, {"cap_ipc_lock"}
 IMAGES = {"lethe-store": ("lethe-store", set()), "lethe-store-rdma": ("lethe-store", LOCK), "lethe-nf": ("lethe-nf", RAW),
           "lethe-nf-rdma": ("lethe-nf", RAW), "lethe-steer": ("lethe-steer", RAW),
           "lethe-controller": ("lethe-controller", set()), "lethe-cli": ("lethe", set()), "lethe-etcd": ("etcd", set())}
+BESIDE = {"lethe-controller": ["/usr/bin/lethe"]}     # for `kubectl exec`
 MOST_BYTES = 32 << 20
 
 
@@ -98,7 +99,7 @@ class Test:
                  if not os.path.islink(os.path.join(at, n))}
         self.check(listed == there, "%s: the list of contents is right" % image, str(listed ^ there))
         more = [p for p in there if "/bin/" in p and p != "/usr/bin/" + program]
-        self.check(not more, "%s: one program" % image, str(more))
+        self.check(more == BESIDE.get(image, []), "%s has its program and no other" % image, str(more))
 
 
 def main():
