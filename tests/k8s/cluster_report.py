@@ -5,7 +5,7 @@ import json
 import os
 import re
 
-from nodes import hierarchies
+from kernel import hierarchies
 
 MIB = 1 << 20
 
