@@ -304,17 +304,22 @@ void figures_healthy(void *store, char *why, uint32_t len)
 
 /* False: the view has fewer copies than it could have. A member that was started again since is
  * none (it is empty, and the view does not say so yet); who is not registered cannot be waited
- * for. Where nobody registers (a static pair) a copy more is never on its way. */
+ * for. Where nobody registers (a static pair) a primary does not know whether there is a backup to wait
+ * for, and a backup has to be one. */
 static bool has_copies(const struct store *s, uint16_t shard, const struct shard_snapshot *n)
 {
     struct views *v = store_views(s);
     struct views_node row;
     uint32_t alive = 0, there = 0;
+    if (!v->elects)
+        return n->status.role != SHARD_IDLE;
     for (uint32_t node = 1; node <= store_nodes(s); node++)
         alive += v->ops->node(v, node, shard, &row) && row.alive;
-    for (uint32_t i = 0; i < n->members; i++)
-        there += !v->ops->node(v, n->member[i].node, shard, &row) ||
-                 row.incarnation <= n->member[i].incarnation;
+    for (uint32_t i = 0; i < n->members; i++) {
+        bool earlier_self = n->member[i].node == store_self(s) && n->status.role == SHARD_IDLE;
+        there += !earlier_self && (!v->ops->node(v, n->member[i].node, shard, &row) ||
+                                   row.incarnation <= n->member[i].incarnation);
+    }
     return there >= (alive < store_copies(s) ? alive : store_copies(s));
 }
 
@@ -330,9 +335,11 @@ static const char *not_ready(const struct store *s, uint16_t shard, const struct
         return "takes over";
     if (n->status.role == SHARD_JOINING)
         return "catches up";
-    if (n->status.role != SHARD_PRIMARY && n->peer_since_ms)
-        return n->status.role == SHARD_BACKUP ? "does not hear its primary" : "is not in the view yet";
-    return has_copies(s, shard, n) ? NULL : "has too few copies: another one is to catch up";
+    if (n->status.role == SHARD_BACKUP && n->peer_since_ms)
+        return "does not hear its primary";
+    if (has_copies(s, shard, n) && !n->peer_since_ms)
+        return NULL;
+    return n->status.role == SHARD_IDLE ? "is not in the view yet" : "has too few copies: another one is to catch up";
 }
 
 void figures_ready(void *store, char *why, uint32_t len)

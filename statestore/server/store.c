@@ -361,6 +361,11 @@ uint16_t store_verbs_port(const struct store *s, uint16_t shard)
     return s->verbs_ports[shard];
 }
 
+uint32_t store_self(const struct store *s)
+{
+    return s->config.node ? s->config.node : 1;
+}
+
 uint32_t store_nodes(const struct store *s)
 {
     return s->config.nnodes;

@@ -78,6 +78,7 @@ uint16_t store_verbs_port(const struct store *s, uint16_t shard);
 /* By any thread; see views.h and loop.h. */
 struct views *store_views(const struct store *s);
 /* Nodes are numbered from 1. */
+uint32_t store_self(const struct store *s); /* this node's number */
 uint32_t store_nodes(const struct store *s);
 uint32_t store_copies(const struct store *s); /* wanted */
 const char *store_node_name(const struct store *s, uint32_t node);
