@@ -144,8 +144,8 @@ static const char *on_node(const struct driver_process *p, char *to, uint32_t ro
 static void see_begin(struct engine *e, struct tracked *t, const struct driver_process *p)
 {
     char node[80];
-    bool again = t->seen.ended_ms, adopted = p->age_ms > engine_now(e) - e->active_ms + PLATFORM_STALE_MS;
-    t->restarts += again && !adopted;
+    bool again = t->seen.ended_ms, adopted = !again && p->age_ms > engine_now(e) - e->active_ms + PLATFORM_STALE_MS;
+    t->restarts += again;
     carry_begins(e, t, p);
     t->start_event = events_add(e->events, adopted ? EVENT_ADOPT : EVENT_START, p->name, again ? t->end_event : 0,
                                 json_pack("{s:s, s:s, s:I}", "node", p->node, "address", p->address, "age_ms",

@@ -417,6 +417,13 @@ static void step(struct mirror *m)
         later(m, AGAIN_MOST_MS);
 }
 
+static void hurry(struct mirror *m)
+{
+    m->failures = 0;
+    if (!m->request)
+        later(m, 0);
+}
+
 /* --- counts --------------------------------------------------------------------------------------------------- */
 
 static void ask_counts(uv_timer_t *timer);
@@ -443,6 +450,10 @@ static void on_counts(void *ctx, int status, const json_t *answer, uint64_t sent
     char words[KUBE_WORDS];
     k->counting = NULL;
     if (status == 200 && !kube_list_read(answer, &list)) {
+        if (k->count_failures) { /* it is back: nobody has to wait longer */
+            hurry(&k->pods_mirror);
+            hurry(&k->nodes_mirror);
+        }
         k->count_failures = 0;
         take_counts(k, list.items, sent_ms);
         if (k->pods_mirror.open) {

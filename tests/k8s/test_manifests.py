@@ -38,13 +38,16 @@ MODELS = "kubernetes-models@4.5.1"                                        # of K
 # What the controller may do, and may not: verb, resource[/subresource][:name]; in its namespace.
 RIGHTS = [
     (True, "patch", "apps/deployments/scale:nf"),
-    (True, "get", "apps/deployments/scale:nf"),
     (True, "patch", "apps/deployments:nf"),
+    (True, "list", "apps/deployments"),
     (True, "list", "pods"),
+    (True, "watch", "pods"),
     (True, "create", "pods/eviction"),
-    (True, "create", "events"),
+    (True, "list", "nodes"),
     (True, "watch", "nodes"),
     (False, "get", "secrets"),
+    (False, "update", "apps/deployments:nf"),
+    (False, "create", "events"),
     (False, "create", "pods"),
     (False, "delete", "pods"),
     (False, "create", "pods/exec"),
