@@ -30,12 +30,12 @@ const struct cli_command cli_commands[] = {
      "Settings that are not named stay as they are.", cmd_autoscale},
     {"drain", "NAME", "takes a worker or a store node out without harm",
      "A worker finishes what it holds; its group has one replica less afterwards. A store node hands over "
-     "what it leads. " WAITS, cmd_drain},
+     "what it leads. On Kubernetes its pod is evicted, and another one comes in its place. " WAITS, cmd_drain},
     {"start", "NAME", "takes a drained store node back in", WAITS, cmd_start},
     {"restart", "NAME [--force]", "ends a program in good order, and starts it with the present configuration",
-     WAITS, cmd_restart},
+     "On Kubernetes its pod is evicted; NAME may be a group there, which rolls out as a whole. " WAITS, cmd_restart},
     {"kill", "NAME [--force]", "SIGKILL; the controller starts it again",
-     "Refused for the last copy of a shard, the last ready worker and the only front end, unless --force "
+     "On Kubernetes its pod is evicted with a second of grace; --force does not overrule a budget. Refused for the last copy of a shard, the last ready worker and the only front end, unless --force "
      "says that it is meant.", cmd_kill},
     {"hand-over", "SHARD", "another member becomes a shard's primary", "Nothing dies, nothing is lost.",
      cmd_hand_over},

@@ -259,10 +259,30 @@ static void show_top_line(struct cli *cli, const json_t *status, FILE *to)
     fputc('\n', to);
 }
 
+/* Where one runs the programs: whether it is heard, and what ails its nodes. */
+static void show_platform(const json_t *status, FILE *to)
+{
+    const json_t *p = json_object_get(status, "platform"), *n;
+    size_t i;
+    if (!json_is_object(p))
+        return;
+    fprintf(to, "%s: ", cli_text(p, "where"));
+    if (json_is_true(json_object_get(p, "known")))
+        fprintf(to, "as of %s ago", cli_span(cli_number(p, "age_ms", 0)));
+    else
+        fprintf(to, "NOT KNOWN: %s", cli_text(p, "why"));
+    json_array_foreach(json_object_get(p, "nodes"), i, n)
+        if (!json_is_true(json_object_get(n, "ready")) || json_is_true(json_object_get(n, "cordoned")))
+            fprintf(to, "; node %s %s%s", cli_text(n, "name"), json_is_true(json_object_get(n, "ready")) ? "is ready" : "is NOT READY",
+                    json_is_true(json_object_get(n, "cordoned")) ? ", cordoned" : "");
+    fputc('\n', to);
+}
+
 void cli_show_status(struct cli *cli, const json_t *status, FILE *to)
 {
     double stale = cli_number(status, "stale_after_ms", 0);
     show_top_line(cli, status, to);
+    show_platform(status, to);
     fputc('\n', to);
     show_groups(cli, status, stale, to);
     fputc('\n', to);

@@ -572,7 +572,8 @@ static const struct kube_pod *best_of(const struct kube *k, const char *name)
     return best;
 }
 
-/* The kind is left out: the server takes that of the path then, and it has another version since 1.22. */
+/* The kind is left out: the server takes that of the path then, and it has another version since 1.22. At once is within a
+ * second: with none at all the pod's object would go first, and no kubelet would tell of its end. */
 static int evict(struct driver *d, const char *name, bool at_once, driver_told told, void *ctx)
 {
     struct kube *k = of(d);
@@ -583,7 +584,7 @@ static int evict(struct driver *d, const char *name, bool at_once, driver_told t
     snprintf(path, sizeof path, "/api/v1/namespaces/%s/pods/%s/eviction", kube_api_namespace(k->api), p->name);
     json_t *options = json_pack("{s:{s:s}}", "preconditions", "uid", p->uid);
     if (at_once)
-        json_object_set_new(options, "gracePeriodSeconds", json_integer(0));
+        json_object_set_new(options, "gracePeriodSeconds", json_integer(1));
     json_t *body = json_pack("{s:{s:s, s:s}, s:o}", "metadata", "name", p->name, "namespace", kube_api_namespace(k->api),
                              "deleteOptions", options);
     return order(k, "POST", path, "application/json", body, "", 0, told, ctx);

@@ -340,7 +340,12 @@ class Test:
         e = self.exit_of(a)
         check("its end has its order as the reason", e["detail"]["asked"] and e["because"] and e["detail"]["proven"], e)
         status, answer = self.c.ask("POST", "/v1/instances/%s/kill" % b, {"force": True})
-        check("a kill waits for nothing", status == 200 and self.kubectl("get", "pod", b, check=False).returncode != 0, (status, answer))
+        check("a kill leaves it a second", status == 200 and self.plane.get("-n", "lethe", "pod", b)["metadata"][
+            "deletionGracePeriodSeconds"] == 1, (status, answer))
+        self.k.says(b, self.k.ended("ccc1", 137, "Error"), "ccc1")
+        self.kubectl("delete", "pod", b, "--grace-period=0", "--force")
+        e = self.exit_of(b)
+        check("and its end is proven", e["detail"]["proven"] and e["detail"]["asked"] and e["detail"]["signal"] == 9, e)
         generation = self.plane.get("-n", "lethe", "deployment", "nf")["metadata"]["generation"]
         status, answer = self.c.ask("POST", "/v1/instances/nf/restart", {})
         check("a group rolls out", status == 200 and "rolls out" in answer["result"] and self.plane.get(
