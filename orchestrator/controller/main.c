@@ -113,6 +113,7 @@ static int load(struct program *p)
     if (!rc && p->kubernetes && !p->site->site->store.etcd_count) {
         snprintf(err, sizeof err, "%s: store.etcd: is missing; with --driver kubernetes what is desired and who leads is kept in "
                  "etcd, for a pod's files end with it", p->file);
+        desired_free(p->site);
         rc = -EINVAL;
     }
     if (rc)
