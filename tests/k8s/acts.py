@@ -94,22 +94,25 @@ class Acts:
     def on(self, app, node):
         return [p for p in self.watch.pods(app) if p.node == node]
 
-    def place(self, app, node, count):
-        """So many of them on a node of two, the rest on the other; one by one, by ordinary deletion."""
-        other = next(n for n in self.nodes if n != node)
-        while len(self.on(app, node)) != count:
-            source = node if len(self.on(app, node)) > count else other
-            self.kubectl("cordon", source)
-            try:
-                pod = self.on(app, source)[-1]
-                self.kubectl("-n", "lethe", "delete", "pod", pod.name, timeout=90)
-                wait_for(lambda: pod.uid not in [p.uid for p in self.watch.pods(app)], 30, pod.name + " to be deleted", 0.05)
-                self.wait()
-            finally:
-                self.kubectl("uncordon", source)
-
     def spread(self, majority):
-        """Two of three stores and etcd members on that node, half of the workers: a cut never meets a shard's both copies or
-        etcd's majority elsewhere."""
-        for app, count in (("etcd", 2), ("store", 2), ("nf", self.count["nf"] // 2)):
-            self.place(app, majority, count)
+        """Two of three stores and etcd members on that node, half of the workers: a cut never meets both copies of a shard, nor
+        etcd's majority elsewhere. By ordinary deletion, one of stores and of etcd at a time."""
+        wanted = {"etcd": 2, "store": 2, "nf": self.count["nf"] // 2}
+        other = next(n for n in self.nodes if n != majority)
+        for source, sign in ((majority, 1), (other, -1)):
+            while True:
+                surplus = {app: sign * (len(self.on(app, majority)) - n) for app, n in wanted.items()}
+                pods = [p for app, n in surplus.items() for p in self.on(app, source)[:max(0, n if app == "nf" else min(n, 1))]]
+                if not pods:
+                    break
+                self._move(source, pods)
+
+    def _move(self, source, pods):
+        self.kubectl("cordon", source)
+        try:
+            self.kubectl("-n", "lethe", "delete", "pod", *[p.name for p in pods], timeout=90)
+            gone = {p.uid for p in pods}
+            wait_for(lambda: not gone & {p.uid for p in self.watch.pods()}, 30, "pods of %s to be deleted" % source, 0.05)
+            self.wait()
+        finally:
+            self.kubectl("uncordon", source)
