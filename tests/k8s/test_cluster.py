@@ -25,7 +25,7 @@ from nodes import Cluster                                   # noqa: E402
 from pod_watch import PodWatch                              # noqa: E402
 from site_traffic import Traffic                            # noqa: E402
 
-IMAGES = ("lethe-store", "lethe-nf", "lethe-steer", "lethe-etcd")
+IMAGES = ("lethe-store", "lethe-nf", "lethe-steer", "lethe-etcd", "lethe-controller")
 WORKERS = 4
 CUT_S = 25                    # a node is gone for so long: above the 8 s until it is NotReady and the 10 until workers are replaced
 PLANNED, UNASKED = True, False
