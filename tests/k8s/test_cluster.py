@@ -5,7 +5,8 @@
 Real connections go through steering and workers' pods of both nodes all the time (site_traffic.py), none of which may break,
 whatever happens. What is planned may lose no packet, either: pings are counted. How long traffic stands still when a pod or a
 node goes unasked is told, not judged; only that it goes on for all. A table, and report.json in the run's folder.
---only WORDS: steps whose names have one of them. --shell: a site, and a shell in which kubectl works, instead.
+--only WORDS: steps whose names have one of them. --planted: the store keeps one copy of each shard instead of two, and the test passes
+only if it says what broke when a store is deleted. --shell: a site, and a shell in which kubectl works, instead.
 """
 import argparse
 import os
@@ -154,7 +155,7 @@ def shell(site, cluster):
 def act(options, cluster, images, began):
     watch = PodWatch(cluster)
     site = KubernetesSite(cluster, options.build)
-    site.deploy(images)
+    site.deploy(images, **({"changed": lambda text: text.replace("copies: 2", "copies: 1")} if options.planted else {}))
     took = site.wait_ready()
     print("pods are ready after: " + ", ".join("%s %.1f s" % row for row in took.items()), flush=True)
     if options.shell:
@@ -179,6 +180,9 @@ def act(options, cluster, images, began):
     print("\n%(tcp)d TCP connections kept with %(answers)d answers, %(udp_packets)d UDP answers, %(short)d short flows; captured: "
           "%(flows)d flows over %(outside_end_points)d outside end points" % seen)
     why = ended + broken + ["%s: %s" % (r["step"], w) for r in report["steps"] for w in r["why"] if w not in broken]
+    if options.planted:
+        print("found: " + broken[0] if broken else "FAILED  one copy of each shard, a store deleted, and nothing broke")
+        return 0 if broken else 1
     print("\n".join("FAILED  " + w for w in why) if why else "all is well: 0 broken connections, after %.0f s" % report["took_s"])
     return 1 if why else 0
 
@@ -188,11 +192,14 @@ def main():
     arguments.add_argument("--build", required=True)
     arguments.add_argument("--run", required=True)
     arguments.add_argument("--shell", action="store_true")
+    arguments.add_argument("--planted", action="store_true", help="one copy of each shard: has to be found")
     arguments.add_argument("--images", help="a folder of images that are made already")
     arguments.add_argument("--only", nargs="*", default=[], help="words of the steps to take")
     for what, count in (("tcp", 200), ("udp", 50), ("churn", 5)):
         arguments.add_argument("--" + what, type=int, default=count)
     options = arguments.parse_args()
+    if options.planted:
+        options.only = ["deleted by force: store"]
     require_root_and_tools(["etcd", "openssl", "buildah", "containerd", "runc", "conntrack", "iptables", "gcc", "ping"])
     began = time.monotonic()
     with Lab(options.run) as lab:
