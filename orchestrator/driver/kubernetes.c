@@ -340,14 +340,15 @@ static void on_list(void *ctx, int status, const json_t *answer, uint64_t sent_m
         step(m);
         return;
     }
-    m->too_many |= m->more[0];
+    bool cut = m->more[0] || m->listed > m->most;
     m->more[0] = 0;
-    if (!m->too_many)
+    m->too_many |= cut;
+    if (!cut)
         m->sweep(m->kube, m->round);
     snprintf(m->version, sizeof m->version, "%s", m->too_many ? "" : m->next);
     m->known = !m->too_many;
-    if (m->too_many)
-        later(m, AGAIN_MOST_MS);
+    if (m->too_many) /* not cut: there was no room for all beside those that are gone; now there is */
+        later(m, cut ? AGAIN_MOST_MS : AGAIN_FIRST_MS);
     else
         step(m);
     m->kube->news(m->kube->ctx);

@@ -79,10 +79,11 @@ static int set_timer(CURLM *multi, long ms, void *ctx)
 {
     struct kube_api *a = ctx;
     (void)multi;
+    uv_update_time(a->loop);
     if (ms < 0)
         uv_timer_stop(&a->timer);
-    else
-        uv_timer_start(&a->timer, on_timer, (uint64_t)ms, 0);
+    else /* never early: libcurl would not say again what it said */
+        uv_timer_start(&a->timer, on_timer, (uint64_t)ms + 1, 0);
     return 0;
 }
 
