@@ -13,6 +13,7 @@ import yaml
 
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
 ON_THE_NODES_NETWORK = {("DaemonSet", "steer")}         # and nobody else
+TALKS_TO_THE_CLUSTER = {("Deployment", "controller")}  # and nobody else
 CAPABILITIES = {"nf": {"NET_RAW", "NET_ADMIN", "IPC_LOCK"}, "steer": {"NET_RAW", "NET_ADMIN", "IPC_LOCK"}, "store": {"IPC_LOCK"}}
 NAME_MAX, RANDOM_PART = 31, 17                          # of instances; what a Deployment adds to its pods' names
 # What a current Kubernetes calls them; for-1.20.py knows the older names.
@@ -92,7 +93,10 @@ class Lint:
                 self.say(w, "%s: nothing here needs it; take it out" % word)
         if not spec.get("securityContext", {}).get("runAsNonRoot"):
             self.say(w, "may run as root; say runAsNonRoot: true in the pod's securityContext")
-        if spec.get("automountServiceAccountToken") is not False:
+        if (w["kind"], w["metadata"]["name"]) in TALKS_TO_THE_CLUSTER:
+            if not any(o["metadata"]["name"] == spec.get("serviceAccountName") for o in self.of("ServiceAccount")):
+                self.say(w, "its serviceAccountName %s is no ServiceAccount that is there" % spec.get("serviceAccountName"))
+        elif spec.get("automountServiceAccountToken") is not False:
             self.say(w, "its programs get a token of the cluster's; say automountServiceAccountToken: false")
         longest = max(self.pod_names(w) or [w["metadata"]["name"] + "x" * RANDOM_PART], key=len)
         if w["kind"] != "DaemonSet" and len(longest) > NAME_MAX:
