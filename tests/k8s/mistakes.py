@@ -178,7 +178,7 @@ MISTAKES = [
         "lint": "Service store-2: its selector {'app': 'stores'} matches no pod; pods have app: "}),
     (selector_that_misses_its_own_pods, "dev", {"apiserver": "`selector` does not match template `labels`",
                                                 "lint": "does not match its own pods' labels"}),
-    (missing_secret_key, "dev", {"lint": "volume secrets wants key worker.secret of the secret lethe, which has probe.key, "}),
+    (missing_secret_key, "dev", {"lint": "volume secrets wants key worker.secret of the secret lethe, which has controller.token, probe.key, "}),
     (missing_configmap_key, "dev", {"lint": "is told to read /etc/lethe/site.yaml, and nothing mounted there has it"}),
     (store_that_the_site_does_not_know, "dev", {"lint": "store node store-b is no pod's name"}),
     (privileged_container, "dev", {"lint": "Deployment nf: container nf is privileged; name the capabilities"}),
