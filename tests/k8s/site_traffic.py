@@ -141,6 +141,12 @@ class Traffic:
             out.append("a UDP flow had no answer for %.1f s" % (udp["quiet_ms"] / 1000))
         return out
 
+    def broken_count(self):
+        """Connections, and what UDP flows suffered."""
+        udp = self.udp.ask("status")
+        return (self.lines.status()["broken"] + udp["wrong"] + udp["remapped"] + (udp["quiet_ms"] > 1000 * PATIENCE_S) +
+                (not self.lines.process.alive()))
+
     def gaps(self, since):
         """Longest standstill that ended after a moment (time.monotonic()) or goes on, in ms: of a paced UDP flow; of an answer to
         a line, looked at twice a second."""

@@ -36,7 +36,8 @@ class Run:
     def __init__(self, site, watch, traffic, only=()):
         self.site, self.watch, self.traffic, self.only = site, watch, traffic, only
         self.acts = Acts(site, watch)
-        self.rows, self.began, self.broken = [], time.monotonic(), []
+        self.rows, self.began = [], time.monotonic()
+        self.broken, self.count = [], 0                     # so far: sentences, and how many
         self.notes = []                                     # of the step that runs
 
     def say(self, text):
@@ -54,7 +55,8 @@ class Run:
         if self.rows and self.rows[-1]["ready_s"] is None:
             self.acts.wait(60)                              # if the last step left a ruin, what follows tells nothing: the run ends
         first = self.traffic.goes_on()
-        row = {"step": what, "planned": planned, "ready_s": None, "lost": None, "pings": None, "why": []}
+        row = {"step": what, "planned": planned, "ready_s": None, "lost": None, "pings": None, "why": [], "broken": 0,
+               "created": 0, "udp_ms": None, "tcp_ms": None, "ok": False}
         self.rows.append(row)
         began = time.monotonic()
         self.say("...     " + what)
@@ -63,16 +65,17 @@ class Run:
             row["ready_s"] = time.monotonic() - began
             last = self.traffic.goes_on()
             row["lost"], row["pings"] = self.traffic.lost(first, last)
-        except (NetError, subprocess.TimeoutExpired) as e:
-            row["why"].append(str(e))
+        except (NetError, subprocess.TimeoutExpired, ValueError, KeyError) as e:
+            row["why"].append(str(e) or repr(e))
             self.say("what there is (what pods say: %s):\n%s" % (self.site.lab.logs, self.site.what_is()))
             self.site.save_logs()
         row.update(self.traffic.gaps(began))
         all_broken = self.traffic.broken()
         new, self.broken = [b for b in all_broken if b not in self.broken], all_broken
-        row["broken"], row["created"], row["notes"] = len(new), self.watch.created(what), self.notes
+        row["broken"], self.count = self.traffic.broken_count() - self.count, self.traffic.broken_count()
+        row["created"], row["notes"] = self.watch.created(what), self.notes
         row["why"] += new + (["%d pings were lost, none may be" % row["lost"]] if planned and row["lost"] else [])
-        row["ok"] = not row["why"]
+        row["ok"] = not row["why"] and not row["broken"]
         self.say("%s %s: ready after %s s; gap %d ms (UDP), %d ms (TCP); %s of %s pings lost; %d broken" % (
             "ok     " if row["ok"] else "FAILED ", what, "%.1f" % row["ready_s"] if row["ready_s"] else "?", row["udp_ms"],
             row["tcp_ms"], row["lost"], row["pings"], row["broken"]))
