@@ -66,17 +66,19 @@ class Acts:
         self.wait()
 
     def kill(self, app):
-        """kill -9 of a pod's program; its node starts it again."""
-        pod = self.watch.pods(app)[-1]
+        self.kill_pod(self.watch.pods(app)[-1])
+        self.wait()
+
+    def kill_pod(self, pod):
+        """kill -9 of its program, which its node starts again."""
         before, node = pod.restarts, self.nodes[pod.node]
         tasks = run(node.inside(["ctr", "-n", "k8s.io", "tasks", "ls"])).stdout
         m = re.search(r"^%s\S*\s+(\d+)\s+RUNNING" % re.escape(pod.containers[0]), tasks, re.M)
         if not m:
             raise NetError("the runtime of %s has no process of %s:\n%s" % (pod.node, pod.name, tasks))
         run(node.inside(["kill", "-9", m.group(1)]))
-        wait_for(lambda: any(p.uid == pod.uid and p.restarts > before for p in self.watch.pods(app)), 60,
+        wait_for(lambda: any(p.uid == pod.uid and p.restarts > before for p in self.watch.pods()), 60,
                  pod.name + " to be started again", 0.05)
-        self.wait()
 
     def cut(self, node):
         """Nobody reaches it, and it nobody, but for the edges of its front end. Its own pods see one another."""
