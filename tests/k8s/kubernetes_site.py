@@ -79,7 +79,7 @@ class KubernetesSite:
 
     def wait_ready(self, timeout_s=240):
         began, took = time.monotonic(), {}
-        for app, count in (("etcd", 3), ("store", 3), ("steer", 2), ("nf", 2)):
+        for app, count in (("etcd", 3), ("store", 3), ("steer", 2), ("nf", 2), ("controller", 1)):
             try:
                 wait_for(lambda: self.ready(app, count), timeout_s, "%d pods of %s to be ready" % (count, app), 0.5)
             except NetError as e:
