@@ -97,7 +97,7 @@ class Traffic:
 
     def __init__(self, site):
         self.lab, self.programs = site.lab, site.programs
-        self.said = []                                         # sentences that are final
+        self.said, self.seen = [], None                        # sentences that are final; what packets told
 
     def start(self, tcp=200, udp=50, churn=5, pings=PINGERS):
         """Returns when every connection is open and every flow was answered."""
@@ -183,9 +183,13 @@ class Traffic:
         if short and not short["ok"]:
             self.said.append("no short flow was ever answered: see " + short["log"])
         self.pings.stop()
-        seen = self._packets()
+        seen = self.seen or self._packets()
         return self.said, dict(seen, tcp=lines["kept"], answers=lines["answers"], udp_packets=udp["received"],
                                short=(short or {}).get("begun", 0), short_answered=(short or {}).get("answered", 0))
+
+    def end_capture(self):
+        """From here on packets are damaged, and what they say of whose they are is not believed: no more of them are judged."""
+        self.seen = self._packets()
 
     def _packets(self):
         flows, dropped = self.capture.flows()

@@ -37,8 +37,7 @@ OURS = ("nf", "steer", "store", "controller")
 # What each says when SIGTERM makes it end in good order.
 LAST_WORDS = {"nf": "drained", "steer": "steering ends", "store": "stopped", "controller": "stopping"}
 START_S, IMAGE_BYTES = 60, 500 << 20                        # the catalogue's own bounds
-FAULTS = {"latency": dict(delay_ms=40, jitter_ms=30), "loss": dict(lost=10), "duplication": dict(twice=25),
-          "corruption": dict(corrupt=5)}
+FAULTS = {"latency": dict(delay_ms=40, jitter_ms=30), "loss": dict(lost=10), "duplication": dict(twice=25)}
 FAULT_S = 8
 
 
@@ -194,8 +193,16 @@ class Run:
         return len(re.findall(r"^lethe_store_serving\{.*\} 1$", text, re.M))
 
     def bad_network(self):
+        self.relayed(FAULTS)
+
+    def damaged_packets(self):
+        """The last of all: a packet with another byte in its name is somebody's else to who captures it."""
+        self.traffic.end_capture()
+        self.relayed({"corruption": dict(corrupt=5)})
+
+    def relayed(self, faults):
         for app in ("nf", "store"):
-            for what, how in FAULTS.items():
+            for what, how in faults.items():
                 def act(app=app, how=how):
                     c = max((c for _, c in self.each([app])), key=self.serves if app == "store" else lambda c: c.name)
                     with neighbours.Cable(self.node(c), c, self.site.programs, **how) as cable:
@@ -299,7 +306,8 @@ class Run:
 
 ALL = ("users_and_capabilities", "one_program_each", "zombies_are_buried", "logs_go_out", "metrics_are_right",
        "prometheus_scrapes_them", "start_up_time", "image_size", "another_version_and_back", "bad_neighbours", "sigterm",
-       "pod_delete", "container_kill", "memory_limit", "bad_network")
+       "pod_delete", "container_kill", "memory_limit", "bad_network",
+       "damaged_packets")
 
 
 def main():
