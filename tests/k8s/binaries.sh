@@ -4,7 +4,7 @@
 # alone) and kept under ${XDG_CACHE_HOME:-~/.cache}/lethe/kubernetes/VERSION-RECIPE. Prints that folder.
 #   binaries.sh plane   kube-apiserver kube-controller-manager kubectl: judges manifests
 #   binaries.sh         kube-scheduler kubelet kube-proxy, too: what a cluster with nodes needs
-# The first time takes some five minutes (plane: three), 34 MB from Debian's mirror, and 3 GB of disk until it is done; later
+# The first time takes some five minutes (plane: three), 34 MB from Debian's mirror, and 3 GB of disk (all: 4.5) until it is done; later
 # runs look and are done. Several may run at once: one builds, the others wait. Sources come from the mirrors that apt
 # knows, in lists of their own: the system's are left alone.
 set -euo pipefail
@@ -18,7 +18,7 @@ plane) ;;
 *) sed -n '5,6s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
 reflect2=/usr/share/gocode/src/github.com/modern-go/reflect2
-need_mb=3000
+need_mb=$((1500 + 500 * ${#programs[@]}))
 
 say() { printf 'kubernetes: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
