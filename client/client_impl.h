@@ -115,6 +115,7 @@ struct nodes {
     bool alive;                 /* somebody was there in this round */
     uint8_t silences[LETHE_NODES_MAX]; /* since it served last */
     uint64_t skip_until_us[LETHE_NODES_MAX];
+    uint64_t silent_us[LETHE_NODES_MAX]; /* when it was left so */
     char said[LETHE_NODES_MAX][80];
 };
 

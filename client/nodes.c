@@ -11,8 +11,9 @@
  * An address that was silent (its host is cut off, its process paused) costs the
  * time it takes to see that. It is left out of the rounds for a while, which
  * doubles, and is tried anyway when nobody else is left; each time it is given
- * twice the time, in case it is just slow. A word from it ends that. Who said WELCOME is given the whole of
- * the silence allowed: it may be the next primary, who reads no requests before the old one's leases are over.
+ * twice the time, in case it is just slow. A word from it ends that, and so does a refusal: its host is there. Whom a
+ * replica names as the primary is left out no longer than the silence allowed: it may have been made that just now. Who
+ * said WELCOME is given the whole of the silence allowed: it may be the next primary, who reads no requests before the old one's leases are over.
  *
  * A caller's own `dial` counts as one address: whom it reaches is its business.
  */
@@ -139,6 +140,7 @@ static void leave_out(struct session *s)
     uint8_t *silences = &n->silences[n->at];
     n->skip_until_us[n->at] = s->client->now_us + (s->client->silence_us << *silences);
     *silences += *silences < SILENCES_MAX;
+    n->silent_us[n->at] = s->client->now_us;
 }
 
 static void pause_round(struct session *s)
@@ -168,11 +170,11 @@ void lethe_nodes_next(struct session *s, enum node_verdict verdict, uint32_t pri
     snprintf(n->said[n->at], sizeof n->said[0], "%s", why);
     n->visited |= 1u << n->at;
     n->alive |= verdict == NODE_NOT_PRIMARY;
-    if (verdict == NODE_NOT_PRIMARY)
+    if (verdict != NODE_SILENT)
         lethe_nodes_spoke(s);
     if (verdict == NODE_SILENT)
         leave_out(s);
-    if (named >= s->client->naddresses || named == n->at || (named >= 0 && left_out(s, named)))
+    if (named >= s->client->naddresses || named == n->at || (named >= 0 && left_out(s, named) && s->client->now_us < n->silent_us[named] + s->client->silence_us))
         named = -1;
     s->step_us = s->client->now_us;
     int next = named >= 0 && !(n->visited & 1u << named) ? named : unvisited(s);

@@ -248,6 +248,31 @@ static void test_a_silent_node_is_left_out_for_a_while(void **state)
     close_three();
 }
 
+/* Silent time after time: left out for long. It is there again, and the others name it. */
+static void test_a_named_primary_is_not_left_out_for_long(void **state)
+{
+    open_three();
+    nodes[1].refuses = nodes[2].refuses = true;
+    fake_pass_ms(&f, 20 * SILENCE_MS);
+    for (uint32_t dials = nodes[0].dials; nodes[0].dials == dials;)
+        fake_poll(&f);
+    nodes[1].refuses = nodes[2].refuses = false;
+    for (int i = 0; i < 5000 && !nodes[1].end && !nodes[2].end; i++) /* it is left once more */
+        fake_poll(&f);
+    uint32_t before = nodes[0].dials;
+    uint64_t then = f.now_us;
+    while (nodes[0].dials == before) {
+        for (int i = 2; i <= 3; i++)
+            if (nodes[i - 1].end) {
+                not_primary(i, 1);
+                forget(i);
+            }
+        fake_poll(&f);
+    }
+    CHECK(f.now_us - then <= (SILENCE_MS + 100) * 1000, "left out for %lu us", f.now_us - then);
+    close_three();
+}
+
 static void wait_for_dial(int node)
 {
     for (int i = 0; i < 5000 && !nodes[node - 1].end; i++)
@@ -513,6 +538,7 @@ int main(void)
         cmocka_unit_test(test_a_silent_primary_is_asked_and_then_left),
         cmocka_unit_test(test_a_primary_that_only_waits_is_not_left_at_once),
         cmocka_unit_test(test_a_silent_node_is_left_out_for_a_while),
+        cmocka_unit_test(test_a_named_primary_is_not_left_out_for_long),
         cmocka_unit_test(test_a_word_ends_what_silence_had_cost),
         cmocka_unit_test(test_a_node_that_never_welcomes_costs_a_part_of_the_silence),
         cmocka_unit_test(test_all_silent_are_tried_again),

@@ -149,7 +149,7 @@ static int start_engine(struct worker *w, char *err)
     w->incarnation >>= 1; /* JSON knows signed numbers only */
     w->max_hold_us = 1000ull * hold_ms;
     w->unreachable_us = 1000ull * site->failure_timeout_ms;
-    w->full_patience_us = w->unreachable_us / 8;
+    w->full_patience_us = w->unreachable_us / 2;
     rc = engine_create(&c, &w->engine, err, ERR_BYTES);
     w->packets_max = rc ? 0 : engine_room(w->engine);
     return rc;
