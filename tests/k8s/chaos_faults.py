@@ -32,7 +32,7 @@ EFFECTS = {
 WORKLOADS = {"nf": "deployment/nf", "store": "statefulset/store", "etcd": "statefulset/etcd", "steer": "daemonset/steer",
              "controller": "deployment/controller"}
 WORKERS_LEAST, WORKERS_MOST = 2, 5
-ROLL_OUT_S, DRAIN_S = 240, 180
+ROLL_OUT_S, DRAIN_S = 240, 240
 
 
 class Faults:
