@@ -8,6 +8,16 @@
 # The same programs and libraries give the same digest, whenever and wherever: times are fixed, names are sorted.
 set -euo pipefail
 
+# buildah wants / to be a mount; in a plain chroot it is none: there we run in one that is, for us alone.
+if [ "$(id -u)" = 0 ] && ! mountpoint -q /; then
+  root=$(mktemp -d) status=0
+  unshare --mount --propagation unchanged bash -c '
+    mount --rbind / "$0" && mount --make-rprivate "$0" && exec chroot "$0" bash -c "cd \"\$0\" && exec \"\$@\"" "$PWD" "$@"' \
+    "$root" "$0" "$@" || status=$?
+  rmdir "$root"
+  exit $status
+fi
+
 here=$(cd "$(dirname "$0")" && pwd)
 build=$here/../../build/release out='' tag=dev images=()
 all=(lethe-store lethe-store-rdma lethe-nf lethe-nf-rdma lethe-steer lethe-controller lethe-cli lethe-etcd)
