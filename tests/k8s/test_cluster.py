@@ -24,6 +24,7 @@ from lethe_site import wait_for                             # noqa: E402
 from netns import Lab, NetError, enter, require_root_and_tools  # noqa: E402
 from nodes import Cluster                                   # noqa: E402
 from pod_watch import PodWatch                              # noqa: E402
+from scaling import Scaling                                 # noqa: E402
 from site_traffic import Traffic                            # noqa: E402
 
 IMAGES = ("lethe-store", "lethe-nf", "lethe-steer", "lethe-etcd", "lethe-controller")
@@ -114,6 +115,8 @@ class Run:
     def all(self):
         acts, step = self.acts, self.step
         step("kubectl scale: 2 to %d workers" % WORKERS, PLANNED, lambda: acts.scale(WORKERS))
+        for by_lethe in Scaling(self.site).steps():
+            step(*by_lethe)
         step("rollout restart: workers", PLANNED, lambda: acts.roll_out("deploy/nf"))
         step("rollout undo: workers", PLANNED, lambda: acts.roll_back("deploy/nf"))
         step("kubectl scale: %d to 2 workers" % WORKERS, PLANNED, lambda: acts.scale(2))
