@@ -53,12 +53,15 @@ static void of_shards(struct engine *e)
     }
 }
 
-static uint32_t ready_workers(const struct engine *e, uint32_t front)
+static uint32_t ready_workers(struct engine *e, uint32_t front)
 {
+    const struct reading *table = gather_table(e, front);
     uint32_t n = 0;
     for (uint32_t i = 0; i < e->n; i++) {
         const struct orch_instance *s = &e->at[i].seen;
-        n += s->kind == ORCH_WORKER && s->alive && s->ready && s->front == front;
+        bool serves = s->kind == ORCH_WORKER && s->alive && s->ready;
+        n += serves && (s->front == front || /* by tunnel it is in all their tables */
+                        json_is_true(json_object_get(gather_row(table, s->name), "in_table")));
     }
     return n;
 }
