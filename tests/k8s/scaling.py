@@ -13,7 +13,7 @@ from lethe_site import wait_for
 from netns import NetError
 
 READY_S, TRUE_S = 150, 30
-PLANNED = True
+PLANNED, UNASKED = True, False
 NOT_WHOLE = ("lost", "no_primary", "one_copy", "no_worker", "no_steering", "front_end_down")   # alerts of a site that is not
 ADDRESS = "127.0.0.1:9474"
 USAGE, REFUSED = 2, 1         # exit statuses of lethe
@@ -35,7 +35,7 @@ class Scaling:
         yield "kubectl scale, which lethe status tells", PLANNED, self.scaled_by_others
         yield "lethe drain: a worker", PLANNED, lambda: self.end_one("drain", "nf")
         yield "lethe restart: a worker", PLANNED, lambda: self.end_one("restart", "nf")
-        yield "lethe restart: a store", PLANNED, lambda: self.end_one("restart", "store")
+        yield "lethe restart: a store", UNASKED, lambda: self.end_one("restart", "store")
         yield "lethe autoscale --dry-run, and what is refused", PLANNED, self.asked_and_refused
         yield "the controller's pod deleted by force", PLANNED, self.lose_controller
 
