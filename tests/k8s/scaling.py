@@ -14,7 +14,6 @@ from netns import NetError
 
 READY_S, TRUE_S = 150, 30
 PLANNED, UNASKED = True, False
-NOT_WHOLE = ("lost", "no_primary", "one_copy", "no_worker", "no_steering", "front_end_down")   # alerts of a site that is not
 ADDRESS = "127.0.0.1:9474"
 USAGE, REFUSED = 2, 1         # exit statuses of lethe
 
@@ -81,7 +80,7 @@ class Scaling:
                 wrong.append("%s: lethe says %s, kubectl %s" % (what, said, true))
         unknown += ["the copies of shard %d" % s["shard"] for s in status["shards"] if s.get("copies") is None]
         wrong += ["shard %d: %s copies" % (s["shard"], s["copies"]) for s in status["shards"] if s.get("copies") not in (None, 2)]
-        return wrong + ["an alert: " + a["text"] for a in status["alerts"] if a["kind"] in NOT_WHOLE], unknown
+        return wrong, unknown
 
     def wait_true(self):
         """All is known, and as kubectl says. What is seen is a moment old on either side, so for a while it may differ."""
