@@ -165,7 +165,7 @@ class Run(Lanes):
         while self.observer.ended:
             e = self.observer.ended.popleft()
             how = self.expected.get(e.uid, "ends" if e.gone and e.app in EVICTED and self.untold() else None)
-            fine = e.id in self.killed or how == "any" or (how == "ends" and e.code == 0)
+            fine = e.id in self.killed or how == "any" or (how == "ends" and e.code == 0) or self.place_was_taken(e)
             if fine and e.reason != "OOMKilled":
                 continue
             log = self.cluster.kubectl("-n", "lethe", "logs", e.pod, "--previous", "--tail=5", check=False).stdout
@@ -173,6 +173,13 @@ class Run(Lanes):
                            "%s of %s: exit code %s, %s%s; its log: %s" % (
                                e.container, e.pod, e.code, e.reason, ", its pod was deleted" if e.gone else "",
                                " | ".join(log.splitlines())[-1500:]))
+
+    def place_was_taken(self, e):
+        """Deleted by force, a front end serves on for a moment. The next one on its node finds interfaces and ports taken then,
+        ends with status 1, and is started again."""
+        return e.app == "steer" and e.code == 1 and any(
+            r["kind"] == "delete by force" and r["victim"] == "steering" and r["began"] <= e.at <= r.get("ended", e.at)
+            for r in self.records)
 
     def memory(self):
         for pod in self.observer.pods():
