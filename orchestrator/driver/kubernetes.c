@@ -32,7 +32,7 @@ struct mirror {
     char version[KUBE_VERSION], next[KUBE_VERSION]; /* watched from there; of the list under way. "": it is to be listed */
     char more[KUBE_TOKEN];
     uint32_t failures, listed; /* in a row; objects of the list under way */
-    bool open, known, too_many; /* the watch is; listed wholly; there were more than the bound */
+    bool open, known, too_many, full; /* the watch is; listed wholly; more than the bound; no room for one since the list began */
     uint32_t round;           /* of lists */
     void (*put)(struct kube *k, const json_t *object, uint32_t round);
     void (*gone)(struct kube *k, const json_t *object);
@@ -201,7 +201,7 @@ static void put_pod(struct kube *k, const json_t *object, uint32_t round)
         return;
     struct pod *p = pod_of(k, now.uid);
     if (!p && k->npods == KUBE_PODS) {
-        k->pods_mirror.too_many = true;
+        k->pods_mirror.full = true;
         return;
     }
     if (!p) {
@@ -329,7 +329,7 @@ static void on_list(void *ctx, int status, const json_t *answer, uint64_t sent_m
     if (!m->more[0]) { /* the first page */
         m->round++;
         m->listed = 0;
-        m->too_many = false;
+        m->full = false;
         snprintf(m->next, sizeof m->next, "%s", list.version);
     }
     for (size_t i = 0; i < json_array_size(list.items); i++)
@@ -342,7 +342,7 @@ static void on_list(void *ctx, int status, const json_t *answer, uint64_t sent_m
     }
     bool cut = m->more[0] || m->listed > m->most;
     m->more[0] = 0;
-    m->too_many |= cut;
+    m->too_many = cut || m->full;
     if (!cut)
         m->sweep(m->kube, m->round);
     snprintf(m->version, sizeof m->version, "%s", m->too_many ? "" : m->next);
@@ -373,6 +373,7 @@ static bool on_line(void *ctx, const json_t *object)
         m->put(m->kube, e.object, m->round);
     else if (e.change == KUBE_GONE)
         m->gone(m->kube, e.object);
+    m->too_many = m->full;
     if (m->too_many)
         m->version[0] = 0;
     m->kube->news(m->kube->ctx);
