@@ -20,7 +20,8 @@ from cluster import ControlPlane, PODS, SERVICES
 from lethe_site import wait_for
 from netns import NetError, run
 
-PRIVATE = ("/var/lib/kubelet", "/run/containerd", "/var/lib/cni", "/var/log/pods", "/var/log/containers")
+PRIVATE = ("/var/lib/kubelet", "/run/containerd", "/var/lib/cni", "/var/log/pods", "/var/log/containers",
+           "/run/netns")
 MASTER = "10.88.0.254"
 PAUSE = "#include <signal.h>\n#include <unistd.h>\nint main(void) { signal(SIGCHLD, SIG_IGN); for (;;) pause(); }\n"
 # The first process of a node: waits for children that are not its own.
