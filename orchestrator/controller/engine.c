@@ -32,12 +32,12 @@ struct tracked *engine_find(struct engine *e, const char *name)
     return NULL;
 }
 
-/* Somebody dead for long makes room; NULL: none has. */
+/* Somebody dead for long, whom the platform tells of no more, makes room; NULL: none has. */
 static struct tracked *reuse(struct engine *e)
 {
     struct tracked *oldest = NULL;
     for (uint32_t i = 0; i < e->n; i++)
-        if (!e->at[i].seen.alive && (!oldest || e->at[i].seen.ended_ms < oldest->seen.ended_ms))
+        if (!e->at[i].seen.alive && !e->at[i].listed && (!oldest || e->at[i].seen.ended_ms < oldest->seen.ended_ms))
             oldest = &e->at[i];
     return oldest;
 }

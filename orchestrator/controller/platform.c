@@ -190,6 +190,11 @@ static void see_programs(struct engine *e)
     uint32_t n = all ? e->driver->ops->list(e->driver, all, ORCH_INSTANCES) : 0;
     for (uint32_t i = 0; all && i < e->n; i++)
         e->at[i].listed = false;
+    for (uint32_t i = 0; i < n; i++) { /* those that are new take no place of theirs */
+        struct tracked *t = engine_find(e, all[i].name);
+        if (t)
+            t->listed = true;
+    }
     for (uint32_t i = 0; i < n; i++)
         see_program(e, &all[i]);
     for (uint32_t i = 0; all && i < e->n; i++)

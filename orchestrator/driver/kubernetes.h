@@ -24,7 +24,7 @@
 #include "orchestrator/driver/driver.h"
 #include "orchestrator/driver/kubernetes_api.h"
 
-enum { KUBE_PODS = 256, KUBE_NODES = 2048 };
+enum { KUBE_PODS = ORCH_INSTANCES, /* what the engine has room for */ KUBE_NODES = 2048 };
 
 /* `news` when something changed: look at `list`, `count`. folder: of the service account. 0, or -errno and a
  * sentence. The loop is lent until destroy and one more turn of the loop after it. */
