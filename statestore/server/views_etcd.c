@@ -36,6 +36,11 @@ static uint32_t clamp(uint64_t v, uint32_t least, uint32_t most)
     return v < least ? least : v > most ? most : (uint32_t)v;
 }
 
+uint32_t views_etcd_timeout_ms(const struct views_site *site)
+{
+    return clamp(2ull * site->failure_timeout_ms, REQUEST_MIN_MS, REQUEST_MAX_MS);
+}
+
 /* --- what the rules need ----------------------------------------------------------------------- */
 
 static void rows_of(struct views_etcd *p, uint16_t shard, struct views_node rows[NODES_MAX])
@@ -62,13 +67,18 @@ static json_t *number_of(int64_t n)
     return json_string(text);
 }
 
-/* All keys below the prefix: '0' is behind '/'. */
-static json_t *range_of(const struct views_etcd *p)
+/* '0' is behind '/'. */
+json_t *views_etcd_range(const char *prefix)
 {
     char from[KEY_MAX_BYTES], to[KEY_MAX_BYTES];
-    snprintf(from, sizeof from, "%s/", p->prefix);
-    snprintf(to, sizeof to, "%s0", p->prefix);
+    snprintf(from, sizeof from, "%s/", prefix);
+    snprintf(to, sizeof to, "%s0", prefix);
     return json_pack("{s:o, s:o}", "key", etcd_text(from), "range_end", etcd_text(to));
+}
+
+static json_t *range_of(const struct views_etcd *p)
+{
+    return views_etcd_range(p->prefix);
 }
 
 /* What stands, before it is to be replaced: proposal.h. */
@@ -125,6 +135,15 @@ static bool worth_telling(const struct views_etcd *p, const struct views_registr
     return position && p->now_ms >= p->registered_ms + HOLDS_MS;
 }
 
+static uint64_t newest_of(const struct views_registration *r)
+{
+    uint64_t newest = r->incarnation;
+    for (uint32_t i = 0; i < r->nholds; i++)
+        if (r->holds[i].incarnation > newest)
+            newest = r->holds[i].incarnation;
+    return newest;
+}
+
 static void keep_registered(struct views_etcd *p)
 {
     struct views_registration r;
@@ -155,10 +174,19 @@ static void keep_registered(struct views_etcd *p)
     p->register_due_ms = 0;
     p->registering = true;
     p->told = r;
-    etcd_post(p->etcd, "kv/put", json_pack("{s:o, s:o, s:o}", "key", etcd_text(name), "value",
-                                           etcd_text(text), "lease", number_of(p->lease)),
-              tag_of(TAG_REGISTER, 0, 0));
+    json_t *puts = json_pack("[{s:{s:o, s:o, s:o}}]", "request_put", "key", etcd_text(name), "value", etcd_text(text),
+                             "lease", number_of(p->lease));
     free(text);
+    uint64_t newest = newest_of(&r);
+    if (newest != p->told_newest) { /* outlives the lease: a later process has to be above it (views_etcd_newest) */
+        char digits[24];
+        snprintf(digits, sizeof digits, "%lu", newest);
+        key_name(p, "incarnations", p->site.node, name);
+        json_array_append_new(puts, json_pack("{s:{s:o, s:o}}", "request_put", "key", etcd_text(name), "value",
+                                              etcd_text(digits)));
+        p->telling_newest = newest;
+    }
+    etcd_post(p->etcd, "kv/txn", json_pack("{s:o}", "success", puts), tag_of(TAG_REGISTER, 0, 0));
 }
 
 /* --- ... reading and watching ---------------------------------------------------------------------------------- */
@@ -558,7 +586,7 @@ int views_etcd_create(struct views **out, const struct views_site *site,
     p->config = (struct etcd_config){
         .endpoints = endpoints, .nendpoints = nendpoints, .tls = *tls, .ctx = p, .answered = views_etcd_answered,
         .watched = views_etcd_watched,
-        .timeout_ms = clamp(2ull * site->failure_timeout_ms, REQUEST_MIN_MS, REQUEST_MAX_MS)};
+        .timeout_ms = views_etcd_timeout_ms(site)};
     int rc = etcd_create(&p->etcd, &p->config, err, err_len);
     if (!rc && (rc = start_thread(p)))
         snprintf(err, err_len, "cannot start etcd's thread: %s", strerror(-rc));

@@ -3,6 +3,7 @@
  * The inside of the view provider on etcd.
  *   views_etcd.c       the interface to the shards' threads, and the control thread's turn
  *   views_etcd_said.c  what etcd answers and its watch says
+ *   views_etcd_newest.c  before all that: which incarnation is a new one
  * The control thread owns everything but the boxes and what `lock` guards.
  */
 #ifndef STATESTORE_SERVER_VIEWS_ETCD_IMPL_H
@@ -95,6 +96,7 @@ struct views_etcd {
     bool granting, keeping, registering, superseded;
     uint64_t grant_due_ms, keep_due_ms, register_due_ms, registered_ms;
     struct views_registration told;
+    uint64_t telling_newest, told_newest; /* in incarnations/<n> */
     uint64_t away_logged_ms;
     char why[200];            /* what etcd said last when it failed */
     struct key keys[SHARDS_MAX];
@@ -104,6 +106,10 @@ struct views_etcd {
     struct views_service service;
     struct box boxes[SHARDS_MAX];
 };
+
+uint32_t views_etcd_timeout_ms(const struct views_site *site);
+/* All keys below the prefix, as etcd wants it. */
+json_t *views_etcd_range(const char *prefix);
 
 static inline uint64_t clock_ms(void)
 {

@@ -341,6 +341,7 @@ void views_etcd_answered(void *ctx, uint32_t number, const json_t *answer, const
     case TAG_REGISTER:
         header_of(p, answer);
         p->registered_ms = p->now_ms;
+        p->told_newest = p->telling_newest;
         break;
     case TAG_ASK:
         on_asked(p, shard, answer);

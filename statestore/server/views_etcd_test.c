@@ -336,6 +336,56 @@ static void an_older_process_keeps_its_hands_off(void **state)
     assert_string_equal(text, "{\"incarnation\": \"1001\"}");
 }
 
+static uint64_t newest_of(uint32_t number, const char *const *endpoints, uint32_t n)
+{
+    struct views_site site = {.node = number, .nodes = NODES_MAX, .failure_timeout_ms = failure_timeout_ms};
+    uint64_t newest = 0;
+    char why[200];
+    int rc = views_etcd_newest(&site, endpoints, n, &tls, PREFIX, &newest, why, sizeof why);
+    return rc ? UINT64_MAX : newest;
+}
+
+/* Also when nothing of it is registered any more, and only a view tells. */
+static void the_newest_incarnation_is_known_for_ever(void **state)
+{
+    char text[2000], nobody[40];
+    snprintf(nobody, sizeof nobody, "http://127.0.0.1:%u", free_ports(1, 0));
+    const char *const some[] = {nobody, etcd.client};
+    assert_int_equal(newest_of(1, one_endpoint, 1), 0);
+    start_two();
+    WAIT_FOR(etcd_get(&etcd, PREFIX "/incarnations/2", text, sizeof text) > 0);
+    nodes[2].self.incarnation = 2007; /* it has discarded what it held */
+    nodes[2].v->ops->holds(nodes[2].v, 0, &nodes[2].self, 1, 1);
+    WAIT_FOR(newest_of(2, one_endpoint, 1) == 2007);
+    stop_node(2);
+    etcd_delete(&etcd, PREFIX "/nodes/2");
+    assert_int_equal(newest_of(2, some, 2), 2007);
+    assert_int_equal(newest_of(3, one_endpoint, 1), 0);
+    etcd_delete(&etcd, PREFIX "/incarnations/2");
+    assert_int_equal(newest_of(2, one_endpoint, 1), 2000);
+    assert_true(newest_of(2, some, 1) == UINT64_MAX);
+}
+
+/* A whole store, whose node's earlier process had a clock that was an hour ahead. */
+static void a_clock_that_was_set_back_makes_no_old_process(void **state)
+{
+    struct timespec t;
+    char text[2000], planted[24], err[200];
+    struct store *s = NULL;
+    struct views_registration r;
+    struct store_config c = {.shards = 1, .node = 1, .etcd = one_endpoint, .netcd = 1, .etcd_prefix = PREFIX,
+                             .failure_timeout_ms = failure_timeout_ms, .threads = true};
+    clock_gettime(CLOCK_REALTIME, &t);
+    uint64_t ahead = (uint64_t)(t.tv_sec + 3600) * 1000000000u;
+    snprintf(planted, sizeof planted, "%lu", ahead);
+    etcd_put(&etcd, PREFIX "/incarnations/1", planted);
+    CHECK(!store_start(&s, &c, err, sizeof err), "%s", err);
+    WAIT_FOR(etcd_get(&etcd, PREFIX "/nodes/1", text, sizeof text) > 0);
+    assert_null(views_json_registration(text, (uint32_t)strlen(text), &r));
+    assert_true(r.incarnation > ahead);
+    store_stop(s);
+}
+
 static void nobody_left_is_lost_until_accepted(void **state)
 {
     uint32_t three = 3;
@@ -391,6 +441,8 @@ int main(void)
         WITH_ETCD(a_deleted_view_is_not_begun_anew),
         WITH_ETCD(a_lapsed_registration_changes_no_view),
         WITH_ETCD(an_older_process_keeps_its_hands_off),
+        WITH_ETCD(the_newest_incarnation_is_known_for_ever),
+        WITH_ETCD(a_clock_that_was_set_back_makes_no_old_process),
         WITH_ETCD(nobody_left_is_lost_until_accepted),
         WITH_ETCD(end_points_are_tried_in_turn),
     };
