@@ -85,7 +85,7 @@ class Pings:
     def lost(self, first, last):
         """How many of how many between two marks; the later one is a moment ago."""
         asked = sum(b - a for a, b in zip(first, last))
-        return asked - sum(sum(a < n <= b for n in there) for there, a, b in zip(self.answered, first, last)), asked
+        return asked - sum(sum(a < n <= b for n in list(there)) for there, a, b in zip(self.answered, first, last)), asked
 
     def stop(self):
         for p in self.processes:
