@@ -312,7 +312,7 @@ static bool has_copies(const struct store *s, uint16_t shard, const struct shard
     struct views_node row;
     uint32_t alive = 0, there = 0;
     if (!v->elects)
-        return n->status.role != SHARD_IDLE;
+        return n->status.role == SHARD_PRIMARY || n->status.role == SHARD_BACKUP;
     for (uint32_t node = 1; node <= store_nodes(s); node++)
         alive += v->ops->node(v, node, shard, &row) && row.alive;
     for (uint32_t i = 0; i < n->members; i++) {
@@ -333,13 +333,13 @@ static const char *not_ready(const struct store *s, uint16_t shard, const struct
         return "is LOST: no caught-up copy is left";
     if (n->status.role == SHARD_PRIMARY && !serves(n))
         return "takes over";
-    if (n->status.role == SHARD_JOINING)
-        return "catches up";
     if (n->status.role == SHARD_BACKUP && n->peer_since_ms)
         return "does not hear its primary";
-    if (has_copies(s, shard, n) && !n->peer_since_ms)
+    if (has_copies(s, shard, n) && !n->peer_since_ms) /* who catches up when others were faster is a spare */
         return NULL;
-    return n->status.role == SHARD_IDLE ? "is not in the view yet" : "has too few copies: another one is to catch up";
+    return n->status.role == SHARD_JOINING ? "catches up"
+           : n->status.role == SHARD_IDLE  ? "is not in the view yet"
+                                           : "has too few copies: another one is to catch up";
 }
 
 void figures_ready(void *store, char *why, uint32_t len)
