@@ -192,6 +192,11 @@ const json_t *gather_row(const struct reading *table, const char *name);
 /* A store's row of a shard. */
 const json_t *gather_shard(const json_t *stats, uint32_t shard);
 int64_t gather_number(const json_t *o, const char *key); /* absent: 0 */
+int64_t gather_figure(const json_t *o, const char *key); /* absent, or less than 0: 0 */
+/* Programs may say any number: of figures that are not negative sums and rates per second stop at the greatest number. What
+ * went back (its counter began anew) has no rate. */
+int64_t gather_sum(int64_t a, int64_t b);
+int64_t gather_rate(int64_t before, int64_t now, uint64_t ms);
 const char *gather_text(const json_t *o, const char *key); /* absent: "" */
 int64_t gather_drops(const json_t *stats, json_t *by_reason);
 

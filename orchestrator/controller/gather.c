@@ -9,6 +9,8 @@
 
 #include "orchestrator/controller/engine_impl.h"
 
+enum { BUSY_MOST = 1000 }; /* permille */
+
 /* --- reading answers ------------------------------------------------------------------------------ */
 
 int64_t gather_number(const json_t *o, const char *key)
@@ -65,6 +67,26 @@ const json_t *gather_shard(const json_t *stats, uint32_t shard)
     return NULL;
 }
 
+int64_t gather_figure(const json_t *o, const char *key)
+{
+    int64_t n = gather_number(o, key);
+    return n > 0 ? n : 0;
+}
+
+int64_t gather_sum(int64_t a, int64_t b)
+{
+    int64_t sum;
+    return __builtin_add_overflow(a, b, &sum) ? INT64_MAX : sum;
+}
+
+int64_t gather_rate(int64_t before, int64_t now, uint64_t ms)
+{
+    int64_t n;
+    if (now <= before || !ms)
+        return 0;
+    return __builtin_mul_overflow(now - before, 1000, &n) ? INT64_MAX : n / (int64_t)ms;
+}
+
 /* Sum of lethe_worker_drops_total{reason="..."}; those that are not 0 by reason. */
 int64_t gather_drops(const json_t *stats, json_t *by_reason)
 {
@@ -74,9 +96,9 @@ int64_t gather_drops(const json_t *stats, json_t *by_reason)
     json_t *v;
     json_object_foreach((json_t *)stats, key, v) {
         char reason[96];
-        if (strncmp(key, prefix, sizeof prefix - 1) || !json_integer_value(v))
+        if (strncmp(key, prefix, sizeof prefix - 1) || json_integer_value(v) <= 0)
             continue;
-        all += json_integer_value(v);
+        all = gather_sum(all, json_integer_value(v));
         snprintf(reason, sizeof reason, "%s", key + sizeof prefix - 1);
         reason[strcspn(reason, "\"")] = 0;
         if (by_reason)
@@ -110,7 +132,7 @@ static void see_worker(struct engine *e, struct tracked *t)
     const json_t *row = find_row(e, t, &asked_ms);
     const char *says = gather_text(gather_more(e, t->seen.name), "state");
     /* Steering's row may still be of an earlier process of that name: so this one has to be asked, too. */
-    t->seen.ready = !t->dying && row && asked_ms >= t->seen.started_ms &&
+    t->seen.ready = !t->dying && row && (int64_t)(asked_ms - t->seen.started_ms) >= 0 &&
                     json_is_true(json_object_get(row, "in_table")) && json_is_true(json_object_get(row, "link")) &&
                     !strcmp(gather_text(row, "state"), "healthy") && !strcmp(says, "serving") &&
                     json_is_true(json_object_get(gather_more(e, t->seen.name), "links_up"));
@@ -144,7 +166,7 @@ static void tell_left(struct engine *e, struct tracked *t)
 
 void gather_load(struct engine *e, const struct orch_group *g, struct orch_load *out)
 {
-    uint64_t busy = 0;
+    int64_t busy = 0, drops = 0;
     *out = (struct orch_load){0};
     for (uint32_t i = 0; i < e->n; i++) {
         struct tracked *t = &e->at[i];
@@ -156,14 +178,14 @@ void gather_load(struct engine *e, const struct orch_group *g, struct orch_load 
         if (!stats || !p->stats.before || p->stats.now_ms <= p->stats.before_ms)
             continue;
         out->known++;
-        busy += (uint64_t)gather_number(stats, "lethe_worker_busy_permille");
-        uint32_t queue = (uint32_t)gather_number(stats, "lethe_worker_in_flight");
-        out->queue_most = queue > out->queue_most ? queue : out->queue_most;
-        int64_t drops = gather_drops(stats, NULL) - gather_drops(p->stats.before, NULL);
-        out->drops_pps += drops > 0 ? (uint32_t)((uint64_t)drops * 1000 / (p->stats.now_ms - p->stats.before_ms))
-                                    : 0;
+        int64_t one = gather_figure(stats, "lethe_worker_busy_permille"), queue = gather_figure(stats, "lethe_worker_in_flight");
+        busy += one < BUSY_MOST ? one : BUSY_MOST;
+        out->queue_most = queue > out->queue_most ? (uint32_t)(queue < UINT32_MAX ? queue : UINT32_MAX) : out->queue_most;
+        drops = gather_sum(drops, gather_rate(gather_drops(p->stats.before, NULL), gather_drops(stats, NULL),
+                                              p->stats.now_ms - p->stats.before_ms));
     }
-    out->busy_permille = out->known ? (uint32_t)(busy / out->known) : 0;
+    out->drops_pps = (uint32_t)(drops < UINT32_MAX ? drops : UINT32_MAX);
+    out->busy_permille = out->known ? (uint32_t)(busy / (int64_t)out->known) : 0;
 }
 
 /* --- stores ------------------------------------------------------------------------------------------- */
@@ -250,14 +272,14 @@ static void tell_copies(struct engine *e, uint32_t shard, int copies, int64_t ha
 static void tell_slots(struct engine *e, uint32_t shard, const json_t *row)
 {
     struct shard_seen *s = &e->shards[shard];
-    int64_t owned = gather_number(row, "slots_owned"), was = s->slots - 1;
+    int64_t owned = gather_figure(row, "slots_owned"), was = s->slots - 1;
     char subject[24];
     snprintf(subject, sizeof subject, "shard %u", shard);
     if (s->slots && owned != was)
         events_add(e->events, EVENT_MOVE, subject, 0, json_pack("{s:I, s:I}", "slots", (json_int_t)owned, "before",
                                                                (json_int_t)was),
                    "it owns %ld hash slots, and owned %ld: an order to the store, `move` or `rebalance`", owned, was);
-    s->slots = owned + 1;
+    s->slots = gather_sum(owned, 1);
 }
 
 static void see_copies(struct engine *e)

@@ -393,6 +393,57 @@ static void autoscaling_goes_by_the_platforms_count_if_it_is_young(void **state)
     CHECK(strstr(cause("error"), "it changed"), "%s", cause("error"));
 }
 
+/* --- what others say --------------------------------------------------------------------------------- */
+
+static void figures_that_cannot_be_neither_wrap_nor_count(void **state)
+{
+    struct orch_load of;
+    json_t *a = json_loads("{\"lethe_worker_drops_total{reason=\\\"x\\\"}\": 9223372036854775807,"
+                           " \"lethe_worker_drops_total{reason=\\\"y\\\"}\": 9223372036854775807,"
+                           " \"lethe_worker_drops_total{reason=\\\"z\\\"}\": -9223372036854775808}", 0, NULL), *by = json_object();
+    CHECK(gather_drops(a, by) == INT64_MAX && json_object_size(by) == 2, "%ld", (long)gather_drops(a, NULL));
+    json_decref(a);
+    json_decref(by);
+    assert_true(gather_rate(0, INT64_MAX, 1) == INT64_MAX && gather_rate(INT64_MAX, 0, 1) == 0 && gather_rate(0, 5, 1000) == 5);
+    load("{\"lethe_worker_busy_permille\": 9223372036854775807, \"lethe_worker_in_flight\": 4294967296,"
+         " \"lethe_worker_tx_packets_total\": -9223372036854775808,"
+         " \"lethe_worker_drops_total{reason=\\\"x\\\"}\": 9223372036854775807}");
+    for (uint32_t i = 0; i < w.n; i++)
+        if (w.at[i].says.stats.before)
+            json_object_clear(w.at[i].says.stats.before);
+    turn();
+    gather_load(&w.e, &w.e.desired->groups[0], &of);
+    CHECK(of.known == 2 && of.busy_permille == 1000 && of.queue_most == UINT32_MAX && of.drops_pps == UINT32_MAX,
+          "%u known, busy %u, queue %u, drops %u", of.known, of.busy_permille, of.queue_most, of.drops_pps);
+    load("{\"lethe_worker_busy_permille\": -5, \"lethe_worker_in_flight\": -1}");
+    turn();
+    gather_load(&w.e, &w.e.desired->groups[0], &of);
+    CHECK(of.known == 2 && !of.busy_permille && !of.queue_most && !of.drops_pps, "busy %u, queue %u, drops %u", of.busy_permille,
+          of.queue_most, of.drops_pps);
+    says("store-0", "{\"shards\": [{\"shard\": 0, \"role\": \"primary\", \"copies\": 2, \"view_epoch\": 3, \"position\": 9223372036854775807,"
+         " \"commit\": -9223372036854775808, \"memory_bytes\": 9223372036854775807, \"slots_owned\": 9223372036854775807},"
+         " {\"shard\": 1, \"memory_bytes\": 9223372036854775807}]}", NULL);
+    says("steer", "{}", "{\"workers\": [{\"buckets\": 9223372036854775807}, {\"buckets\": 9223372036854775807}]}");
+    turn();
+    json_t *all = status_all(&w.e), *store = json_array_get(json_object_get(all, "stores"), 0);
+    CHECK(gather_number(json_object_get(store, "figures"), "memory_bytes") == INT64_MAX &&
+          gather_number(json_array_get(json_object_get(all, "shards"), 0), "lag") == INT64_MAX, "%s", json_dumps(all, 0));
+    json_decref(all);
+    unload();
+}
+
+/* The controller's machine may have started after the pod. */
+static void a_worker_may_be_older_than_this_machine(void **state)
+{
+    w.pods[3].start = 44;
+    w.pods[3].age_ms = engine_now(&w.e) + 1000 * 1000 * 1000;
+    turn();
+    says("steer", "{}", TABLE);
+    says("nf-7f-a", "{}", WORKER);
+    turn();
+    assert_string_equal(state_text("nf-7f-a"), "ready");
+}
+
 /* --- who is to go --------------------------------------------------------------------------------------- */
 
 static void of_two_evictions_at_once_the_second_is_judged_by_the_first(void **state)
@@ -531,6 +582,8 @@ int main(void)
         T(the_platforms_count_is_adopted),
         T(an_order_is_answered_when_it_is_written),
         T(autoscaling_goes_by_the_platforms_count_if_it_is_young),
+        T(figures_that_cannot_be_neither_wrap_nor_count),
+        T(a_worker_may_be_older_than_this_machine),
         T(of_two_evictions_at_once_the_second_is_judged_by_the_first),
         T(a_refused_eviction_leaves_all_as_it_was),
         T(who_is_not_sure_to_lead_asks_for_nothing),

@@ -170,11 +170,11 @@ json_t *status_instance(struct engine *e, const struct tracked *t)
 static void put_rates(json_t *o, const struct reading *r)
 {
     uint64_t ms = r->before ? r->now_ms - r->before_ms : 0;
-    int64_t packets = gather_number(r->now, "lethe_worker_tx_packets_total") -
-                      gather_number(r->before, "lethe_worker_tx_packets_total");
-    int64_t drops = ms ? gather_drops(r->now, NULL) - gather_drops(r->before, NULL) : 0;
-    put(o, "packets_per_s", ms ? json_integer(packets * 1000 / (int64_t)ms) : NULL);
-    put(o, "drops_per_s", ms ? json_integer(drops * 1000 / (int64_t)ms) : NULL);
+    int64_t packets = gather_rate(gather_figure(r->before, "lethe_worker_tx_packets_total"),
+                                  gather_figure(r->now, "lethe_worker_tx_packets_total"), ms);
+    int64_t drops = ms ? gather_rate(gather_drops(r->before, NULL), gather_drops(r->now, NULL), ms) : 0;
+    put(o, "packets_per_s", ms ? json_integer(packets) : NULL);
+    put(o, "drops_per_s", ms ? json_integer(drops) : NULL);
     put(o, "window_ms", ms ? json_integer((json_int_t)ms) : NULL);
 }
 
@@ -253,7 +253,7 @@ static void put_steering(struct engine *e, const struct tracked *t, json_t *o)
     }
     for (size_t i = 0; i < json_array_size(rows); i++) {
         in_table += json_is_true(json_object_get(json_array_get(rows, i), "in_table"));
-        buckets += gather_number(json_array_get(rows, i), "buckets");
+        buckets = gather_sum(buckets, gather_figure(json_array_get(rows, i), "buckets"));
     }
     uint64_t older = p->stats.now_ms < p->more.now_ms ? p->stats.now_ms : p->more.now_ms;
     put(o, "figures", json_pack("{s:o, s:I, s:b, s:I, s:I, s:I}", "age_ms", age_of(e, older), "uptime_ms",
@@ -275,8 +275,8 @@ static json_t *store_figures(struct engine *e, const struct tracked *t)
         return NULL;
     for (size_t i = 0; i < json_array_size(rows); i++) {
         const json_t *row = json_array_get(rows, i);
-        memory += gather_number(row, "memory_bytes");
-        clients += gather_number(row, "clients");
+        memory = gather_sum(memory, gather_figure(row, "memory_bytes"));
+        clients = gather_sum(clients, gather_figure(row, "clients"));
         leads += !strcmp(gather_text(row, "role"), "primary");
         backs += !strcmp(gather_text(row, "role"), "backup");
     }
@@ -371,8 +371,8 @@ static json_t *shard_json(struct engine *e, uint32_t shard)
             oldest_ms = r[i].asked_ms; /* that there is none rests on all of them */
     }
     serves = leader && answers(e, leader->row);
-    int64_t position = leader ? gather_number(leader->row, "position") : 0;
-    int64_t commit = leader ? gather_number(leader->row, "commit") : 0;
+    int64_t position = leader ? gather_figure(leader->row, "position") : 0;
+    int64_t commit = leader ? gather_figure(leader->row, "commit") : 0;
     json_t *backups = backups_of(leader, r, n, &oldest_ms);
     json_t *o = json_pack("{s:i, s:s, s:o, s:i, s:o}", "shard", shard, "state",
                           serves                            ? "serving"
