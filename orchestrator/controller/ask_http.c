@@ -1,24 +1,21 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Questions to metrics ports (ask.h): libcurl's multi interface on the controller's loop. A hub a
- * loop, made with the first question, has the connections; libcurl says which sockets are to be
- * watched and when it wants to be called, the hub does so, and takes the ends.
+ * Questions to metrics ports (ask.h): libcurl on the controller's loop (curl_loop.h). A hub a loop,
+ * made with the first question, has the connections.
  *
  * libcurl's own call-backs only count, copy and note; who asked is called after it has returned.
  */
-#include <curl/curl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "orchestrator/controller/ask_impl.h"
+#include "orchestrator/driver/curl_loop.h"
 
 enum { URL_BYTES = 1024, HEAD_MOST = 16 * 1024, CONNECTIONS_EACH = 4 };
 
 struct hub {
-    uv_loop_t *loop;
-    CURLM *multi;
-    uv_timer_t timer;
+    struct curl_loop *curl;
     struct ask_http *asks;    /* under way */
 };
 
@@ -31,12 +28,6 @@ struct ask_http {
     size_t head;              /* bytes of headers */
 };
 
-struct watched {
-    uv_poll_t poll;
-    struct hub *hub;
-    curl_socket_t fd;
-};
-
 /* --- the ends --------------------------------------------------------------------------------- */
 
 static void release(struct ask *a)
@@ -46,7 +37,7 @@ static void release(struct ask *a)
     while (*at != h)
         at = &(*at)->next;
     *at = h->next;
-    curl_multi_remove_handle(h->hub->multi, h->easy);
+    curl_loop_remove(h->hub->curl, h->easy);
     curl_easy_cleanup(h->easy);
     free(a->reply);
     free(h);
@@ -65,8 +56,9 @@ static const char *sentence(CURLcode code)
     }
 }
 
-static void over(struct ask_http *h, CURLcode code)
+static void over(void *private_of_easy, CURLcode code)
 {
+    struct ask_http *h = private_of_easy;
     long status = 0;
     char why[ASK_WHY];
     curl_easy_getinfo(h->easy, CURLINFO_RESPONSE_CODE, &status);
@@ -80,18 +72,6 @@ static void over(struct ask_http *h, CURLcode code)
     }
     ask_refused(status, h->ask.reply, h->ask.used, why);
     ask_end(&h->ask, NULL, why);
-}
-
-/* Who is called may ask anew, and cancel others. */
-static void take_ends(struct hub *hub)
-{
-    CURLMsg *m;
-    for (int left; (m = curl_multi_info_read(hub->multi, &left));) {
-        struct ask_http *h = NULL;
-        if (m->msg != CURLMSG_DONE || curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &h) != CURLE_OK)
-            continue;
-        over(h, m->data.result);
-    }
 }
 
 /* --- libcurl's call-backs ------------------------------------------------------------------------ */
@@ -121,69 +101,6 @@ static size_t on_head(char *bytes, size_t one, size_t n, void *ctx)
     return h->why ? 0 : n * one;
 }
 
-static void turn(struct hub *hub, curl_socket_t fd, int events)
-{
-    int running;
-    curl_multi_socket_action(hub->multi, fd, events, &running);
-    take_ends(hub);
-}
-
-static void on_ready(uv_poll_t *poll, int status, int events)
-{
-    struct watched *w = poll->data;
-    turn(w->hub, w->fd, status < 0 ? CURL_CSELECT_ERR
-                                   : (events & UV_READABLE ? CURL_CSELECT_IN : 0) |
-                                         (events & UV_WRITABLE ? CURL_CSELECT_OUT : 0));
-}
-
-static void on_time(uv_timer_t *timer)
-{
-    turn(timer->data, CURL_SOCKET_TIMEOUT, 0);
-}
-
-static int want_time(CURLM *multi, long ms, void *ctx)
-{
-    struct hub *hub = ctx;
-    (void)multi;
-    uv_update_time(hub->loop);
-    if (ms < 0)
-        uv_timer_stop(&hub->timer);
-    else /* never early: libcurl would not say again what it said */
-        uv_timer_start(&hub->timer, on_time, (uint64_t)ms + 1, 0);
-    return 0;
-}
-
-static void free_data(uv_handle_t *handle)
-{
-    free(handle->data);
-}
-
-static int want_socket(CURL *easy, curl_socket_t fd, int what, void *ctx, void *of)
-{
-    struct hub *hub = ctx;
-    struct watched *w = of;
-    (void)easy;
-    if (what == CURL_POLL_REMOVE) {
-        if (w)
-            uv_close((uv_handle_t *)&w->poll, free_data); /* watches no more from now on */
-        curl_multi_assign(hub->multi, fd, NULL);
-        return 0;
-    }
-    if (!w) {
-        w = calloc(1, sizeof *w);
-        if (!w || uv_poll_init_socket(hub->loop, &w->poll, fd)) {
-            free(w);
-            return -1;
-        }
-        w->hub = hub;
-        w->fd = fd;
-        w->poll.data = w;
-        curl_multi_assign(hub->multi, fd, w);
-    }
-    return uv_poll_start(&w->poll, (what & CURL_POLL_IN ? UV_READABLE : 0) | (what & CURL_POLL_OUT ? UV_WRITABLE : 0),
-                         on_ready) ? -1 : 0;
-}
-
 /* --- the hub --------------------------------------------------------------------------------------- */
 
 static struct hub *hub_of(uv_loop_t *loop)
@@ -191,19 +108,11 @@ static struct hub *hub_of(uv_loop_t *loop)
     struct hub *hub = loop->data;
     if (hub || !(hub = calloc(1, sizeof *hub)))
         return hub;
-    hub->loop = loop;
-    hub->multi = curl_multi_init();
-    if (!hub->multi) {
+    hub->curl = curl_loop_create(loop, CONNECTIONS_EACH, over);
+    if (!hub->curl) {
         free(hub);
         return NULL;
     }
-    uv_timer_init(loop, &hub->timer);
-    hub->timer.data = hub;
-    curl_multi_setopt(hub->multi, CURLMOPT_SOCKETFUNCTION, want_socket);
-    curl_multi_setopt(hub->multi, CURLMOPT_SOCKETDATA, hub);
-    curl_multi_setopt(hub->multi, CURLMOPT_TIMERFUNCTION, want_time);
-    curl_multi_setopt(hub->multi, CURLMOPT_TIMERDATA, hub);
-    curl_multi_setopt(hub->multi, CURLMOPT_MAX_HOST_CONNECTIONS, (long)CONNECTIONS_EACH);
     loop->data = hub;
     return hub;
 }
@@ -215,8 +124,8 @@ void ask_close(uv_loop_t *loop)
         return;
     while (hub->asks)
         ask_cancel(&hub->asks->ask);
-    curl_multi_cleanup(hub->multi);
-    uv_close((uv_handle_t *)&hub->timer, free_data);
+    curl_loop_destroy(hub->curl);
+    free(hub);
     loop->data = NULL;
 }
 
@@ -261,6 +170,6 @@ struct ask *ask_http_start(uv_loop_t *loop, const char *path, const char *reques
     set_up(h, url, timeout_ms);
     h->next = hub->asks;
     hub->asks = h;
-    curl_multi_add_handle(hub->multi, easy);
+    curl_loop_add(hub->curl, easy);
     return &h->ask;
 }

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * libcurl's multi interface, driven by libuv (kubernetes_api.h): curl says which sockets and which time it waits for.
+ * Requests of kubernetes_api.h, by libcurl on the loop (curl_loop.h).
  *
  * A request that ended is taken out of curl first, then told of, then freed: so whoever is told may ask the next. What curl calls
  * in between (on_bytes, on_header) may not touch requests: a watch that is to end returns a short count.
  */
 #include "orchestrator/driver/kubernetes_api.h"
 
-#include <arpa/inet.h>
-#include <curl/curl.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "orchestrator/driver/curl_loop.h"
 
 enum { TOKEN_MOST = 16 * 1024, FIRST_BYTES = 4096, FOLDER = 200, URL_BYTES = KUBE_PATH + 120, KEEPALIVE_S = 5 };
 
@@ -29,12 +29,9 @@ struct kube_request {
     char error[CURL_ERROR_SIZE];
 };
 
-struct socket { uv_poll_t poll; struct kube_api *api; curl_socket_t fd; };
-
 struct kube_api {
     uv_loop_t *loop;
-    uv_timer_t timer;
-    CURLM *multi;
+    struct curl_loop *curl;
     struct kube_request *open;
     char folder[FOLDER], namespace[64], where[80];
 };
@@ -57,76 +54,6 @@ static int read_line(const char *folder, const char *name, char *to, size_t room
         if ((unsigned char)*c <= 0x20 || (unsigned char)*c >= 0x7f)
             return -EINVAL;
     return *to ? 0 : -ENODATA;
-}
-
-/* --- what curl waits for ------------------------------------------------------------------------------ */
-
-static void told_of(struct kube_api *a);
-
-static void act(struct kube_api *a, curl_socket_t fd, int events)
-{
-    int running;
-    curl_multi_socket_action(a->multi, fd, events, &running);
-    told_of(a);
-}
-
-static void on_timer(uv_timer_t *timer)
-{
-    act(timer->data, CURL_SOCKET_TIMEOUT, 0);
-}
-
-static int set_timer(CURLM *multi, long ms, void *ctx)
-{
-    struct kube_api *a = ctx;
-    (void)multi;
-    uv_update_time(a->loop);
-    if (ms < 0)
-        uv_timer_stop(&a->timer);
-    else /* never early: libcurl would not say again what it said */
-        uv_timer_start(&a->timer, on_timer, (uint64_t)ms + 1, 0);
-    return 0;
-}
-
-static void on_socket(uv_poll_t *poll, int status, int events)
-{
-    struct socket *s = poll->data;
-    int flags = status < 0 ? CURL_CSELECT_ERR
-                           : (events & UV_READABLE ? CURL_CSELECT_IN : 0) | (events & UV_WRITABLE ? CURL_CSELECT_OUT : 0);
-    act(s->api, s->fd, flags);
-}
-
-static void free_handle(uv_handle_t *handle)
-{
-    free(handle->data);
-}
-
-static int set_socket(CURL *easy, curl_socket_t fd, int what, void *ctx, void *of_socket)
-{
-    struct kube_api *a = ctx;
-    struct socket *s = of_socket;
-    (void)easy;
-    if (what == CURL_POLL_REMOVE) {
-        if (s) {
-            uv_poll_stop(&s->poll);
-            uv_close((uv_handle_t *)&s->poll, free_handle);
-        }
-        curl_multi_assign(a->multi, fd, NULL);
-        return 0;
-    }
-    if (!s) {
-        s = calloc(1, sizeof *s);
-        if (!s || uv_poll_init(a->loop, &s->poll, fd)) {
-            free(s);
-            return -1;
-        }
-        s->api = a;
-        s->fd = fd;
-        s->poll.data = s;
-        curl_multi_assign(a->multi, fd, s);
-    }
-    uv_poll_start(&s->poll, (what & CURL_POLL_IN ? UV_READABLE : 0) | (what & CURL_POLL_OUT ? UV_WRITABLE : 0),
-                  on_socket);
-    return 0;
 }
 
 /* --- answers -------------------------------------------------------------------------------------------- */
@@ -192,7 +119,7 @@ static void drop(struct kube_request *r)
             break;
         }
     if (r->easy) {
-        curl_multi_remove_handle(r->api->multi, r->easy);
+        curl_loop_remove(r->api->curl, r->easy);
         curl_easy_cleanup(r->easy);
     }
     curl_slist_free_all(r->headers);
@@ -207,28 +134,20 @@ void kube_api_cancel(struct kube_request *r)
         drop(r);
 }
 
-static void told_of(struct kube_api *a)
+static void over(void *private_of_easy, CURLcode rc)
 {
-    CURLMsg *m;
-    int left;
-    while ((m = curl_multi_info_read(a->multi, &left))) {
-        struct kube_request *r = NULL;
-        if (m->msg != CURLMSG_DONE)
-            continue;
-        CURLcode rc = m->data.result;
-        curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&r);
-        struct kube_watching on = r->on;
-        uint64_t sent_ms = r->sent_ms;
-        char why[CURL_ERROR_SIZE + 40];
-        int status = rc ? 0 : (int)status_of(r);
-        json_t *answer = status && r->used ? json_loadb(r->text, r->used, 0, NULL) : NULL;
-        snprintf(why, sizeof why, "%s", rc == CURLE_WRITE_ERROR ? "its answer is too long, or not as it should be"
-                                        : *r->error             ? r->error
-                                                                : curl_easy_strerror(rc));
-        drop(r);
-        on.ended(on.ctx, status, json_is_object(answer) ? answer : NULL, sent_ms, status ? "" : why);
-        json_decref(answer);
-    }
+    struct kube_request *r = private_of_easy;
+    struct kube_watching on = r->on;
+    uint64_t sent_ms = r->sent_ms;
+    char why[CURL_ERROR_SIZE + 40];
+    int status = rc ? 0 : (int)status_of(r);
+    json_t *answer = status && r->used ? json_loadb(r->text, r->used, 0, NULL) : NULL;
+    snprintf(why, sizeof why, "%s", rc == CURLE_WRITE_ERROR ? "its answer is too long, or not as it should be"
+                                    : *r->error             ? r->error
+                                                            : curl_easy_strerror(rc));
+    drop(r);
+    on.ended(on.ctx, status, json_is_object(answer) ? answer : NULL, sent_ms, status ? "" : why);
+    json_decref(answer);
 }
 
 /* --- requests ---------------------------------------------------------------------------------------------- */
@@ -303,7 +222,7 @@ static struct kube_request *begin(struct kube_api *a, const char *method, const 
         set_options(r, method, url, timeout_ms);
     uv_update_time(a->loop);
     r->sent_ms = uv_now(a->loop);
-    if (bad || !r->easy || curl_multi_add_handle(a->multi, r->easy)) {
+    if (bad || !r->easy || !curl_loop_add(a->curl, r->easy)) {
         drop(r);
         return NULL;
     }
@@ -367,17 +286,11 @@ int kube_api_create(struct kube_api **out, uv_loop_t *loop, const char *folder, 
     a->loop = loop;
     snprintf(a->folder, sizeof a->folder, "%s", folder);
     int rc = find_server(a, err, err_len);
-    a->multi = rc || curl_global_init(CURL_GLOBAL_DEFAULT) ? NULL : curl_multi_init();
-    if (!a->multi) {
+    a->curl = rc ? NULL : curl_loop_create(loop, 0, over);
+    if (!a->curl) {
         free(a);
         return rc ? rc : -ENOMEM;
     }
-    uv_timer_init(loop, &a->timer);
-    a->timer.data = a;
-    curl_multi_setopt(a->multi, CURLMOPT_SOCKETFUNCTION, set_socket);
-    curl_multi_setopt(a->multi, CURLMOPT_SOCKETDATA, a);
-    curl_multi_setopt(a->multi, CURLMOPT_TIMERFUNCTION, set_timer);
-    curl_multi_setopt(a->multi, CURLMOPT_TIMERDATA, a);
     *out = a;
     return 0;
 }
@@ -386,7 +299,6 @@ void kube_api_destroy(struct kube_api *a)
 {
     while (a->open)
         drop(a->open);
-    curl_multi_cleanup(a->multi);
-    uv_timer_stop(&a->timer);
-    uv_close((uv_handle_t *)&a->timer, free_handle);
+    curl_loop_destroy(a->curl);
+    free(a);
 }
