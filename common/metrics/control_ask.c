@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The asking side of the control socket: one request, one reply line, blocking
  * up to a deadline. No state; any thread. */
-#include "common/metrics/control.h"
-
 #include <errno.h>
 #include <poll.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "common/metrics/metrics.h"
 
 static uint64_t now_ms(void)
 {
@@ -80,16 +78,10 @@ int control_ask(const char *path, const char *request, char *reply, uint32_t roo
                 uint32_t timeout_ms)
 {
     uint64_t deadline_ms = now_ms() + timeout_ms;
-    struct sockaddr_un un = {.sun_family = AF_UNIX};
-    if (strlen(path) >= sizeof un.sun_path)
-        return -ENAMETOOLONG;
-    strcpy(un.sun_path, path);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int fd = socket_connect(path);
     if (fd < 0)
-        return -errno;
-    int bad = connect(fd, (struct sockaddr *)&un, sizeof un) == 0 ? 0 : -errno;
-    if (!bad)
-        bad = send_all(fd, request, strlen(request), deadline_ms);
+        return fd;
+    int bad = send_all(fd, request, strlen(request), deadline_ms);
     if (!bad)
         bad = send_all(fd, "\n", 1, deadline_ms);
     if (!bad)
