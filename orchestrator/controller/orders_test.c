@@ -4,16 +4,12 @@
  * by what the one before took away. The engine's gathering and judging are the real ones; the programs, what
  * they say (observe.h), the asking of stores (ask.h) and the driver are made up here.
  */
-#include "tests/check.h"
+#include "orchestrator/controller/engine_test_support.h"
 
 #include <signal.h>
-#include <stdlib.h>
-#include <unistd.h>
 
 #include "common/log/log.h"
 #include "orchestrator/controller/ask.h"
-#include "orchestrator/controller/engine_impl.h"
-#include "orchestrator/controller/keep_impl.h"
 
 static const char text[] =
     "store:\n"
@@ -30,47 +26,14 @@ static const char text[] =
     "nfs: {a: 1}\n"
     "groups: [{name: nf, replicas: 2, max: 8}]\n";
 
-enum { SAYING = 8, ORDERS = 8 };
-
 static struct {
-    struct engine e;
-    struct keep keep;
-    struct { char name[ORCH_NAME]; struct observed_program says; } at[SAYING];
-    uint32_t n, kills, terminations;
-    struct order *orders[ORDERS];
-    uint32_t norders;
+    uint32_t kills, terminations;
     ask_answered answered;    /* of the hand-over that was asked for last */
     void *asker;
     char dir[64];
 } w;
 
 /* --- what is made up ------------------------------------------------------------------------------- */
-
-const struct observed_program *observer_get(const struct observer *o, const char *name)
-{
-    for (uint32_t i = 0; i < w.n; i++)
-        if (!strcmp(w.at[i].name, name))
-            return &w.at[i].says;
-    return NULL;
-}
-
-struct observer *observer_create(uv_loop_t *loop, uint32_t every_ms, uint32_t timeout_ms, void (*news)(void *ctx),
-                                 void *ctx)
-{
-    return NULL;
-}
-
-void observer_destroy(struct observer *o)
-{
-}
-
-void observer_watch(struct observer *o, const char *name, enum orch_kind kind, const char *path)
-{
-}
-
-void observer_forget(struct observer *o, const char *name)
-{
-}
 
 struct ask *ask_start(uv_loop_t *loop, const char *path, const char *request, uint32_t timeout_ms,
                       ask_answered answered, void *ctx)
@@ -104,63 +67,22 @@ static void log_of(const struct driver *d, const char *name, char *to, uint32_t 
 static const struct driver_ops ops = {.name = "made up", .signal = send_signal, .look = look, .log = log_of};
 static struct driver driver = {&ops};
 
-static void says(const char *name, const char *stats, const char *more)
-{
-    uint32_t i = 0;
-    while (i < w.n && strcmp(w.at[i].name, name))
-        i++;
-    w.n += i == w.n;
-    struct observed_program *p = &w.at[i].says;
-    snprintf(w.at[i].name, sizeof w.at[i].name, "%s", name);
-    json_decref(p->stats.now);
-    json_decref(p->more.now);
-    p->stats.now = json_loads(stats, 0, NULL);
-    p->more.now = more ? json_loads(more, 0, NULL) : NULL;
-    p->stats.now_ms = p->more.now_ms = engine_now(&w.e);
-}
-
-#define STORE(role, copies, epoch) \
-    "{\"shards\": [{\"shard\": 0, \"role\": \"" role "\", \"copies\": " #copies ", \"view_epoch\": " #epoch "}]}"
-#define WORKER "{\"state\": \"serving\", \"links_up\": true}"
-#define ROW(name) "{\"name\": \"" name "\", \"in_table\": true, \"link\": true, \"state\": \"healthy\"}"
-#define TABLE "{\"workers\": [" ROW("nf-1") ", " ROW("nf-2") "]}"
+#define TABLE "{\"workers\": [" ROW("nf-1") ", " ROW("nf-2") "]}" /* steering's */
 
 static void lives(const char *name, enum orch_kind kind)
 {
-    struct tracked *t = engine_track(&w.e, name, kind);
+    struct tracked *t = engine_track(&rig.e, name, kind);
     t->seen.alive = true;
-    t->seen.started_ms = engine_now(&w.e) - 60000;
-}
-
-static void woken(void *ctx)
-{
+    t->seen.started_ms = engine_now(&rig.e) - 60000;
 }
 
 static int set_up(void **state)
 {
-    char err[300];
     memset(&w, 0, sizeof w);
     snprintf(w.dir, sizeof w.dir, "/tmp/lethe-orders-XXXXXX");
     assert_non_null(mkdtemp(w.dir));
-    uv_loop_init(&w.e.loop);
-    pthread_mutex_init(&w.e.lock, NULL);
-    pthread_mutex_init(&w.keep.lock, NULL);
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&w.e.answered, &attr);
-    uv_timer_init(&w.e.loop, &w.e.soon);
-    uv_async_init(&w.e.loop, &w.e.wake, NULL);
-    w.e.last = &w.e.first;
-    w.e.events = events_create();
-    w.e.driver = &driver;
-    w.e.keep = &w.keep;
-    w.keep.config.wake = woken;
-    w.keep.status.sure_until_ms = UINT64_MAX;
-    snprintf(w.e.site_path, sizeof w.e.site_path, "%s/site.yaml", w.dir);
-    CHECK(!desired_from_text(&w.e.desired, "f", text, err, sizeof err), "%s", err);
-    for (uint64_t begin = engine_now(&w.e); engine_now(&w.e) < begin + 2;) /* 0 means never */
-        usleep(500);
+    rig_open(text, &driver);
+    snprintf(rig.e.site_path, sizeof rig.e.site_path, "%s/site.yaml", w.dir);
     lives("store-a", ORCH_STORE);
     lives("store-b", ORCH_STORE);
     lives("steer", ORCH_STEERING);
@@ -177,43 +99,10 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     char command[100];
-    for (uint32_t i = 0; i < w.n; i++) {
-        json_decref(w.at[i].says.stats.now);
-        json_decref(w.at[i].says.more.now);
-    }
-    for (uint32_t i = 0; i < w.norders; i++) {
-        json_decref(w.orders[i]->answer);
-        free(w.orders[i]);
-    }
-    json_decref(keep_wish(&w.keep));
-    events_destroy(w.e.events);
-    desired_free(w.e.desired);
-    uv_close((uv_handle_t *)&w.e.soon, NULL);
-    uv_close((uv_handle_t *)&w.e.wake, NULL);
-    uv_run(&w.e.loop, UV_RUN_DEFAULT);
-    assert_int_equal(uv_loop_close(&w.e.loop), 0);
+    rig_close();
     snprintf(command, sizeof command, "rm -rf '%s'", w.dir);
     return system(command);
 }
-
-static struct order *order(enum request_kind kind, const char *name, bool force)
-{
-    struct order *o = calloc(1, sizeof *o);
-    *o = (struct order){.request = {.kind = kind, .force = force}, .refs = 2};
-    snprintf(o->request.name, sizeof o->request.name, "%s", name);
-    *w.e.last = o;
-    w.e.last = &o->next;
-    return w.orders[w.norders++] = o;
-}
-
-static const char *sentence(const struct order *o)
-{
-    const char *said = json_string_value(json_object_get(o->answer, o->status == 200 ? "result" : "error"));
-    return said ? said : "";
-}
-
-#define EXPECT(o, number, words)                                                                   \
-    CHECK((o)->done && (o)->status == (number) && strstr(sentence(o), words), "%d: %s", (o)->status, sentence(o))
 
 /* --- one after the other -------------------------------------------------------------------------------- */
 
@@ -223,34 +112,31 @@ static void of_two_that_are_killed_at_once_the_last_one_stays(void **state)
         {"store-a", "store-b", "not every shard's copies are known"}, {"store-b", "store-a", "last copy"},
         {"nf-1", "nf-2", "last worker"}, {"nf-2", "nf-1", "last worker"}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        for (uint32_t k = 0; k < w.e.n; k++)
-            w.e.at[k].dying = false;
+        for (uint32_t k = 0; k < rig.e.n; k++)
+            rig.e.at[k].dying = false;
         w.kills = 0;
         struct order *a = order(REQUEST_KILL, rows[i].first, false), *b = order(REQUEST_KILL, rows[i].second, false);
         struct order *c = i ? NULL : order(REQUEST_RESTART, rows[i].second, false);
-        orders_take(&w.e);
+        orders_take(&rig.e);
         EXPECT(a, 200, "killed");
         EXPECT(b, 403, rows[i].says);
         if (c)
             EXPECT(c, 403, rows[i].says);
         assert_int_equal(w.kills, 1);
-        while (w.norders) {
-            json_decref(w.orders[--w.norders]->answer);
-            free(w.orders[w.norders]);
-        }
+        rig_forget_orders();
     }
 }
 
 static void a_primary_counts_no_backup_that_is_to_end_or_of_another_view(void **state)
 {
     struct order *a = order(REQUEST_RESTART, "store-b", true), *b = order(REQUEST_KILL, "store-a", false);
-    orders_take(&w.e);
+    orders_take(&rig.e);
     EXPECT(a, 200, "told to end");
     EXPECT(b, 403, "last copy");
-    engine_find(&w.e, "store-b")->seen.told_ms = 0;
+    engine_find(&rig.e, "store-b")->seen.told_ms = 0;
     says("store-b", STORE("backup", 2, 2), NULL);
     struct order *c = order(REQUEST_KILL, "store-a", false);
-    orders_take(&w.e);
+    orders_take(&rig.e);
     EXPECT(c, 403, "last copy");
     assert_int_equal(w.kills, 0);
 }
@@ -258,46 +144,46 @@ static void a_primary_counts_no_backup_that_is_to_end_or_of_another_view(void **
 /* Steering's row is of the process before: the new one serves nobody yet. */
 static void a_worker_that_was_just_started_saves_nobody(void **state)
 {
-    engine_find(&w.e, "nf-1")->seen.started_ms = engine_now(&w.e) + 1;
+    engine_find(&rig.e, "nf-1")->seen.started_ms = engine_now(&rig.e) + 1;
     struct order *a = order(REQUEST_KILL, "nf-2", false);
-    orders_take(&w.e);
+    orders_take(&rig.e);
     EXPECT(a, 403, "last worker");
-    engine_find(&w.e, "nf-1")->seen.started_ms = 1;
+    engine_find(&rig.e, "nf-1")->seen.started_ms = 1;
     says("nf-1", "{}", "{\"state\": \"waiting\", \"links_up\": true}");
     struct order *b = order(REQUEST_KILL, "nf-2", false);
-    orders_take(&w.e);
+    orders_take(&rig.e);
     EXPECT(b, 403, "last worker");
 }
 
 static void a_drain_is_judged_again_when_it_was_kept(void **state)
 {
     struct order *a = order(REQUEST_DRAIN, "nf-1", false), *b = order(REQUEST_KILL, "nf-2", false);
-    orders_take(&w.e);
+    orders_take(&rig.e);
     assert_false(a->done);
     EXPECT(b, 200, "killed");
-    keep_set_swapped(&w.keep, 0, "");
-    orders_changed(&w.e);
+    keep_set_swapped(&rig.keep, 0, "");
+    orders_changed(&rig.e);
     EXPECT(a, 200, "kept");
     assert_int_equal(w.terminations, 0);
-    assert_true(engine_find(&w.e, "nf-1")->seen.replace); /* and goes as soon as another one serves */
-    carry_ended(&w.e, &(struct driver_end){.process = {.name = "nf-1"}, .status_known = true, .signal = SIGSEGV});
-    assert_int_equal(engine_find(&w.e, "nf-1")->unasked_ends, 1); /* nobody has told it to end yet */
-    carry_ended(&w.e, &(struct driver_end){.process = {.name = "nf-2"}, .status_known = true, .signal = SIGKILL});
-    assert_int_equal(engine_find(&w.e, "nf-2")->unasked_ends, 0);
+    assert_true(engine_find(&rig.e, "nf-1")->seen.replace); /* and goes as soon as another one serves */
+    carry_ended(&rig.e, &(struct driver_end){.process = {.name = "nf-1"}, .status_known = true, .signal = SIGSEGV});
+    assert_int_equal(engine_find(&rig.e, "nf-1")->unasked_ends, 1); /* nobody has told it to end yet */
+    carry_ended(&rig.e, &(struct driver_end){.process = {.name = "nf-2"}, .status_known = true, .signal = SIGKILL});
+    assert_int_equal(engine_find(&rig.e, "nf-2")->unasked_ends, 0);
 }
 
 static void a_drain_that_is_heard_of_before_its_answer_names_who_goes(void **state)
 {
     struct order *a = order(REQUEST_DRAIN, "nf-1", false);
-    orders_take(&w.e);
+    orders_take(&rig.e);
     assert_false(a->done);
-    assert_false(orders_heard(&w.e, w.e.desired->revision)); /* an earlier one */
-    assert_false(engine_find(&w.e, "nf-1")->seen.replace);
-    assert_true(orders_heard(&w.e, w.e.change->to->revision));
-    assert_true(engine_find(&w.e, "nf-1")->seen.replace);
-    assert_false(engine_find(&w.e, "nf-2")->seen.replace);
-    keep_set_swapped(&w.keep, 0, "");
-    orders_changed(&w.e);
+    assert_false(orders_heard(&rig.e, rig.e.desired->revision)); /* an earlier one */
+    assert_false(engine_find(&rig.e, "nf-1")->seen.replace);
+    assert_true(orders_heard(&rig.e, rig.e.change->to->revision));
+    assert_true(engine_find(&rig.e, "nf-1")->seen.replace);
+    assert_false(engine_find(&rig.e, "nf-2")->seen.replace);
+    keep_set_swapped(&rig.keep, 0, "");
+    orders_changed(&rig.e);
     EXPECT(a, 200, "kept");
     assert_int_equal(w.terminations, 1);
 }
@@ -308,28 +194,28 @@ static void without_etcd_the_primary_ends_only_by_force(void **state)
     char err[300], alone[sizeof text];
     const char *etcd = strstr(text, "  etcd:"), *rest = strchr(etcd, '\n') + 1;
     snprintf(alone, sizeof alone, "%.*s%s", (int)(etcd - text), text, rest);
-    desired_free(w.e.desired);
-    CHECK(!desired_from_text(&w.e.desired, "f", alone, err, sizeof err), "%s", err);
+    desired_free(rig.e.desired);
+    CHECK(!desired_from_text(&rig.e.desired, "f", alone, err, sizeof err), "%s", err);
     struct order *a = order(REQUEST_RESTART, "store-a", false), *b = order(REQUEST_KILL, "store-a", false);
     struct order *c = order(REQUEST_RESTART, "store-b", false), *d = order(REQUEST_RESTART, "store-a", true);
-    orders_take(&w.e);
+    orders_take(&rig.e);
     EXPECT(a, 403, "primary for ever");
     EXPECT(b, 403, "LOST");
     EXPECT(c, 200, "told to end");
     EXPECT(d, 200, "told to end");
-    assert_false(engine_find(&w.e, "store-a")->seen.replace);
+    assert_false(engine_find(&rig.e, "store-a")->seen.replace);
 }
 
 static void who_is_not_sure_to_lead_ends_nothing(void **state)
 {
-    w.keep.status.sure_until_ms = keep_clock_ms(); /* it was, until now */
+    rig.keep.status.sure_until_ms = keep_clock_ms(); /* it was, until now */
     struct order *all[] = {order(REQUEST_KILL, "nf-1", false),   order(REQUEST_KILL, "nf-1", true),
                            order(REQUEST_RESTART, "nf-1", true), order(REQUEST_RESTART, "nf-1", false),
                            order(REQUEST_DRAIN, "nf-1", false),  order(REQUEST_HAND_OVER, "", false)};
-    orders_take(&w.e);
+    orders_take(&rig.e);
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         EXPECT(all[i], 503, "");
-    CHECK(!w.kills && !w.terminations && !w.asker && !engine_find(&w.e, "nf-1")->seen.replace, "carried out");
+    CHECK(!w.kills && !w.terminations && !w.asker && !engine_find(&rig.e, "nf-1")->seen.replace, "carried out");
 }
 
 /* --- hand-over ------------------------------------------------------------------------------------------ */
@@ -337,12 +223,12 @@ static void who_is_not_sure_to_lead_ends_nothing(void **state)
 static void a_hand_over_is_answered_with_the_stores_word(void **state)
 {
     struct order *a = order(REQUEST_HAND_OVER, "", false), *b = order(REQUEST_HAND_OVER, "", false);
-    orders_take(&w.e);
+    orders_take(&rig.e);
     assert_false(a->done);
     assert_false(b->done); /* one after the other */
     w.answered(w.asker, NULL, 0, "a move is under way");
     EXPECT(a, 409, "a move is under way");
-    orders_take(&w.e);
+    orders_take(&rig.e);
     json_t *o = json_pack("{s:s}", "result", "ordered by the store");
     w.answered(w.asker, o, 0, NULL);
     json_decref(o);
@@ -355,10 +241,10 @@ static void what_nobody_waits_for_is_not_carried_out(void **state)
 {
     struct request r = {.kind = REQUEST_KILL, .force = true, .name = "nf-1"};
     int status;
-    json_t *o = engine_do(&w.e, &r, &status); /* order_wait_ms is 0, and nobody takes orders */
+    json_t *o = engine_do(&rig.e, &r, &status); /* order_wait_ms is 0, and nobody takes orders */
     CHECK(status == 503 && strstr(json_string_value(json_object_get(o, "error")), "will not"), "%d", status);
     json_decref(o);
-    orders_take(&w.e);
+    orders_take(&rig.e);
     assert_int_equal(w.kills, 0);
 }
 

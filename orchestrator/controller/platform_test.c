@@ -4,14 +4,9 @@
  * believes neither old figures nor deaths that nobody proved. The platform is made up: it remembers what it was asked, and
  * tells of the outcome when the test wants it. So are the programs (observe.h). There is no `start` and no `signal` to call.
  */
-#include "tests/check.h"
-
-#include <stdlib.h>
-#include <unistd.h>
+#include "orchestrator/controller/engine_test_support.h"
 
 #include "common/log/log.h"
-#include "orchestrator/controller/engine_impl.h"
-#include "orchestrator/controller/keep_impl.h"
 
 static const char text[] =
     "store:\n"
@@ -28,13 +23,9 @@ static const char text[] =
     "nfs: {a: 1}\n"
     "groups: [{name: nf, replicas: 1, max: 8, autoscale: {enabled: true, up_hold_ms: 1, cooldown_ms: 0}}]\n";
 
-enum { PODS = 8, ORDERS = 8 };
+enum { PODS = 8 };
 
 static struct {
-    struct engine e;
-    struct keep keep;
-    struct { char name[ORCH_NAME]; struct observed_program says; } at[PODS];
-    uint32_t n;
     struct driver_process pods[PODS];
     uint32_t npods;
     struct driver_count count;
@@ -46,37 +37,9 @@ static struct {
     bool at_once;
     driver_told told;
     void *teller;
-    struct order *orders[ORDERS];
-    uint32_t norders;
 } w;
 
 /* --- what is made up ------------------------------------------------------------------------------- */
-
-const struct observed_program *observer_get(const struct observer *o, const char *name)
-{
-    for (uint32_t i = 0; i < w.n; i++)
-        if (!strcmp(w.at[i].name, name))
-            return &w.at[i].says;
-    return NULL;
-}
-
-struct observer *observer_create(uv_loop_t *loop, uint32_t every_ms, uint32_t timeout_ms, void (*news)(void *ctx),
-                                 void *ctx)
-{
-    return NULL;
-}
-
-void observer_destroy(struct observer *o)
-{
-}
-
-void observer_watch(struct observer *o, const char *name, enum orch_kind kind, const char *path)
-{
-}
-
-void observer_forget(struct observer *o, const char *name)
-{
-}
 
 static void state_of(const struct driver *d, struct driver_platform_state *out)
 {
@@ -153,30 +116,11 @@ static void tell(int status, const char *words)
     assert_non_null(told);
     w.told = NULL;
     if (status == 200 && w.to)
-        w.count = (struct driver_count){true, w.to, engine_now(&w.e)};
+        w.count = (struct driver_count){true, w.to, engine_now(&rig.e)};
     told(w.teller, status, words);
 }
 
-static void says(const char *name, const char *stats, const char *more)
-{
-    uint32_t i = 0;
-    while (i < w.n && strcmp(w.at[i].name, name))
-        i++;
-    w.n += i == w.n;
-    struct observed_program *p = &w.at[i].says;
-    snprintf(w.at[i].name, sizeof w.at[i].name, "%s", name);
-    json_decref(p->stats.now);
-    json_decref(p->more.now);
-    p->stats.now = json_loads(stats, 0, NULL);
-    p->more.now = more ? json_loads(more, 0, NULL) : NULL;
-    p->stats.now_ms = p->more.now_ms = engine_now(&w.e);
-}
-
-#define STORE(role, copies, epoch) \
-    "{\"shards\": [{\"shard\": 0, \"role\": \"" role "\", \"copies\": " #copies ", \"view_epoch\": " #epoch "}]}"
-#define WORKER "{\"state\": \"serving\", \"links_up\": true}"
-#define ROW(name) "{\"name\": \"" name "\", \"in_table\": true, \"link\": true, \"state\": \"healthy\"}"
-#define TABLE "{\"workers\": [" ROW("nf-7f-a") ", " ROW("nf-7f-b") "]}"
+#define TABLE "{\"workers\": [" ROW("nf-7f-a") ", " ROW("nf-7f-b") "]}" /* steering's */
 
 static struct driver_process *pod(const char *name, enum orch_kind kind, uint64_t start)
 {
@@ -189,38 +133,19 @@ static struct driver_process *pod(const char *name, enum orch_kind kind, uint64_
 
 static void turn(void)
 {
-    w.state.heard_ms = w.count.asked_ms = engine_now(&w.e);
-    w.e.platform.news = true;
-    engine_turn(&w.e);
-}
-
-static void woken(void *ctx)
-{
+    w.state.heard_ms = w.count.asked_ms = engine_now(&rig.e);
+    rig.e.platform.news = true;
+    engine_turn(&rig.e);
 }
 
 static int set_up(void **state)
 {
-    char err[300];
     memset(&w, 0, sizeof w);
-    uv_loop_init(&w.e.loop);
-    pthread_mutex_init(&w.e.lock, NULL);
-    pthread_mutex_init(&w.keep.lock, NULL);
-    pthread_cond_init(&w.e.answered, NULL);
-    uv_timer_init(&w.e.loop, &w.e.soon);
-    uv_async_init(&w.e.loop, &w.e.wake, NULL);
-    w.e.last = &w.e.first;
-    w.e.events = events_create();
-    w.e.driver = &driver;
-    w.e.keep = &w.keep;
-    w.e.active = true;
-    w.keep.config.wake = woken;
-    w.keep.status.role = KEEP_ACTIVE;
-    w.keep.status.sure_until_ms = UINT64_MAX;
-    CHECK(!desired_from_text(&w.e.desired, "f", text, err, sizeof err), "%s", err);
-    w.e.config.text = w.e.desired->text;
-    for (uint64_t begin = engine_now(&w.e); engine_now(&w.e) < begin + 2;) /* 0 means never */
-        usleep(500);
-    w.e.active_ms = engine_now(&w.e);
+    rig_open(text, &driver);
+    rig.e.active = true;
+    rig.keep.status.role = KEEP_ACTIVE;
+    rig.e.config.text = rig.e.desired->text;
+    rig.e.active_ms = engine_now(&rig.e);
     w.count = (struct driver_count){.there = true, .replicas = 2};
     pod("store-0", ORCH_STORE, 1);
     pod("store-1", ORCH_STORE, 2);
@@ -228,7 +153,7 @@ static int set_up(void **state)
     pod("nf-7f-a", ORCH_WORKER, 4);
     pod("nf-7f-b", ORCH_WORKER, 5);
     turn();
-    while (engine_now(&w.e) < w.e.active_ms + 3)
+    while (engine_now(&rig.e) < rig.e.active_ms + 3)
         usleep(500);
     says("store-0", STORE("primary", 2, 3), NULL);
     says("store-1", STORE("backup", 2, 3), NULL);
@@ -241,42 +166,17 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
-    for (uint32_t i = 0; i < w.n; i++) {
-        json_decref(w.at[i].says.stats.now);
-        json_decref(w.at[i].says.more.now);
-    }
-    for (uint32_t i = 0; i < w.norders; i++) {
-        json_decref(w.orders[i]->answer);
-        free(w.orders[i]);
-    }
-    platform_close(&w.e);
-    json_decref(keep_wish(&w.keep));
-    events_destroy(w.e.events);
-    desired_free(w.e.desired);
-    uv_close((uv_handle_t *)&w.e.soon, NULL);
-    uv_close((uv_handle_t *)&w.e.wake, NULL);
-    uv_run(&w.e.loop, UV_RUN_DEFAULT);
-    return uv_loop_close(&w.e.loop);
+    platform_close(&rig.e);
+    rig_close();
+    return 0;
 }
 
-static struct order *order(enum request_kind kind, const char *name, int64_t replicas, bool force)
+static struct order *order_scale(int64_t replicas)
 {
-    struct order *o = calloc(1, sizeof *o);
-    *o = (struct order){.request = {.kind = kind, .force = force, .replicas = replicas}, .refs = 2};
-    snprintf(o->request.name, sizeof o->request.name, "%s", name);
-    *w.e.last = o;
-    w.e.last = &o->next;
-    return w.orders[w.norders++] = o;
+    struct order *o = order(REQUEST_SCALE, "nf", false);
+    o->request.replicas = replicas;
+    return o;
 }
-
-static const char *sentence(const struct order *o)
-{
-    const char *said = json_string_value(json_object_get(o->answer, o->status == 200 ? "result" : "error"));
-    return said ? said : "";
-}
-
-#define EXPECT(o, number, words)                                                                   \
-    CHECK((o)->done && (o)->status == (number) && strstr(sentence(o), words), "%d: %s", (o)->status, sentence(o))
 
 /* The newest event of that kind; NULL. Lent until the next call. */
 static const json_t *event(const char *kind)
@@ -284,7 +184,7 @@ static const json_t *event(const char *kind)
     static json_t *all;
     const json_t *found = NULL;
     json_decref(all);
-    all = events_after(w.e.events, 0, 1000, 0);
+    all = events_after(rig.e.events, 0, 1000, 0);
     const json_t *rows = json_object_get(all, "events");
     for (size_t i = 0; i < json_array_size(rows); i++)
         if (!strcmp(gather_text(json_array_get(rows, i), "kind"), kind))
@@ -299,7 +199,7 @@ static const char *cause(const char *kind)
 
 static json_int_t replicas(void)
 {
-    json_t *o = status_group(&w.e, &w.e.desired->groups[0]);
+    json_t *o = status_group(&rig.e, &rig.e.desired->groups[0]);
     const json_t *v = json_object_get(o, "replicas");
     json_int_t n = json_is_null(v) ? -1 : json_integer_value(v);
     json_decref(o);
@@ -308,7 +208,7 @@ static json_int_t replicas(void)
 
 static const char *state_text(const char *name)
 {
-    return status_state(&w.e, engine_find(&w.e, name));
+    return status_state(&rig.e, engine_find(&rig.e, name));
 }
 
 /* --- counts ------------------------------------------------------------------------------------------ */
@@ -326,7 +226,7 @@ static void the_platforms_count_is_adopted(void **state)
 
 static void an_order_is_answered_when_it_is_written(void **state)
 {
-    struct order *a = order(REQUEST_SCALE, "nf", 4, false), *b = order(REQUEST_SCALE, "nf", 6, false);
+    struct order *a = order_scale(4), *b = order_scale(6);
     turn();
     assert_int_equal(w.scales, 1);
     assert_false(a->done || b->done);
@@ -339,7 +239,7 @@ static void an_order_is_answered_when_it_is_written(void **state)
     EXPECT(b, 403, "is forbidden");
     CHECK(strstr(cause("error"), "is forbidden"), "%s", cause("error"));
     assert_int_equal(replicas(), 4);
-    struct order *c = order(REQUEST_SCALE, "nf", 99, false), *d = order(REQUEST_SCALE, "nf", 4, false);
+    struct order *c = order_scale(99), *d = order_scale(4);
     turn();
     EXPECT(c, 400, "from 1 to 8");
     EXPECT(d, 200, "already");
@@ -351,34 +251,34 @@ static void load(const char *stats)
     for (int i = 0; i < 2; i++) {
         const char *name = i ? "nf-7f-b" : "nf-7f-a";
         says(name, stats, WORKER);
-        for (uint32_t k = 0; k < w.n; k++)
-            if (!strcmp(w.at[k].name, name)) {
-                json_decref(w.at[k].says.stats.before);
-                w.at[k].says.stats.before = NULL;
-                w.at[k].says.stats.before = json_loads(stats, 0, NULL);
-                w.at[k].says.stats.before_ms = w.at[k].says.stats.now_ms - 1;
+        for (uint32_t k = 0; k < rig.n; k++)
+            if (!strcmp(rig.at[k].name, name)) {
+                json_decref(rig.at[k].says.stats.before);
+                rig.at[k].says.stats.before = NULL;
+                rig.at[k].says.stats.before = json_loads(stats, 0, NULL);
+                rig.at[k].says.stats.before_ms = rig.at[k].says.stats.now_ms - 1;
             }
     }
 }
 
 static void unload(void)
 {
-    for (uint32_t k = 0; k < w.n; k++) {
-        json_decref(w.at[k].says.stats.before);
-        w.at[k].says.stats.before = NULL;
+    for (uint32_t k = 0; k < rig.n; k++) {
+        json_decref(rig.at[k].says.stats.before);
+        rig.at[k].says.stats.before = NULL;
     }
 }
 
 /* A while under load, with a count that is young, or of long ago; until it scales. */
 static void busy_for(uint32_t ms, bool young)
 {
-    for (uint64_t begin = engine_now(&w.e); engine_now(&w.e) < begin + ms && !w.scales; usleep(1000)) {
+    for (uint64_t begin = engine_now(&rig.e); engine_now(&rig.e) < begin + ms && !w.scales; usleep(1000)) {
         load("{\"lethe_worker_busy_permille\": 990}");
         says("steer", "{}", TABLE);
-        w.state.heard_ms = engine_now(&w.e);
-        w.count.asked_ms = young ? engine_now(&w.e) : 1;
-        w.e.platform.news = true;
-        engine_turn(&w.e);
+        w.state.heard_ms = engine_now(&rig.e);
+        w.count.asked_ms = young ? engine_now(&rig.e) : 1;
+        rig.e.platform.news = true;
+        engine_turn(&rig.e);
     }
 }
 
@@ -408,16 +308,16 @@ static void figures_that_cannot_be_neither_wrap_nor_count(void **state)
     load("{\"lethe_worker_busy_permille\": 9223372036854775807, \"lethe_worker_in_flight\": 4294967296,"
          " \"lethe_worker_tx_packets_total\": -9223372036854775808,"
          " \"lethe_worker_drops_total{reason=\\\"x\\\"}\": 9223372036854775807}");
-    for (uint32_t i = 0; i < w.n; i++)
-        if (w.at[i].says.stats.before)
-            json_object_clear(w.at[i].says.stats.before);
+    for (uint32_t i = 0; i < rig.n; i++)
+        if (rig.at[i].says.stats.before)
+            json_object_clear(rig.at[i].says.stats.before);
     turn();
-    gather_load(&w.e, &w.e.desired->groups[0], &of);
+    gather_load(&rig.e, &rig.e.desired->groups[0], &of);
     CHECK(of.known == 2 && of.busy_permille == 1000 && of.queue_most == UINT32_MAX && of.drops_pps == UINT32_MAX,
           "%u known, busy %u, queue %u, drops %u", of.known, of.busy_permille, of.queue_most, of.drops_pps);
     load("{\"lethe_worker_busy_permille\": -5, \"lethe_worker_in_flight\": -1}");
     turn();
-    gather_load(&w.e, &w.e.desired->groups[0], &of);
+    gather_load(&rig.e, &rig.e.desired->groups[0], &of);
     CHECK(of.known == 2 && !of.busy_permille && !of.queue_most && !of.drops_pps, "busy %u, queue %u, drops %u", of.busy_permille,
           of.queue_most, of.drops_pps);
     says("store-0", "{\"shards\": [{\"shard\": 0, \"role\": \"primary\", \"copies\": 2, \"view_epoch\": 3, \"position\": 9223372036854775807,"
@@ -425,7 +325,7 @@ static void figures_that_cannot_be_neither_wrap_nor_count(void **state)
          " {\"shard\": 1, \"memory_bytes\": 9223372036854775807}]}", NULL);
     says("steer", "{}", "{\"workers\": [{\"buckets\": 9223372036854775807}, {\"buckets\": 9223372036854775807}]}");
     turn();
-    json_t *all = status_all(&w.e), *store = json_array_get(json_object_get(all, "stores"), 0);
+    json_t *all = status_all(&rig.e), *store = json_array_get(json_object_get(all, "stores"), 0);
     CHECK(gather_number(json_object_get(store, "figures"), "memory_bytes") == INT64_MAX &&
           gather_number(json_array_get(json_object_get(all, "shards"), 0), "lag") == INT64_MAX, "%s", json_dumps(all, 0));
     json_decref(all);
@@ -436,7 +336,7 @@ static void figures_that_cannot_be_neither_wrap_nor_count(void **state)
 static void a_worker_may_be_older_than_this_machine(void **state)
 {
     w.pods[3].start = 44;
-    w.pods[3].age_ms = engine_now(&w.e) + 1000 * 1000 * 1000;
+    w.pods[3].age_ms = engine_now(&rig.e) + 1000 * 1000 * 1000;
     turn();
     says("steer", "{}", TABLE);
     says("nf-7f-a", "{}", WORKER);
@@ -451,7 +351,7 @@ static void of_two_evictions_at_once_the_second_is_judged_by_the_first(void **st
     static const struct { const char *first, *second, *says; } rows[] = {
         {"nf-7f-a", "nf-7f-b", "last worker"}, {"store-1", "store-0", "last copy"}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        struct order *a = order(REQUEST_RESTART, rows[i].first, 0, false), *b = order(REQUEST_KILL, rows[i].second, 0, false);
+        struct order *a = order(REQUEST_RESTART, rows[i].first, false), *b = order(REQUEST_KILL, rows[i].second, false);
         turn();
         assert_int_equal(w.evictions, i + 1);
         assert_false(b->done);
@@ -465,18 +365,18 @@ static void of_two_evictions_at_once_the_second_is_judged_by_the_first(void **st
 
 static void a_refused_eviction_leaves_all_as_it_was(void **state)
 {
-    struct order *a = order(REQUEST_DRAIN, "nf-7f-a", 0, false);
+    struct order *a = order(REQUEST_DRAIN, "nf-7f-a", false);
     turn();
     tell(429, "Cannot evict pod as it would violate the pod's disruption budget.");
     EXPECT(a, 429, "disruption budget");
     turn();
     assert_string_equal(state_text("nf-7f-a"), "ready");
-    struct order *b = order(REQUEST_KILL, "nf-7f-a", 0, false);
+    struct order *b = order(REQUEST_KILL, "nf-7f-a", false);
     turn();
     assert_true(w.at_once);
     tell(503, "no answer");
     EXPECT(b, 503, "as far as is known");
-    struct order *c = order(REQUEST_RESTART, "nf", 0, false);
+    struct order *c = order(REQUEST_RESTART, "nf", false);
     turn();
     assert_int_equal(w.roll_outs, 1);
     tell(200, "");
@@ -485,9 +385,9 @@ static void a_refused_eviction_leaves_all_as_it_was(void **state)
 
 static void who_is_not_sure_to_lead_asks_for_nothing(void **state)
 {
-    w.keep.status.sure_until_ms = keep_clock_ms();
-    struct order *all[] = {order(REQUEST_SCALE, "nf", 3, false), order(REQUEST_KILL, "nf-7f-a", 0, true),
-                           order(REQUEST_RESTART, "nf", 0, false), order(REQUEST_DRAIN, "nf-7f-a", 0, false)};
+    rig.keep.status.sure_until_ms = keep_clock_ms();
+    struct order *all[] = {order_scale(3), order(REQUEST_KILL, "nf-7f-a", true),
+                           order(REQUEST_RESTART, "nf", false), order(REQUEST_DRAIN, "nf-7f-a", false)};
     turn();
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         EXPECT(all[i], 503, "certain");
@@ -501,7 +401,7 @@ static void what_cannot_be_here_says_what_to_use(void **state)
         {REQUEST_HAND_OVER, "lethe restart"}, {REQUEST_TRACE_ON, "metrics"}, {REQUEST_TRACE, "control socket"},
         {REQUEST_TABLES, "lethe status"}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        struct order *o = order(rows[i].kind, "store-0", 0, true);
+        struct order *o = order(rows[i].kind, "store-0", true);
         turn();
         EXPECT(o, 501, rows[i].says);
     }
@@ -509,10 +409,10 @@ static void what_cannot_be_here_says_what_to_use(void **state)
 
 static void who_still_waits_at_the_end_is_answered(void **state)
 {
-    struct order *a = order(REQUEST_SCALE, "nf", 4, false);
+    struct order *a = order_scale(4);
     turn();
     assert_false(a->done);
-    engine_close_orders(&w.e);
+    engine_close_orders(&rig.e);
     CHECK(a->done && a->status == 503, "%d", a->status);
     tell(200, ""); /* and its outcome goes nowhere */
 }
@@ -523,11 +423,11 @@ static void gone_is_not_dead(void **state)
 {
     struct driver_end end = {.process = w.pods[1], .how = "its pod was removed by force"};
     w.npods = 1;
-    carry_ended(&w.e, &end);
+    carry_ended(&rig.e, &end);
     turn();
     assert_string_equal(state_text("store-1"), "unknown");
     CHECK(event("gone") && !event("exit"), "%s", cause("gone"));
-    struct order *a = order(REQUEST_KILL, "store-0", 0, false); /* nothing rests on it any more */
+    struct order *a = order(REQUEST_KILL, "store-0", false); /* nothing rests on it any more */
     turn();
     EXPECT(a, 403, "last copy");
     pod("store-1", ORCH_STORE, 0); /* its successor: to be, but not yet there */
@@ -537,13 +437,13 @@ static void gone_is_not_dead(void **state)
     w.pods[1].age_ms = 1000 * 1000 * 1000; /* its node's clock is wrong */
     w.pods[1].waits = false;
     turn();
-    CHECK(strcmp(state_text("store-1"), "unknown") && engine_find(&w.e, "store-1")->restarts == 1, "%s", state_text("store-1"));
+    CHECK(strcmp(state_text("store-1"), "unknown") && engine_find(&rig.e, "store-1")->restarts == 1, "%s", state_text("store-1"));
 }
 
 static void a_proven_end_is_one(void **state)
 {
     struct driver_end end = {.process = w.pods[3], .proven = true, .status_known = true, .signal = 9, .how = "the kubelet says OOMKilled"};
-    carry_ended(&w.e, &end);
+    carry_ended(&rig.e, &end);
     CHECK(event("exit") && !event("gone") && strstr(cause("exit"), "OOMKilled; nobody here"), "%s", cause("exit"));
     w.pods[3].start = 0;
     w.pods[3].waits = true;
@@ -551,23 +451,23 @@ static void a_proven_end_is_one(void **state)
     assert_string_equal(state_text("nf-7f-a"), "waiting");
     end.process.start = 77; /* of one that ran before the one that runs now */
     end.process.name[6] = 'b';
-    carry_ended(&w.e, &end);
-    assert_true(engine_find(&w.e, "nf-7f-b")->seen.alive);
+    carry_ended(&rig.e, &end);
+    assert_true(engine_find(&rig.e, "nf-7f-b")->seen.alive);
 }
 
 static void what_is_not_heard_for_long_is_unknown(void **state)
 {
     snprintf(w.state.why, sizeof w.state.why, "connection refused");
-    w.e.active_ms = w.state.heard_ms = w.count.asked_ms = 1; /* long ago: since the machine began */
-    w.e.platform.news = true;
-    engine_turn(&w.e);
-    json_t *o = platform_json(&w.e);
+    rig.e.active_ms = w.state.heard_ms = w.count.asked_ms = 1; /* long ago: since the machine began */
+    rig.e.platform.news = true;
+    engine_turn(&rig.e);
+    json_t *o = platform_json(&rig.e);
     CHECK(!json_is_true(json_object_get(o, "known")) && !strcmp(gather_text(o, "why"), "connection refused"), "%s", gather_text(o, "why"));
     json_decref(o);
     assert_int_equal(replicas(), -1);
     CHECK(strstr(cause("platform"), "connection refused"), "%s", cause("platform"));
-    struct order *a = order(REQUEST_SCALE, "nf", 4, false); /* may be tried all the same */
-    engine_turn(&w.e);
+    struct order *a = order_scale(4); /* may be tried all the same */
+    engine_turn(&rig.e);
     tell(503, "connection refused");
     EXPECT(a, 503, "connection refused");
     turn();
