@@ -19,6 +19,7 @@ sys.path[:0] = [os.path.join(HERE, "../net"), HERE]
 
 import cluster_report                                       # noqa: E402
 from acts import Acts                                       # noqa: E402
+from interfaces import Interfaces                           # noqa: E402
 from kubernetes_site import KubernetesSite                  # noqa: E402
 from lethe_site import wait_for                             # noqa: E402
 from netns import Lab, NetError, enter, require_root_and_tools  # noqa: E402
@@ -115,6 +116,7 @@ class Run:
     def all(self):
         acts, step = self.acts, self.step
         step("kubectl scale: 2 to %d workers" % WORKERS, PLANNED, lambda: acts.scale(WORKERS))
+        step("steering's interfaces", PLANNED, lambda: self.note(Interfaces(self.site, self.watch).check()))
         for by_lethe in Scaling(self.site).steps():
             step(*by_lethe)
         step("rollout restart: workers", PLANNED, lambda: acts.roll_out("deploy/nf"))
