@@ -85,11 +85,13 @@ class Watch(threading.Thread):
 
 
 class Programs:
-    """What the program of each pod of one kind says of itself, asked past every Service. One thread."""
+    """What the program of each pod of one kind says of itself, asked past every Service. One thread. Each other answer to its
+    readiness probe is kept in `folder`: a file a pod's name, readyz-NAME."""
 
-    def __init__(self, plane, pods):
-        self.plane, self.pods, self.entered = plane, pods, False
+    def __init__(self, plane, pods, folder):
+        self.plane, self.pods, self.folder, self.entered = plane, pods, folder, False
         self.said = {}             # uid: (asked, ready?, {figure: {labels: value}})
+        self.words = {}            # uid: what it answered when it was asked whether it is ready
         self.texts = {}            # name: all of its metrics, the last there were
 
     def ask(self):
@@ -98,13 +100,23 @@ class Programs:
             self.entered = True
         for pod in self.pods():
             asked = time.monotonic()
-            ready, figures = self._get(pod, *self._where(pod)), {}
-            text = self._get(pod, self._port(pod, "metrics"), "/metrics") or ""
+            ready, figures = self._ready(pod), {}
+            status, text = self._get(pod, self._port(pod, "metrics"), "/metrics")
+            text = text if status == 200 else ""
             self.texts[pod["metadata"]["name"]] = text or self.texts.get(pod["metadata"]["name"], "")
             for name, labels, value in SAMPLE.findall(text):
                 figures.setdefault(name, {})[labels] = float(value)
-            self.said[pod["metadata"]["uid"]] = (asked, ready is not None, figures)
+            self.said[pod["metadata"]["uid"]] = (asked, ready, figures)
         return {}
+
+    def _ready(self, pod):
+        status, text = self._get(pod, *self._where(pod))
+        meta, words = pod["metadata"], "%s: %s" % (status or "no answer", " ".join(text.split())[:1000])
+        if self.words.get(meta["uid"]) != words:
+            self.words[meta["uid"]] = words
+            with open(os.path.join(self.folder, "readyz-" + meta["name"]), "a") as f:
+                f.write("%s %s %s\n" % (time.strftime("%H:%M:%S"), meta["uid"], words))
+        return status == 200
 
     @staticmethod
     def _port(pod, name):
@@ -119,16 +131,16 @@ class Programs:
         return (port if isinstance(port, int) else self._port(pod, port)), probe.get("path", "/")
 
     def _get(self, pod, port, path):
-        """The text of a good answer, else None."""
+        """HTTP's status and the body; None and why there is none."""
         if not port or not pod["status"].get("podIP"):
-            return None
+            return None, "it has no %s yet" % ("address" if port else "port to be asked at")
         c = http.client.HTTPConnection(pod["status"]["podIP"], port, timeout=ASK_TIMEOUT_S)
         try:
             c.request("GET", path)
             answer = c.getresponse()
-            return answer.read().decode() if answer.status == 200 else None
-        except (OSError, http.client.HTTPException):
-            return None
+            return answer.status, answer.read().decode(errors="replace")
+        except (OSError, http.client.HTTPException) as e:
+            return None, str(e) or repr(e)
         finally:
             c.close()
 
@@ -141,7 +153,7 @@ class Observer:
         pods, nodes = Api(self.plane), Api(self.plane)
         self.sources = {"pods": Source(lambda: pods.get(NAMESPACE), EVERY_S),
                         "nodes": Source(lambda: nodes.get("/api/v1/nodes"), EVERY_S)}
-        self.programs = {app: Programs(self.plane, lambda app=app: self.pods(app)) for app in apps}
+        self.programs = {app: Programs(self.plane, lambda app=app: self.pods(app), cluster.lab.logs) for app in apps}
         self.sources.update({app: Source(p.ask, EVERY_S) for app, p in self.programs.items()})
         self.watch = Watch(self.plane, self._tell)
 
@@ -188,6 +200,16 @@ class Observer:
     def says_ready(self, pod, since=0.0):
         asked, ready, _ = self._told(pod)
         return ready and asked >= since
+
+    def unready(self, since):
+        """Pods that are to stay, of those that were listed last, which Kubernetes or they themselves do not call ready."""
+        return [p for p in (self.sources["pods"].known() or {"items": []})["items"]
+                if p["metadata"].get("labels", {}).get("app") in self.programs and not p["metadata"].get("deletionTimestamp")
+                and not (is_ready(p) and self.says_ready(p, since))]
+
+    def words(self, pod):
+        """What it answered last when it was asked whether it is ready."""
+        return self.programs[pod["metadata"]["labels"]["app"]].words.get(pod["metadata"]["uid"], "it was not asked")
 
     def _told(self, pod):
         return self.programs[pod["metadata"]["labels"]["app"]].said.get(pod["metadata"]["uid"], (0, False, {}))

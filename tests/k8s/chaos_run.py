@@ -2,6 +2,7 @@
 """One run on the cluster: lanes of faults beside each other, clients, what must hold all the time."""
 import collections
 import json
+import os
 import re
 import time
 
@@ -69,9 +70,20 @@ class Run(Lanes):
             ", ".join("%d %s" % (n, a) for a, n in self.wanted.items()), self.shards, self.args.connections))
 
     def told(self):
-        return "held: %s\ncopies: %s\nprograms say ready: %s\n%s" % (
+        return "held: %s\ncopies: %s\nprograms say ready: %s\nnot ready: %s\n%s" % (
             sorted(+self.held), self.observer.copies(0.0), {p["metadata"]["name"]: self.observer.says_ready(
-                p, time.monotonic() - 5) for p in self.observer.pods()}, self.site.what_is())
+                p, time.monotonic() - 5) for p in self.observer.pods()},
+            "; ".join(map(self.why_not, self.observer.unready(time.monotonic() - 5))) or "none", self.site.what_is())
+
+    def why_not(self, pod):
+        """A pod that is not ready: what it says itself, and what happened to it, the whole of it in the run's folder."""
+        name = pod["metadata"]["name"]
+        events = self.cluster.kubectl("-n", "lethe", "get", "events", "-o", "wide", "--sort-by=.lastTimestamp", "--request-timeout=5s",
+                                      "--field-selector", "involvedObject.name=" + name, check=False)
+        with open(os.path.join(self.lab.logs, "events-" + name), "w") as f:
+            f.write(events.stdout or events.stderr)
+        return "%s is %sready for Kubernetes, and answered \"%s\": see readyz-%s and events-%s in %s" % (
+            name, "" if is_ready(pod) else "not ", self.observer.words(pod)[:300], name, name, self.lab.logs)
 
     # --- the lanes -----------------------------------------------------------------------------
 
@@ -150,8 +162,9 @@ class Run(Lanes):
             if since[1] != by_kubernetes:
                 self.lies[uid] = now, by_kubernetes
             elif now - since[0] > (LIE_S if by_kubernetes else SLOW_S):
-                self.violation("readiness", "%s is %sready for Kubernetes, but says of itself that it is %s, for %.0f s" % (
-                    pod["metadata"]["name"], "" if by_kubernetes else "not ", "not" if by_kubernetes else "", now - since[0]))
+                self.violation("readiness", "%s is %sready for Kubernetes, but says of itself that it is %s, for %.0f s: %s" % (
+                    pod["metadata"]["name"], "" if by_kubernetes else "not ", "not" if by_kubernetes else "", now - since[0],
+                    self.why_not(pod)))
                 self.lies[uid] = now, by_kubernetes
         for uid in set(self.lies) - there:
             del self.lies[uid]
