@@ -7,6 +7,7 @@
  * shells' completion; so none of them can lack a command.
  *
  * Thread: one; everything blocks. Errors go to stderr as "lethe: sentence", which says what to do.
+ * What came from others is cleaned before it is shown (pure/clean.h); JSON goes out as ASCII.
  * What is older than the controller's limit is never shown as a figure: "unknown".
  */
 #ifndef LETHE_ORCHESTRATOR_CLI_H

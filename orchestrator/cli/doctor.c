@@ -10,6 +10,7 @@
 #include "common/config/site.h"
 #include "orchestrator/cli/commands.h"
 #include "orchestrator/cli/doctor.h"
+#include "orchestrator/cli/pure/clean.h"
 
 static void progress(void *ctx, const char *check)
 {
@@ -66,8 +67,11 @@ static void show_one(struct cli *cli, const struct doctor_finding *f, const char
 {
     static const enum cli_colour colours[] = {CLI_GOOD, CLI_PLAIN, CLI_CARE, CLI_CARE, CLI_BAD};
     const char *faint = cli_paint(cli, CLI_FAINT), *plain = cli_paint(cli, CLI_PLAIN);
-    char text[sizeof f->about + sizeof f->v.found + 4];
+    char text[sizeof f->about + sizeof f->v.found + 4], mend[sizeof f->v.mend];
     snprintf(text, sizeof text, "%s%s%s", f->about, *f->about ? ": " : "", f->v.found);
+    snprintf(mend, sizeof mend, "%s", f->v.mend);
+    clean_text(text, false); /* names and words of programs are in it */
+    clean_text(mend, false);
     fprintf(to, "%s%-8s%s %-11s ", cli_paint(cli, colours[f->v.is]), doctor_verdict_text(f->v.is), plain, check);
     cli_words(cli, text, INDENT, INDENT, to);
     if (more)
@@ -79,7 +83,7 @@ static void show_one(struct cli *cli, const struct doctor_finding *f, const char
         fprintf(to, "%s\n", plain);
     }
     if (f->v.is != DOCTOR_OK && *f->v.mend) /* in one line, to be copied */
-        fprintf(to, "%*s%smend%s %s%s%s\n", INDENT, "", faint, plain, cli_paint(cli, CLI_HEAD), f->v.mend, plain);
+        fprintf(to, "%*s%smend%s %s%s%s\n", INDENT, "", faint, plain, cli_paint(cli, CLI_HEAD), mend, plain);
 }
 
 void doctor_show(struct cli *cli, const struct doctor *d, bool all, FILE *to)

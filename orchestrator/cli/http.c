@@ -9,6 +9,7 @@
 
 #include "common/config/site.h"
 #include "orchestrator/cli/cli.h"
+#include "orchestrator/cli/pure/clean.h"
 
 enum { ANSWER_MAX = 64 << 20, ASK_MS = 10 * 1000 };
 
@@ -113,8 +114,8 @@ static int judge(struct cli *cli, long http, struct taken *t, bool quiet, json_t
     json_error_t wrong;
     json_t *j = json_loadb(t->text ? t->text : "", t->n, JSON_DECODE_ANY, &wrong);
     if (http >= 200 && http < 300 && j) {
-        *answer = j;
-        return CLI_OK;
+        *answer = cli->json ? j : clean_json(j);
+        return *answer ? CLI_OK : cli_say(CLI_REFUSED, "out of memory");
     }
     int status = http == 503 ? CLI_UNREACHABLE : CLI_REFUSED;
     const char *why = cli_text(j, "error");

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "orchestrator/cli/cli.h"
+#include "orchestrator/cli/pure/clean.h"
 #include "orchestrator/cli/pure/fit.h"
 
 const char *cli_paint(const struct cli *cli, enum cli_colour c)
@@ -17,12 +18,16 @@ const char *cli_paint(const struct cli *cli, enum cli_colour c)
 
 int cli_say(int status, const char *format, ...)
 {
+    char *text = NULL;
     va_list args;
     va_start(args, format);
-    fputs("lethe: ", stderr);
-    vfprintf(stderr, format, args);
-    fputc('\n', stderr);
+    if (vasprintf(&text, format, args) < 0)
+        text = NULL;
     va_end(args);
+    if (text)
+        clean_text(text, true); /* of a server, maybe */
+    fprintf(stderr, "lethe: %s\n", text ? text : "out of memory");
+    free(text);
     return status;
 }
 
@@ -146,7 +151,7 @@ void cli_words(struct cli *cli, const char *text, uint32_t at, uint32_t indent, 
 
 int cli_json(struct cli *cli, json_t *answer)
 {
-    json_dumpf(answer, stdout, JSON_ENCODE_ANY | (cli->terminal ? JSON_INDENT(2) : JSON_COMPACT));
+    json_dumpf(answer, stdout, JSON_ENCODE_ANY | JSON_ENSURE_ASCII | (cli->terminal ? JSON_INDENT(2) : JSON_COMPACT));
     fputc('\n', stdout);
     json_decref(answer);
     return CLI_OK;
@@ -214,6 +219,7 @@ void cli_progress(struct cli *cli, const char *format, ...)
     va_start(args, format);
     vsnprintf(now, sizeof now, format, args);
     va_end(args);
+    clean_text(now, false);
     if (!strcmp(now, shown) || cli->json)
         return;
     snprintf(shown, sizeof shown, "%s", now);

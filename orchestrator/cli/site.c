@@ -187,7 +187,7 @@ static int put_site(struct cli *cli, const char *file, const char *text)
     if (status)
         return status;
     if (cli->json)
-        json_dumpf(answer, stdout, 0);
+        json_dumpf(answer, stdout, JSON_ENSURE_ASCII);
     printf("%s\n", cli->json ? "" : *cli_text(answer, "result") ? cli_text(answer, "result") : "done");
     fflush(stdout);
     json_decref(answer);

@@ -407,7 +407,7 @@ static void told(void *ctx, enum change what, const struct row *before, const st
     json_t *o = json_pack("{s:s, s:s, s:o, s:o}", "time", time_text(), "change", changes[what].text, "before",
                           before ? view_json(&l->view, before) : json_null(), "now",
                           now ? view_json(&l->view, now) : json_null());
-    json_dumpf(o, stdout, JSON_COMPACT);
+    json_dumpf(o, stdout, JSON_COMPACT | JSON_ENSURE_ASCII);
     putchar('\n');
     json_decref(o);
 }

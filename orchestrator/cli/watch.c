@@ -28,7 +28,7 @@ static enum cli_colour of_kind(const char *kind)
 static void show_event(struct cli *cli, const json_t *e)
 {
     if (cli->json) {
-        json_dumpf(e, stdout, JSON_COMPACT);
+        json_dumpf(e, stdout, JSON_COMPACT | JSON_ENSURE_ASCII);
         putchar('\n');
         return;
     }
@@ -120,7 +120,7 @@ static void dump(struct cli *cli)
     json_t *status;
     if (cli_get_quietly(cli, "/v1/status", &status) != CLI_OK)
         return;
-    json_dumpf(status, stdout, JSON_COMPACT);
+    json_dumpf(status, stdout, JSON_COMPACT | JSON_ENSURE_ASCII);
     putchar('\n');
     fflush(stdout);
     json_decref(status);
