@@ -109,15 +109,38 @@ static void expect_seq(uint64_t client, uint64_t seq)
     assert_int_equal(((const struct txn_head *)(m + 1))->seq, seq);
 }
 
+/* A client whose first txn node 1 has got, and not answered. Its id. */
+static uint64_t open_with_a_txn_at_1(struct fake_call *call)
+{
+    open_three();
+    uint64_t id = up_at(1);
+    fake_poll(&f);
+    submit(call);
+    expect_seq(id, 1);
+    return id;
+}
+
+static void answer_first(uint64_t id, const struct fake_call *call)
+{
+    fake_result(&f, 0, id, 1, TXN_OK);
+    fake_poll(&f);
+    assert_int_equal(call->calls, 1);
+}
+
+static void expect_ready_at(int node)
+{
+    up_at(node);
+    fake_poll(&f);
+    assert_true(lethe_ready(f.client));
+}
+
 static void test_the_node_that_is_named_is_tried_next(void **state)
 {
     open_three();
     nodes[0].refuses = true;
     not_primary(2, 3);
     uint64_t then = f.now_us;
-    up_at(3);
-    fake_poll(&f);
-    assert_true(lethe_ready(f.client));
+    expect_ready_at(3);
     CHECK(f.now_us - then < 10 * FAKE_STEP_US, "after %lu us", f.now_us - then);
     assert_int_equal(nodes[0].dials, 1);
     assert_int_equal(nodes[1].dials, 1);
@@ -129,20 +152,14 @@ static void test_nodes_that_name_each_other_do_not_hide_the_third(void **state)
     open_three();
     not_primary(1, 2);
     not_primary(2, 1);
-    up_at(3);
-    fake_poll(&f);
-    assert_true(lethe_ready(f.client));
+    expect_ready_at(3);
     close_three();
 }
 
 static void test_a_dead_primarys_txns_are_repeated_at_the_next(void **state)
 {
     struct fake_call call = {0};
-    open_three();
-    uint64_t id = up_at(1);
-    fake_poll(&f);
-    submit(&call);
-    expect_seq(id, 1);
+    uint64_t id = open_with_a_txn_at_1(&call);
     kill_node(1);
     uint64_t then = f.now_us;
     not_primary(2, 1); /* it has not heard yet */
@@ -158,9 +175,7 @@ static void test_a_dead_primarys_txns_are_repeated_at_the_next(void **state)
     up_again_at(2);
     expect_seq(id, 1);
     CHECK(f.now_us - ready <= 60 * 1000, "%lu us after it was ready", f.now_us - ready);
-    fake_result(&f, 0, id, 1, TXN_OK);
-    fake_poll(&f);
-    assert_int_equal(call.calls, 1);
+    answer_first(id, &call);
     assert_int_equal(call.status, TXN_OK);
     struct lethe_status st;
     lethe_status(f.client, &st);
@@ -188,9 +203,7 @@ static void test_a_silent_primary_is_asked_and_then_left(void **state)
     assert_int_equal(nodes[1].dials, 1);
     up_again_at(2);
     expect_seq(id, 1);
-    fake_result(&f, 0, id, 1, TXN_OK);
-    fake_poll(&f);
-    assert_int_equal(call.calls, 1);
+    answer_first(id, &call);
     close_three();
 }
 
@@ -203,11 +216,7 @@ static void status_is(uint32_t role)
 static void test_a_primary_that_only_waits_is_not_left_at_once(void **state)
 {
     struct fake_call call = {0};
-    open_three();
-    uint64_t id = up_at(1);
-    fake_poll(&f);
-    submit(&call);
-    expect_seq(id, 1);
+    uint64_t id = open_with_a_txn_at_1(&call);
     fake_pass_ms(&f, 150);
     status_is(SHARD_PRIMARY);
     fake_pass_ms(&f, 150); /* beyond the silence allowed, but it spoke */
@@ -230,11 +239,7 @@ static void test_a_primary_that_only_waits_is_not_left_at_once(void **state)
 static void test_a_silent_node_is_left_out_for_a_while(void **state)
 {
     struct fake_call call = {0};
-    open_three();
-    uint64_t id = up_at(1);
-    fake_poll(&f);
-    submit(&call);
-    expect_seq(id, 1);
+    uint64_t id = open_with_a_txn_at_1(&call);
     fake_pass_ms(&f, SILENCE_MS + 10);
     uint32_t before = nodes[0].dials;
     for (int i = 0; i < 3; i++) { /* both name it; it does not answer */
@@ -329,11 +334,8 @@ static void test_all_silent_are_tried_again(void **state)
     for (int i = 0; i < NODES; i++)
         CHECK(nodes[i].dials >= 2, "node %d: %u dials", i + 1, nodes[i].dials);
     forget(2);
-    for (int i = 0; i < 5000 && !nodes[1].end; i++)
-        fake_poll(&f);
-    up_at(2);
-    fake_poll(&f);
-    assert_true(lethe_ready(f.client));
+    wait_for_dial(2);
+    expect_ready_at(2);
     close_three();
 }
 
@@ -364,20 +366,14 @@ static void test_one_about_to_serve_is_asked_every_two_ms(void **state)
     assert_null(fake_here(&f, 0)); /* slower now */
     fake_pass_ms(&f, 15);
     expect_seq(id, 1);
-    fake_result(&f, 0, id, 1, TXN_OK);
-    fake_poll(&f);
-    assert_int_equal(call.calls, 1);
+    answer_first(id, &call);
     close_three();
 }
 
 static void test_one_that_was_deposed_is_left(void **state)
 {
     struct fake_call call = {0};
-    open_three();
-    uint64_t id = up_at(1);
-    fake_poll(&f);
-    submit(&call);
-    expect_seq(id, 1);
+    uint64_t id = open_with_a_txn_at_1(&call);
     fake_result(&f, 0, id, 1, TXN_NOT_PRIMARY);
     fake_poll(&f);
     while (fake_here(&f, 0))
@@ -388,9 +384,7 @@ static void test_one_that_was_deposed_is_left(void **state)
     assert_int_equal(nodes[1].dials, 1);
     up_again_at(2);
     expect_seq(id, 1);
-    fake_result(&f, 0, id, 1, TXN_OK);
-    fake_poll(&f);
-    assert_int_equal(call.calls, 1);
+    answer_first(id, &call);
     close_three();
 }
 

@@ -160,6 +160,14 @@ static void expect_nothing(void)
     CHECK(!m, "the client sent message type %u", m->type);
 }
 
+/* As fake_send, which speaks for view 1. */
+static void send_in_view(uint64_t epoch, void *m, enum msg_type type, uint32_t bytes)
+{
+    msg_head_set(m, type, bytes, 0, epoch);
+    assert_int_equal(channel_send(f.end[0], m, bytes), 0);
+    channel_flush(f.end[0]);
+}
+
 static void send_places(uint64_t seq, uint64_t epoch, uint32_t left_ms)
 {
     struct { struct msg_places m; struct msg_place p; } x = {
@@ -167,9 +175,7 @@ static void send_places(uint64_t seq, uint64_t epoch, uint32_t left_ms)
               .nplaces = 1},
         .p = {.seq = seq, .address = (uintptr_t)memory, .rkey = 77, .incarnation = 3,
               .lines = shape.lines}};
-    msg_head_set(&x, MSG_PLACES, sizeof x, 0, epoch);
-    assert_int_equal(channel_send(f.end[0], &x, sizeof x), 0);
-    channel_flush(f.end[0]);
+    send_in_view(epoch, &x, MSG_PLACES, sizeof x);
 }
 
 static struct got { int calls; uint8_t status, res, first; uint64_t version; uint32_t len; } got;
@@ -206,6 +212,14 @@ static void learn(int table)
     assert_int_equal(got.calls, 1);
 }
 
+/* A client that may read the key's record, which is the store's, by itself. */
+static void start_with_learnt(int table)
+{
+    start();
+    put(9, 42, RECORD_COMMITTED);
+    learn(table);
+}
+
 static uint64_t outcome(enum read_outcome o)
 {
     struct lethe_status st;
@@ -220,15 +234,28 @@ static void read_all(void)
     fake_poll(&f);
 }
 
+static void expect_hit(int table, uint8_t flags)
+{
+    get(table, flags);
+    read_all();
+    assert_int_equal(got.res, RES_HIT);
+}
+
+/* A get that goes by request. */
+static void answer_batch(void)
+{
+    uint64_t seq = expect_batch(1);
+    fake_result(&f, 0, id, seq, TXN_OK);
+    fake_poll(&f);
+    assert_int_equal(got.calls, 1);
+}
+
 /* What is asked for is asked once, and answered once. */
 static void expect_asked(enum read_outcome why)
 {
     CHECK(outcome(why) == 1, "no outcome '%s'", read_outcome_word(why));
     assert_int_equal(got.calls, 0);
-    uint64_t seq = expect_batch(1);
-    fake_result(&f, 0, id, seq, TXN_OK);
-    fake_poll(&f);
-    assert_int_equal(got.calls, 1);
+    answer_batch();
     assert_int_equal(outcome(READ_HIT), 0);
 }
 
@@ -236,9 +263,7 @@ static void expect_asked(enum read_outcome why)
 
 static void test_what_was_learnt_is_read(void **state)
 {
-    start();
-    put(9, 42, RECORD_COMMITTED);
-    learn(FLOWS);
+    start_with_learnt(FLOWS);
     for (int i = 1; i <= 3; i++) {
         get(FLOWS, i == 2 ? TXN_TOUCH : 0);
         assert_int_equal(channel->nasked, 1);
@@ -263,9 +288,7 @@ static void test_what_may_not_be_believed_is_asked_for(void **state)
         {RECORD_PENDING, 3, false, READ_PENDING}, {RECORD_FREE, 3, false, READ_GONE},
         {RECORD_COMMITTED, 4, false, READ_GONE}, {RECORD_COMMITTED, 3, true, READ_TORN}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        start();
-        put(9, 42, RECORD_COMMITTED);
-        learn(FLOWS);
+        start_with_learnt(FLOWS);
         get(FLOWS, 0);
         record->state = rows[i].state;
         record->incarnation = rows[i].incarnation;
@@ -280,9 +303,7 @@ static void test_what_may_not_be_believed_is_asked_for(void **state)
 
 static void test_a_lease_is_looked_at_after_the_read(void **state)
 {
-    start();
-    put(9, 42, RECORD_COMMITTED);
-    learn(FLOWS);
+    start_with_learnt(FLOWS);
     get(FLOWS, 0);
     f.now_us += LEASE_MS * 1000;
     channel->over = 1;
@@ -296,9 +317,7 @@ static void test_a_lease_is_looked_at_after_the_read(void **state)
 
 static void test_a_lease_is_asked_for_in_time(void **state)
 {
-    start();
-    put(9, 42, RECORD_COMMITTED);
-    learn(FLOWS);
+    start_with_learnt(FLOWS);
     uint32_t first = stamp;
     f.now_us += LEASE_MS * 1000 / 4;
     get(FLOWS, 0);
@@ -307,31 +326,23 @@ static void test_a_lease_is_asked_for_in_time(void **state)
     expect_nothing(); /* long enough */
     f.now_us += LEASE_MS * 1000 / 4;
     fake_poll(&f);
-    get(FLOWS, 0);
-    read_all();
-    assert_int_equal(got.res, RES_HIT);
+    expect_hit(FLOWS, 0);
     expect_batch(0);
     assert_true(stamp > first);
     send_places(0, 1, LEASE_MS);
     fake_poll(&f);
     f.now_us += LEASE_MS * 1000 * 2 / 5; /* the first lease is over by now */
     fake_poll(&f);
-    get(FLOWS, 0);
-    read_all();
-    assert_int_equal(got.res, RES_HIT);
+    expect_hit(FLOWS, 0);
     fake_close(&f);
 }
 
 static void test_another_view_forgets(void **state)
 {
-    start();
-    put(9, 42, RECORD_COMMITTED);
-    learn(FLOWS);
+    start_with_learnt(FLOWS);
     get(FLOWS, 0);
     struct msg_map m = {0};
-    msg_head_set(&m, MSG_MAP, sizeof m, 0, 2);
-    assert_int_equal(channel_send(f.end[0], &m, sizeof m), 0);
-    channel_flush(f.end[0]);
+    send_in_view(2, &m, MSG_MAP, sizeof m);
     fake_poll(&f);
     read_all(); /* under the old view's lease, which counts no more */
     assert_int_equal(got.calls, 0);
@@ -348,13 +359,10 @@ static void test_another_view_forgets(void **state)
 /* A lease of the new view is none for a read that was posted in the old one. */
 static void test_a_lease_of_another_era_is_none(void **state)
 {
-    start();
-    put(9, 42, RECORD_COMMITTED);
-    learn(FLOWS);
+    start_with_learnt(FLOWS);
     get(FLOWS, 0);
     struct msg_map m = {0};
-    msg_head_set(&m, MSG_MAP, sizeof m, 0, 2);
-    assert_int_equal(channel_send(f.end[0], &m, sizeof m), 0);
+    send_in_view(2, &m, MSG_MAP, sizeof m);
     send_places(0, 2, LEASE_MS);
     fake_poll(&f);
     read_all();
@@ -367,9 +375,7 @@ static void test_a_lease_of_another_era_is_none(void **state)
 
 static void test_a_slot_that_moved_is_forgotten(void **state)
 {
-    start();
-    put(9, 42, RECORD_COMMITTED);
-    learn(FLOWS);
+    start_with_learnt(FLOWS);
     struct msg_map m = {0};
     m.slots[SLOT] = (struct map_slot){.shard = 0, .known = 1, .epoch = 5};
     fake_send(&f, 0, &m, MSG_MAP, sizeof m);
@@ -381,9 +387,7 @@ static void test_a_slot_that_moved_is_forgotten(void **state)
 
 static void test_a_place_is_not_trusted_for_ever(void **state)
 {
-    start();
-    put(9, 42, RECORD_COMMITTED);
-    learn(FLOWS);
+    start_with_learnt(FLOWS);
     f.now_us += PLACE_MS * 1000ull;
     fake_poll(&f);
     get(PLAIN, 0); /* a lease, but no word of the place */
@@ -392,9 +396,7 @@ static void test_a_place_is_not_trusted_for_ever(void **state)
     get(FLOWS, 0);
     seq = expect_batch(1);
     struct msg_places m = {.client = id, .stamp = stamp, .left_ms = LEASE_MS};
-    msg_head_set(&m, MSG_PLACES, sizeof m, 0, 1);
-    assert_int_equal(channel_send(f.end[0], &m, sizeof m), 0);
-    channel_flush(f.end[0]);
+    send_in_view(1, &m, MSG_PLACES, sizeof m);
     fake_result(&f, 0, id, seq, TXN_OK);
     fake_poll(&f);
     get(FLOWS, 0);
@@ -404,9 +406,7 @@ static void test_a_place_is_not_trusted_for_ever(void **state)
 
 static void test_a_connection_that_closes(void **state)
 {
-    start();
-    put(9, 42, RECORD_COMMITTED);
-    learn(FLOWS);
+    start_with_learnt(FLOWS);
     get(FLOWS, 0);
     channel_close(f.end[0]);
     f.end[0] = NULL;
@@ -416,10 +416,7 @@ static void test_a_connection_that_closes(void **state)
     say_welcome();
     for (int i = 0; i < TABLES; i++)
         fake_table(&f, 0, i, "");
-    uint64_t seq = expect_batch(1);
-    fake_result(&f, 0, id, seq, TXN_OK);
-    fake_poll(&f);
-    assert_int_equal(got.calls, 1);
+    answer_batch();
     get(FLOWS, 0); /* nothing of the old connection counts */
     assert_int_equal(channel->nasked, 0);
     fake_close(&f);
@@ -427,9 +424,7 @@ static void test_a_connection_that_closes(void **state)
 
 static void test_no_more_reads_than_there_may_be(void **state)
 {
-    start();
-    put(9, 42, RECORD_COMMITTED);
-    learn(FLOWS);
+    start_with_learnt(FLOWS);
     channel->room = 1;
     get(FLOWS, 0);
     get(FLOWS, 0);
@@ -443,18 +438,12 @@ static void test_no_more_reads_than_there_may_be(void **state)
 /* A get that touches goes by request once in a quarter of the time-out. */
 static void test_touches(void **state)
 {
-    start();
-    put(9, 42, RECORD_COMMITTED);
+    start_with_learnt(TIMED);
     record->timeout_ms = T_MS;
-    learn(TIMED);
     record->deadline_ms = SHARD_MS + T_MS * 5 / 4;
-    get(TIMED, TXN_TOUCH);
-    read_all();
-    assert_int_equal(got.res, RES_HIT);
+    expect_hit(TIMED, TXN_TOUCH);
     record->deadline_ms = SHARD_MS + T_MS - 1;
-    get(TIMED, 0);
-    read_all();
-    assert_int_equal(got.res, RES_HIT);
+    expect_hit(TIMED, 0);
     get(TIMED, TXN_TOUCH);
     read_all();
     assert_int_equal(got.calls, 0);
@@ -471,9 +460,7 @@ static void test_touches(void **state)
 static void test_which_txns_are_tried(void **state)
 {
     uint8_t value[100] = {0};
-    start();
-    put(9, 42, RECORD_COMMITTED);
-    learn(FLOWS);
+    start_with_learnt(FLOWS);
     struct lethe_txn *t = lethe_txn_begin(f.client, SLOT, on_got, &got);
     int first = lethe_txn_get(t, FLOWS, &key, TXN_SKIP_IF_PRESENT);
     lethe_txn_insert(t, FLOWS, &key, value, 0);
@@ -504,9 +491,7 @@ static void test_which_txns_are_tried(void **state)
 /* A lost client id calls back what was sent under it; a read was not. */
 static void test_a_stale_client(void **state)
 {
-    start();
-    put(9, 42, RECORD_COMMITTED);
-    learn(FLOWS);
+    start_with_learnt(FLOWS);
     get(FLOWS, 0);
     fake_result(&f, 0, id, 1, TXN_STALE_CLIENT);
     fake_poll(&f);
