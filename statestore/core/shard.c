@@ -4,6 +4,7 @@
  * it, and at the end of the step everything that piled up goes out, in this
  * order: replies, snapshot parts, log entries, the acknowledgement.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -367,6 +368,12 @@ void shard_mark_get(const struct shard *s, uint64_t *position, uint64_t *digest)
 uint32_t shard_lent(const struct shard *s)
 {
     return s->lent;
+}
+
+void shard_self_set(struct shard *s, uint64_t incarnation)
+{
+    assert(!s->view.epoch && incarnation > s->self.incarnation);
+    s->self.incarnation = incarnation;
 }
 
 void shard_self_get(const struct shard *s, struct msg_node *out)

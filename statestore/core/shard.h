@@ -237,6 +237,8 @@ struct shard_loans { uint64_t lent, lent_to_shards, borrowed, borrowed_from_shar
 void shard_loans_get(const struct shard *s, struct shard_loans *out);
 /* Why the last SHARD_EV_ORDER was not taken, a sentence; "": it was. */
 const char *shard_order_refused(const struct shard *s);
+/* Another incarnation than shard_config's, and a later one: before the first SHARD_EV_VIEW. */
+void shard_self_set(struct shard *s, uint64_t incarnation);
 /* Who we are now: discarding state makes a new incarnation. */
 void shard_self_get(const struct shard *s, struct msg_node *out);
 

@@ -82,10 +82,23 @@ static void log_view(const struct loop *l, const struct shard_view *now)
              now->epoch, members, now->nmembers, cause);
 }
 
+static void take_incarnation(struct loop *l)
+{
+    struct views *v = l->config.views;
+    uint64_t now = v->ops->incarnation ? v->ops->incarnation(v, l->number) : 0;
+    if (!now)
+        return;
+    l->config.shard.self.incarnation = now;
+    shard_self_set(l->shard, now);
+    l->changed = true;
+}
+
 void loop_take_views(struct loop *l)
 {
     struct views *v = l->config.views;
     struct shard_view view;
+    if (!l->view.epoch)
+        take_incarnation(l);
     while (v->ops->take(v, l->number, &view)) {
         struct shard_event ev = {.kind = SHARD_EV_VIEW, .view = &view};
         link_fence(l, &view);

@@ -382,6 +382,20 @@ class Program(unittest.TestCase):
         run["store-c"] = self.start_node("store-c", "--accept-loss")
         wait_for("all shards again", lambda: sorted(self.primaries()) == [0, 1, 2])
 
+    def test_started_while_etcd_is_away(self):
+        client, peer = self.site_with_etcd()
+        p = self.start_node("store-a")
+        rows = wait_for("a word about etcd", lambda: [s for s in self.shards("store-a") or []
+                                                      if "waits for etcd at 127.0.0.1" in s["trouble"]])
+        self.assertEqual({s["role"] for s in rows}, {"waiting"})
+        wait_for("the log to say so", lambda: "this node waits for it" in str(p.events()))
+        self.assertEqual(p.stop(), 0)
+        self.assertNotIn("leaving early", str(p.events()))  # it had nothing to wait for
+        for n in NODES:
+            self.start_node(n)
+        self.start_etcd(client, peer)
+        wait_for("a primary each", lambda: self.primaries() == dict(enumerate(NODES)))
+
     def secret(self, name, mode=0o600, text=None):
         with open(self.path(name), "w") as f:
             os.fchmod(f.fileno(), mode)

@@ -104,25 +104,12 @@ static int listen_all(struct store *s, uint16_t shard, struct loop_config *lc, c
 
 /* --- starting ------------------------------------------------------------------------------ */
 
-enum { INCARNATION_STEP = 1000000000 }; /* a process that discards what it holds takes the next few */
-
-/* Above all that this node had, over restarts: by the wall clock, and where that was set back, by etcd. */
-static uint64_t new_incarnation(const struct views_site *site, const struct store_config *c)
+/* By the wall clock. Where that was set back a view service that remembers says so (views.h). */
+static uint64_t new_incarnation(void)
 {
     struct timespec t;
-    uint64_t newest = 0;
-    char why[200];
     clock_gettime(CLOCK_REALTIME, &t);
-    uint64_t now = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-    if (c->memory || !c->netcd)
-        return now;
-    if (views_etcd_newest(site, c->etcd, c->netcd, &c->etcd_tls, c->etcd_prefix, &newest, why, sizeof why))
-        log_warn("not known which incarnations there were", "cause=\"%s\" the wall clock is taken", why);
-    if (now > newest)
-        return now;
-    log_warn("the wall clock was set back", "by_ms=%lu an earlier process of this node began later by it",
-             (newest - now) / 1000000);
-    return newest + INCARNATION_STEP;
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
 static bool elects(const struct store *s)
@@ -202,8 +189,7 @@ static int create_views(struct store *s, char *err, uint32_t err_len)
     struct views_site site = {.shards = c->shards, .node = c->node, .nodes = c->nnodes,
                               .copies = c->copies, .failure_timeout_ms = c->failure_timeout_ms,
                               .names = s->names, .listen = c->known ? c->known : c->listen,
-                              .accept_loss = c->accept_loss};
-    site.incarnation = s->incarnation = new_incarnation(&site, c);
+                              .incarnation = s->incarnation, .accept_loss = c->accept_loss};
     struct views_static_config pair = {.shards = c->shards, .backup = c->node != 1,
                                        .alone = c->nnodes == 1, .accept_loss = c->accept_loss,
                                        .peer = s->names[c->node == 1 && c->nnodes > 1]};
@@ -256,6 +242,7 @@ static int set_up(struct store *s, char *err, uint32_t err_len)
         c->hello_timeout_ms = HELLO_TIMEOUT_MS;
     if (!c->stall_ms)
         c->stall_ms = STALL_MS;
+    s->incarnation = new_incarnation();
     name_nodes(s);
     if (!c->copies)
         c->copies = c->nnodes < 2 ? c->nnodes : 2;

@@ -9,7 +9,7 @@
  * What those two have in common, and what an operator's acceptance of a loss
  * needs, stands in views_rules.h.
  *
- * Threads: start, heard, propose, take, standing, holds about shard i are called
+ * Threads: start, incarnation, heard, propose, take, standing, holds about shard i are called
  *   by shard i's thread only (start, stop: before and after it runs). primary, node, accept_loss,
  *   service: any. destroy: when no loop runs any more. None of them waits for
  *   anybody but a short lock.
@@ -52,6 +52,10 @@ struct views_ops {
     void (*start)(struct views *v, uint16_t shard, const struct msg_node *self, int wake_fd);
     /* Nothing is written to the shard's `wake_fd` any more. */
     void (*stop)(struct views *v, uint16_t shard);
+    /* 0, or which incarnation we are instead of the one that `start` was told of: one above all that this
+     * node ever had, where the service remembers those. Asked before each `take`, until that gave a first
+     * view: take gives none while this has something to say. NULL: never another. */
+    uint64_t (*incarnation)(struct views *v, uint16_t shard);
     /* A replica said HELLO. `held`: epoch of the newest view whose primary it
      * ever joined, 0 if it holds nothing (msg_hello.head.view_epoch). */
     void (*heard)(struct views *v, uint16_t shard, const struct msg_node *replica, uint64_t held);
@@ -109,7 +113,7 @@ struct views_site {
     uint32_t failure_timeout_ms;
     const char *const *names; /* of the nodes, [0] is node 1's; kept */
     const char *listen;       /* of this node, for its registration; kept */
-    uint64_t incarnation;     /* of this process */
+    uint64_t incarnation;     /* of this process, as far as it knows: see views_ops.incarnation */
     bool accept_loss;         /* said at start: for shards of which nobody is left then */
 };
 

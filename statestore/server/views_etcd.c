@@ -36,11 +36,6 @@ static uint32_t clamp(uint64_t v, uint32_t least, uint32_t most)
     return v < least ? least : v > most ? most : (uint32_t)v;
 }
 
-uint32_t views_etcd_timeout_ms(const struct views_site *site)
-{
-    return clamp(2ull * site->failure_timeout_ms, REQUEST_MIN_MS, REQUEST_MAX_MS);
-}
-
 /* --- what the rules need ----------------------------------------------------------------------- */
 
 static void rows_of(struct views_etcd *p, uint16_t shard, struct views_node rows[NODES_MAX])
@@ -67,18 +62,13 @@ static json_t *number_of(int64_t n)
     return json_string(text);
 }
 
-/* '0' is behind '/'. */
-json_t *views_etcd_range(const char *prefix)
-{
-    char from[KEY_MAX_BYTES], to[KEY_MAX_BYTES];
-    snprintf(from, sizeof from, "%s/", prefix);
-    snprintf(to, sizeof to, "%s0", prefix);
-    return json_pack("{s:o, s:o}", "key", etcd_text(from), "range_end", etcd_text(to));
-}
-
+/* All keys below the prefix: '0' is behind '/'. */
 static json_t *range_of(const struct views_etcd *p)
 {
-    return views_etcd_range(p->prefix);
+    char from[KEY_MAX_BYTES], to[KEY_MAX_BYTES];
+    snprintf(from, sizeof from, "%s/", p->prefix);
+    snprintf(to, sizeof to, "%s0", p->prefix);
+    return json_pack("{s:o, s:o}", "key", etcd_text(from), "range_end", etcd_text(to));
 }
 
 /* What stands, before it is to be replaced: proposal.h. */
@@ -135,7 +125,7 @@ static bool worth_telling(const struct views_etcd *p, const struct views_registr
     return position && p->now_ms >= p->registered_ms + HOLDS_MS;
 }
 
-static uint64_t newest_of(const struct views_registration *r)
+uint64_t views_etcd_highest(const struct views_registration *r)
 {
     uint64_t newest = r->incarnation;
     for (uint32_t i = 0; i < r->nholds; i++)
@@ -177,8 +167,8 @@ static void keep_registered(struct views_etcd *p)
     json_t *puts = json_pack("[{s:{s:o, s:o, s:o}}]", "request_put", "key", etcd_text(name), "value", etcd_text(text),
                              "lease", number_of(p->lease));
     free(text);
-    uint64_t newest = newest_of(&r);
-    if (newest != p->told_newest) { /* outlives the lease: a later process has to be above it (views_etcd_newest) */
+    uint64_t newest = views_etcd_highest(&r);
+    if (newest != p->told_newest) { /* outlives the lease: a later process has to be above it (views_etcd_said.c) */
         char digits[24];
         snprintf(digits, sizeof digits, "%lu", newest);
         key_name(p, "incarnations", p->site.node, name);
@@ -396,11 +386,21 @@ static void *run(void *ctx)
 
 /* --- the interface (views.h) --------------------------------------------------------------------------------------------- */
 
+/* What a loop says of itself before it asked for its incarnation is too old. */
+static void set_self(struct box *b, const struct msg_node *self)
+{
+    b->self = *self;
+    if (self->incarnation < b->least) {
+        b->self.incarnation = b->least;
+        b->raised = true;
+    }
+}
+
 static void start(struct views *v, uint16_t shard, const struct msg_node *self, int wake_fd)
 {
     struct box *b = &of(v)->boxes[shard];
     pthread_mutex_lock(&b->lock);
-    b->self = *self;
+    set_self(b, self);
     b->wake_fd = wake_fd;
     eventfd_write(wake_fd, 1);
     pthread_mutex_unlock(&b->lock);
@@ -413,6 +413,16 @@ static void stop(struct views *v, uint16_t shard)
     pthread_mutex_lock(&b->lock);
     b->wake_fd = -1;
     pthread_mutex_unlock(&b->lock);
+}
+
+static uint64_t incarnation(struct views *v, uint16_t shard)
+{
+    struct box *b = &of(v)->boxes[shard];
+    pthread_mutex_lock(&b->lock);
+    uint64_t now = b->raised ? b->self.incarnation : 0;
+    b->raised = false;
+    pthread_mutex_unlock(&b->lock);
+    return now;
 }
 
 static void heard(struct views *v, uint16_t shard, const struct msg_node *replica, uint64_t held)
@@ -436,7 +446,7 @@ static bool take(struct views *v, uint16_t shard, struct shard_view *out)
 {
     struct box *b = &of(v)->boxes[shard];
     pthread_mutex_lock(&b->lock);
-    bool news = b->view.epoch > b->taken;
+    bool news = b->view.epoch > b->taken && !b->raised;
     if (news) {
         *out = b->view;
         b->taken = out->epoch;
@@ -462,8 +472,9 @@ static void holds(struct views *v, uint16_t shard, const struct msg_node *self, 
 {
     struct box *b = &of(v)->boxes[shard];
     pthread_mutex_lock(&b->lock);
-    bool news = b->self.incarnation != self->incarnation || b->held_epoch != epoch;
-    b->self = *self;
+    struct msg_node before = b->self;
+    set_self(b, self);
+    bool news = b->self.incarnation != before.incarnation || b->held_epoch != epoch;
     b->held_epoch = epoch;
     b->held_position = position;
     pthread_mutex_unlock(&b->lock);
@@ -533,7 +544,7 @@ static void destroy(struct views *v)
     free(p);
 }
 
-static const struct views_ops etcd_ops = {start, stop, heard, propose, take, standing, holds, primary,
+static const struct views_ops etcd_ops = {start, stop, incarnation, heard, propose, take, standing, holds, primary,
                                           node, accept_loss, service, destroy};
 
 /* --- life ------------------------------------------------------------------------------------------------------------------- */
@@ -586,7 +597,7 @@ int views_etcd_create(struct views **out, const struct views_site *site,
     p->config = (struct etcd_config){
         .endpoints = endpoints, .nendpoints = nendpoints, .tls = *tls, .ctx = p, .answered = views_etcd_answered,
         .watched = views_etcd_watched,
-        .timeout_ms = views_etcd_timeout_ms(site)};
+        .timeout_ms = clamp(2ull * site->failure_timeout_ms, REQUEST_MIN_MS, REQUEST_MAX_MS)};
     int rc = etcd_create(&p->etcd, &p->config, err, err_len);
     if (!rc && (rc = start_thread(p)))
         snprintf(err, err_len, "cannot start etcd's thread: %s", strerror(-rc));

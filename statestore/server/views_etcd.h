@@ -9,6 +9,10 @@
  *               [[epoch, position], ...]}: who runs, under a lease of a few seconds
  *   incarnations/<n>  "17...": the highest that node n registered, for ever
  *
+ * Before etcd's first answer a process has no view and registers nothing: only that
+ * answer tells it an incarnation above all that its node had, for the wall clock, which
+ * it comes from, may have been set back. So without etcd it waits.
+ *
  * One thread per process speaks to etcd (etcd.h); a shard's thread takes a short
  * lock to leave a wish or to take a view, and is woken through its wake_fd.
  * Changes come by a watch; everything is read again now and then, which is also
@@ -28,12 +32,5 @@
 int views_etcd_create(struct views **out, const struct views_site *site,
                       const char *const *endpoints, uint32_t nendpoints,
                       const struct etcd_tls *tls, const char *prefix, char *err, uint32_t err_len);
-
-/* The highest incarnation that site->node ever had, 0: none. site->incarnation is not looked at.
- * Waits for the answer: some two seconds, and at least until each end point was tried. -errno and
- * a sentence: etcd does not answer. */
-int views_etcd_newest(const struct views_site *site, const char *const *endpoints, uint32_t nendpoints,
-                      const struct etcd_tls *tls, const char *prefix, uint64_t *newest, char *why,
-                      uint32_t why_len);
 
 #endif

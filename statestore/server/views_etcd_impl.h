@@ -3,7 +3,6 @@
  * The inside of the view provider on etcd.
  *   views_etcd.c       the interface to the shards' threads, and the control thread's turn
  *   views_etcd_said.c  what etcd answers and its watch says
- *   views_etcd_newest.c  before all that: which incarnation is a new one
  * The control thread owns everything but the boxes and what `lock` guards.
  */
 #ifndef STATESTORE_SERVER_VIEWS_ETCD_IMPL_H
@@ -30,6 +29,7 @@ enum {
     HOLDS_MS = 2000,          /* positions in the registration are at most so old */
     AWAY_LOG_MS = 30000,
     ACCEPT_LEASES = 4,
+    INCARNATION_STEP = 1000000000, /* a process that discards what it holds takes the next few */
 };
 
 enum tag { TAG_READ = 1, TAG_GRANT, TAG_KEEP, TAG_REGISTER, TAG_ASK, TAG_SWAP, TAG_CREATE };
@@ -44,6 +44,8 @@ struct box {                  /* between a shard's thread and the control thread
     pthread_mutex_t lock;
     int wake_fd;              /* -1: not started */
     struct msg_node self;
+    uint64_t least;           /* incarnation of ours; 0: etcd has not answered yet */
+    bool raised;              /* `self` has one by that, and its loop does not know yet */
     uint64_t held_epoch, held_position;
     bool wished, accepted;    /* something is in `want`, in `accept` */
     uint64_t old_epoch;
@@ -107,10 +109,6 @@ struct views_etcd {
     struct box boxes[SHARDS_MAX];
 };
 
-uint32_t views_etcd_timeout_ms(const struct views_site *site);
-/* All keys below the prefix, as etcd wants it. */
-json_t *views_etcd_range(const char *prefix);
-
 static inline uint64_t clock_ms(void)
 {
     struct timespec t;
@@ -123,6 +121,9 @@ static inline void key_name(const struct views_etcd *p, const char *kind, uint32
 {
     snprintf(name, KEY_MAX_BYTES, "%s/%s/%u", p->prefix, kind, number);
 }
+
+/* The highest incarnation in it. */
+uint64_t views_etcd_highest(const struct views_registration *r);
 
 /* --- views_etcd_said.c ---------------------------------------------------------------- */
 

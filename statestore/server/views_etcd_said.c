@@ -186,6 +186,7 @@ static int64_t header_of(struct views_etcd *p, const json_t *answer)
         for (int i = 0; i < NODES_MAX; i++)
             p->nodes[i].revision = 0;
         p->lease = 0;
+        p->told_newest = 0;
     }
     p->cluster = cluster ? cluster : p->cluster;
     return revision;
@@ -201,11 +202,70 @@ static bool is_listed(const json_t *kvs, const char *name)
     return false;
 }
 
+/* --- which incarnation is a new one ------------------------------------------------------------------------- */
+
+/* The highest of this node that a key tells; 0: none. */
+static uint64_t told_by(const struct views_etcd *p, const json_t *kv)
+{
+    char name[KEY_MAX_BYTES], text[VIEWS_JSON_MAX + 1];
+    const json_t *value = json_object_get(kv, "value");
+    struct views_registration r;
+    struct shard_view v;
+    uint32_t number;
+    size_t n = strlen(p->prefix);
+    if (etcd_bytes(json_object_get(kv, "key"), name, sizeof name) < 0 || strncmp(name, p->prefix, n) || name[n] != '/')
+        return 0;
+    int bytes = value ? etcd_bytes(value, text, sizeof text) : 0;
+    uint64_t newest = 0;
+    if (bytes <= 0)
+        return 0;
+    if (numbered(name + n + 1, "incarnations", p->site.node, p->site.node, &number)) {
+        newest = strtoull(text, NULL, 10);
+    } else if (numbered(name + n + 1, "nodes", p->site.node, p->site.node, &number)) {
+        newest = views_json_registration(text, (uint32_t)bytes, &r) ? 0 : views_etcd_highest(&r);
+    } else if (numbered(name + n + 1, "shards", 0, SHARDS_MAX - 1, &number) &&
+               !views_json_view(text, (uint32_t)bytes, p->site.nodes, &v)) {
+        for (uint32_t i = 0; i < v.nmembers; i++)
+            if (v.members[i].node == p->site.node && v.members[i].incarnation > newest)
+                newest = v.members[i].incarnation;
+    }
+    return newest;
+}
+
+/* Above all that this node had, whatever the wall clock says; before anything else of the first answer
+ * is heeded, so before any loop has a view. */
+static void be_newest(struct views_etcd *p, const json_t *kvs)
+{
+    uint64_t newest = 0;
+    for (size_t i = 0; i < json_array_size(kvs); i++) {
+        uint64_t told = told_by(p, json_array_get(kvs, i));
+        newest = told > newest ? told : newest;
+    }
+    if (newest >= p->site.incarnation) {
+        log_warn("the wall clock was set back", "by_ms=%lu an earlier process of this node began later by it",
+                 (newest - p->site.incarnation) / 1000000);
+        p->site.incarnation = newest + INCARNATION_STEP;
+    }
+    for (uint16_t i = 0; i < p->site.shards; i++) {
+        struct box *b = &p->boxes[i];
+        pthread_mutex_lock(&b->lock);
+        b->least = p->site.incarnation;
+        b->raised = b->self.node && b->self.incarnation < b->least;
+        if (b->raised)
+            b->self.incarnation = b->least;
+        if (b->raised && b->wake_fd >= 0)
+            eventfd_write(b->wake_fd, 1);
+        pthread_mutex_unlock(&b->lock);
+    }
+}
+
 static void on_read(struct views_etcd *p, const json_t *answer)
 {
     int64_t revision = header_of(p, answer);
     const json_t *kvs = json_object_get(answer, "kvs");
     char name[KEY_MAX_BYTES];
+    if (!p->synced)
+        be_newest(p, kvs);
     for (size_t i = 0; i < json_array_size(kvs); i++)
         on_kv(p, json_array_get(kvs, i), false);
     for (uint16_t i = 0; i < p->site.shards; i++) {
@@ -290,7 +350,9 @@ static void on_failed(struct views_etcd *p, enum tag tag, uint16_t shard, bool o
     uint64_t again = p->now_ms + p->retry_ms;
     snprintf(p->why, sizeof p->why, "%s", why);
     if (!p->away_logged_ms || p->now_ms >= p->away_logged_ms + AWAY_LOG_MS) {
-        log_warn("etcd does not answer", "cause=\"%s\" views stand; who needs a new one waits", why);
+        log_warn("etcd does not answer", "cause=\"%s\" %s", why,
+                 p->synced ? "views stand; who needs a new one waits"
+                           : "this node waits for it: until then it is a member of nothing");
         p->away_logged_ms = p->now_ms;
     }
     switch (tag) {

@@ -10,6 +10,7 @@
 #include <sys/eventfd.h>
 
 #include "common/wire/address.h"
+#include "statestore/server/figures.h"
 #include "statestore/server/etcd_test_support.h"
 #include "statestore/server/views_etcd.h"
 #include "statestore/server/views_json.h"
@@ -33,8 +34,8 @@ static uint32_t failure_timeout_ms; /* of the nodes that are started from now on
 
 static struct etcd_tls tls;    /* likewise */
 
-static void start_node_at(uint32_t number, uint64_t incarnation, bool accept_loss,
-                          const char *const *endpoints, uint32_t nendpoints)
+static void create_node(uint32_t number, uint64_t incarnation, bool accept_loss,
+                        const char *const *endpoints, uint32_t nendpoints)
 {
     struct test_node *n = &nodes[number];
     struct views_site site = {.shards = SHARDS, .node = number, .nodes = NODES_MAX, .copies = 2,
@@ -46,8 +47,20 @@ static void start_node_at(uint32_t number, uint64_t incarnation, bool accept_los
                             .wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
     CHECK(!views_etcd_create(&n->v, &site, endpoints, nendpoints, &tls, PREFIX, err, sizeof err), "%s",
           err);
+}
+
+static void begin_shards(uint32_t number)
+{
+    struct test_node *n = &nodes[number];
     for (uint16_t i = 0; i < SHARDS; i++)
         n->v->ops->start(n->v, i, &n->self, n->wake_fd);
+}
+
+static void start_node_at(uint32_t number, uint64_t incarnation, bool accept_loss,
+                          const char *const *endpoints, uint32_t nendpoints)
+{
+    create_node(number, incarnation, accept_loss, endpoints, nendpoints);
+    begin_shards(number);
 }
 
 static void start_node(uint32_t number, uint64_t incarnation)
@@ -147,13 +160,20 @@ static int end(void **state)
     return 0;
 }
 
-/* Both are registered beforehand: however late one of them comes, the first views wait for it. */
+static bool sees(uint32_t number, uint32_t other)
+{
+    struct views_node n;
+    return nodes[number].v->ops->node(nodes[number].v, other, 0, &n) && n.alive;
+}
+
+/* However late one of them comes: the first views wait until each sees both. */
 static void start_two(void)
 {
-    etcd_put(&etcd, PREFIX "/nodes/1", "{\"incarnation\": \"1000\"}");
-    etcd_put(&etcd, PREFIX "/nodes/2", "{\"incarnation\": \"2000\"}");
-    start_node(1, 1000);
-    start_node(2, 2000);
+    create_node(1, 1000, false, one_endpoint, 1);
+    create_node(2, 2000, false, one_endpoint, 1);
+    WAIT_FOR(sees(1, 1) && sees(1, 2) && sees(2, 1) && sees(2, 2));
+    begin_shards(1);
+    begin_shards(2);
     WAIT_FOR(epoch_at(1, 0) == 1 && epoch_at(2, 0) == 1 && epoch_at(1, 1) && epoch_at(2, 1));
 }
 
@@ -337,53 +357,107 @@ static void an_older_process_keeps_its_hands_off(void **state)
     assert_string_equal(text, "{\"incarnation\": \"1001\"}");
 }
 
-static uint64_t newest_of(uint32_t number, const char *const *endpoints, uint32_t n)
+/* Started with the wall clock at `incarnation`: 0, or which one it is to be instead. */
+static uint64_t restarted(uint32_t number, uint64_t incarnation)
 {
-    struct views_site site = {.node = number, .nodes = NODES_MAX, .failure_timeout_ms = failure_timeout_ms};
-    uint64_t newest = 0;
-    char why[200];
-    int rc = views_etcd_newest(&site, endpoints, n, &tls, PREFIX, &newest, why, sizeof why);
-    return rc ? UINT64_MAX : newest;
+    char why[400];
+    stop_node(number);
+    start_node(number, incarnation);
+    WAIT_FOR(standing_of(number, 0, why) != VIEWS_WAITING);
+    struct views *v = nodes[number].v;
+    bool given = v->ops->take(v, 0, &nodes[number].view[0]);
+    uint64_t now = v->ops->incarnation(v, 0);
+    assert_true(given == !now); /* no view before it is known whom that could name */
+    assert_int_equal(epoch_at(number, 0), 1);
+    assert_int_equal(v->ops->incarnation(v, 0), 0);
+    return now;
 }
 
 /* Also when nothing of it is registered any more, and only a view tells. */
 static void the_newest_incarnation_is_known_for_ever(void **state)
 {
-    char text[2000], nobody[40];
-    snprintf(nobody, sizeof nobody, "http://127.0.0.1:%u", free_ports(1, 0));
-    const char *const some[] = {nobody, etcd.client};
-    assert_int_equal(newest_of(1, one_endpoint, 1), 0);
+    char text[2000];
     start_two();
-    WAIT_FOR(etcd_get(&etcd, PREFIX "/incarnations/2", text, sizeof text) > 0);
     nodes[2].self.incarnation = 2007; /* it has discarded what it held */
     nodes[2].v->ops->holds(nodes[2].v, 0, &nodes[2].self, 1, 1);
-    WAIT_FOR(newest_of(2, one_endpoint, 1) == 2007);
+    WAIT_FOR(etcd_get(&etcd, PREFIX "/incarnations/2", text, sizeof text) > 0 && !strcmp(text, "2007"));
     stop_node(2);
     etcd_delete(&etcd, PREFIX "/nodes/2");
-    assert_int_equal(newest_of(2, some, 2), 2007);
-    assert_int_equal(newest_of(3, one_endpoint, 1), 0);
+    assert_true(restarted(2, 2006) > 2007);
+    stop_node(2);
+    etcd_delete(&etcd, PREFIX "/nodes/2");
     etcd_delete(&etcd, PREFIX "/incarnations/2");
-    assert_int_equal(newest_of(2, one_endpoint, 1), 2000);
-    assert_true(newest_of(2, some, 1) == UINT64_MAX);
+    assert_true(restarted(2, 2000) > 2000);
+    stop_node(2);
+    etcd_delete(&etcd, PREFIX "/nodes/2");
+    etcd_delete(&etcd, PREFIX "/incarnations/2");
+    assert_int_equal(restarted(2, 2001), 0);
 }
 
-/* A whole store, whose node's earlier process had a clock that was an hour ahead. */
-static void a_clock_that_was_set_back_makes_no_old_process(void **state)
+/* A whole store, node 1 of three, whose earlier process had a clock that was an hour ahead: returns that
+ * one's incarnation. */
+static uint64_t plant_an_hour_ahead(void)
 {
     struct timespec t;
-    char text[2000], planted[24], err[200];
-    struct store *s = NULL;
-    struct views_registration r;
-    struct store_config c = {.shards = 1, .node = 1, .etcd = one_endpoint, .netcd = 1, .etcd_prefix = PREFIX,
-                             .failure_timeout_ms = failure_timeout_ms, .threads = true};
+    char planted[24];
     clock_gettime(CLOCK_REALTIME, &t);
     uint64_t ahead = (uint64_t)(t.tv_sec + 3600) * 1000000000u;
     snprintf(planted, sizeof planted, "%lu", ahead);
     etcd_put(&etcd, PREFIX "/incarnations/1", planted);
+    return ahead;
+}
+
+static struct store *start_store(void)
+{
+    static const struct store_node three[] = {{"store-a", "h:1", NULL}, {"store-b", "h:2", NULL}, {"store-c", "h:3", NULL}};
+    struct store_config c = {.shards = 1, .node = 1, .nodes = three, .nnodes = 3, .etcd = one_endpoint, .netcd = 1,
+                             .etcd_prefix = PREFIX, .failure_timeout_ms = failure_timeout_ms, .threads = true};
+    struct store *s = NULL;
+    char err[200];
     CHECK(!store_start(&s, &c, err, sizeof err), "%s", err);
+    return s;
+}
+
+/* It is the primary of a view, under an incarnation above that one. */
+static void assert_serves_above(struct store *s, uint64_t ahead)
+{
+    struct shard_snapshot n = {.members = 0};
+    struct views_registration r;
+    char text[2000];
+    WAIT_FOR((store_snapshot(s, 0, &n), n.status.role == SHARD_PRIMARY));
+    assert_int_equal(n.members, 1);
+    assert_true(n.member[0].incarnation > ahead);
     WAIT_FOR(etcd_get(&etcd, PREFIX "/nodes/1", text, sizeof text) > 0);
     assert_null(views_json_registration(text, (uint32_t)strlen(text), &r));
     assert_true(r.incarnation > ahead);
+}
+
+static void a_clock_that_was_set_back_makes_no_old_process(void **state)
+{
+    uint64_t ahead = plant_an_hour_ahead();
+    struct store *s = start_store();
+    assert_serves_above(s, ahead);
+    store_stop(s);
+}
+
+/* Whatever the clock says, nobody knows who it is before etcd does. */
+static void a_store_that_starts_without_etcd_waits_for_it(void **state)
+{
+    char why[400] = "";
+    uint64_t ahead = plant_an_hour_ahead();
+    etcd_kill(&etcd);
+    struct store *s = start_store();
+    struct views_service sv;
+    WAIT_FOR((store_views(s)->ops->service(store_views(s), &sv), sv.failures > 2));
+    WAIT_FOR((why[0] = 0, figures_ready(s, why, sizeof why), strstr(why, "waits for etcd at ")));
+    CHECK(strstr(why, "shard 0 waits for its view"), "%s", why);
+    assert_true(sv.away_ms && strstr(sv.trouble, "etcd does not answer"));
+    why[0] = 0;
+    figures_healthy(s, why, sizeof why);
+    assert_string_equal(why, "");
+    etcd_run(&etcd);
+    assert_serves_above(s, ahead);
+    WAIT_FOR((why[0] = 0, figures_ready(s, why, sizeof why), !why[0]));
     store_stop(s);
 }
 
@@ -444,6 +518,7 @@ int main(void)
         WITH_ETCD(an_older_process_keeps_its_hands_off),
         WITH_ETCD(the_newest_incarnation_is_known_for_ever),
         WITH_ETCD(a_clock_that_was_set_back_makes_no_old_process),
+        WITH_ETCD(a_store_that_starts_without_etcd_waits_for_it),
         WITH_ETCD(nobody_left_is_lost_until_accepted),
         WITH_ETCD(end_points_are_tried_in_turn),
     };

@@ -196,7 +196,7 @@ static void destroy(struct views *v)
     free(b);
 }
 
-static const struct views_ops memory_ops = {start, stop, heard, propose, take, standing, holds, primary,
+static const struct views_ops memory_ops = {start, stop, NULL, heard, propose, take, standing, holds, primary,
                                             node, accept_loss, service, destroy};
 
 struct views *views_memory_join(struct views_memory *m, const struct views_site *site)

@@ -173,7 +173,7 @@ static void service(const struct views *v, struct views_service *out)
     *out = (struct views_service){.kind = "static"};
 }
 
-static const struct views_ops static_ops = {start, stop, heard, propose, take, standing, holds, primary,
+static const struct views_ops static_ops = {start, stop, NULL, heard, propose, take, standing, holds, primary,
                                             node, accept_loss, service, destroy};
 
 struct views *views_static_create(const struct views_static_config *config)
