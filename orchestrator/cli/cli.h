@@ -108,6 +108,8 @@ const char *cli_count(double n);
 /* Of an answer: a text, "" if it is not there; a number, or `none`. */
 const char *cli_text(const json_t *object, const char *key);
 double cli_number(const json_t *object, const char *key, double none);
+/* The row of that "name", lent; NULL: there is none. */
+const json_t *cli_named(const json_t *rows, const char *name);
 /* Its figures are young enough to be shown. */
 bool cli_fresh(const json_t *figures, double stale_ms);
 

@@ -7,21 +7,11 @@
 #include "orchestrator/cli/commands.h"
 #include "orchestrator/cli/wait.h"
 
-static const json_t *named(const json_t *rows, const char *name)
-{
-    const json_t *r;
-    size_t i;
-    json_array_foreach(rows, i, r)
-        if (!strcmp(cli_text(r, "name"), name))
-            return r;
-    return NULL;
-}
-
 static const json_t *process_of(const json_t *status, const char *name)
 {
     static const char *const kinds[] = {"workers", "stores", "steering"};
     for (uint32_t i = 0; i < 3; i++) {
-        const json_t *p = named(json_object_get(status, kinds[i]), name);
+        const json_t *p = cli_named(json_object_get(status, kinds[i]), name);
         if (p)
             return p;
     }
@@ -55,7 +45,7 @@ struct scaled {
 static bool scale_left(const json_t *status, const void *ctx, char *left, uint32_t room)
 {
     const struct scaled *s = ctx;
-    const json_t *g = named(json_object_get(status, "groups"), s->group), *w;
+    const json_t *g = cli_named(json_object_get(status, "groups"), s->group), *w;
     double ready = cli_number(g, "ready", -1), running = cli_number(g, "running", -1);
     double held = 0;
     size_t i;
@@ -130,7 +120,7 @@ static bool back_left(const json_t *status, const void *ctx, char *left, uint32_
 static bool whole_left(const json_t *status, const void *ctx, char *left, uint32_t room)
 {
     const struct ending *e = ctx;
-    const json_t *g = named(json_object_get(status, "groups"), e->group);
+    const json_t *g = cli_named(json_object_get(status, "groups"), e->group);
     if (drain_left(status, ctx, left, room))
         return true;
     snprintf(left, room, "%s has ended; %s: %.0f of %.0f ready", e->name, e->group,

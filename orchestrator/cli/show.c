@@ -202,6 +202,16 @@ double cli_number(const json_t *object, const char *key, double none)
     return json_is_number(v) ? json_number_value(v) : none;
 }
 
+const json_t *cli_named(const json_t *rows, const char *name)
+{
+    const json_t *r;
+    size_t i;
+    json_array_foreach(rows, i, r)
+        if (!strcmp(cli_text(r, "name"), name))
+            return r;
+    return NULL;
+}
+
 bool cli_fresh(const json_t *figures, double stale_ms)
 {
     double age = cli_number(figures, "age_ms", -1);

@@ -137,16 +137,6 @@ static json_t *explained(const char *file)
     return plan;
 }
 
-static const json_t *find_table(const json_t *tables, const char *name)
-{
-    size_t i;
-    json_t *o;
-    json_array_foreach(json_object_get(tables, "tables"), i, o)
-        if (!strcmp(cli_text(o, "name"), name))
-            return o;
-    return NULL;
-}
-
 static int no_table(const json_t *tables, const char *name)
 {
     char names[1200] = "";
@@ -169,7 +159,7 @@ static int look_at(struct looking *l, const char *name)
         status = cli_get(l->cli, "/v1/tables", &l->tables);
     if (status)
         return status;
-    l->table = find_table(l->tables, name);
+    l->table = cli_named(json_object_get(l->tables, "tables"), name);
     if (!l->table)
         return no_table(l->tables, name);
     if (!view_schema(&l->view, cli_text(l->table, "schema")))

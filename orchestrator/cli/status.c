@@ -111,12 +111,8 @@ static void show_groups(struct cli *cli, const json_t *status, double stale, FIL
 /* What there is to share at the front end that a worker joined. */
 static double buckets_of(const json_t *status, const char *front)
 {
-    const json_t *s;
-    size_t i;
-    json_array_foreach(json_object_get(status, "steering"), i, s)
-        if (!strcmp(cli_text(s, "name"), front))
-            return cli_number(json_object_get(s, "figures"), "buckets", 0);
-    return 0;
+    const json_t *s = cli_named(json_object_get(status, "steering"), front);
+    return cli_number(json_object_get(s, "figures"), "buckets", 0);
 }
 
 static void show_workers(struct cli *cli, const json_t *status, double stale, FILE *to)

@@ -28,7 +28,8 @@ struct look_edge {
     char iface[32], other[32]; /* other: of its other side, "" none */
     bool xdp, elsewhere;      /* elsewhere: it may well be another host's, so its absence is no fault */
 };
-void look_each_edge(struct doctor *d, void (*edge)(void *ctx, struct doctor *d, const struct look_edge *e), void *ctx);
+/* How many there are. */
+uint32_t look_each_edge(struct doctor *d, void (*edge)(void *ctx, struct doctor *d, const struct look_edge *e), void *ctx);
 /* This host is a store's, and none of the front ends' interfaces is here. */
 bool look_is_store_only(struct doctor *d);
 /* A row that has nothing to look at. */

@@ -30,8 +30,9 @@ bool look_iface_of(const char *port, char iface[32], bool *xdp)
     return *iface != '\0';
 }
 
-void look_each_edge(struct doctor *d, void (*edge)(void *ctx, struct doctor *d, const struct look_edge *e), void *ctx)
+uint32_t look_each_edge(struct doctor *d, void (*edge)(void *ctx, struct doctor *d, const struct look_edge *e), void *ctx)
 {
+    uint32_t edges = 0;
     for (unsigned i = 0; d->site && i < site_fronts(d->site); i++) {
         struct site_front f = site_front(d->site, i);
         const char *ports[2] = {f.inside.port, f.outside.port};
@@ -45,8 +46,10 @@ void look_each_edge(struct doctor *d, void (*edge)(void *ctx, struct doctor *d, 
             snprintf(e.front, sizeof e.front, "%s", f.name);
             snprintf(e.key, sizeof e.key, "the port of %s's %s", f.name, side ? "outside" : "inside");
             edge(ctx, d, &e);
+            edges++;
         }
     }
+    return edges;
 }
 
 static int ask_kernel(int fd, const char *iface, unsigned long what, struct ifreq *r)
@@ -125,8 +128,8 @@ static void look_edge(void *ctx, struct doctor *d, const struct look_edge *e)
         judge_edge_offloads, judge_edge_address, judge_edge_mtu};
     struct edge_facts f;
     struct verdict v;
+    (void)ctx;
     find_edge(e, &f);
-    ++*(uint32_t *)ctx;
     if (!f.there && (e->elsewhere || look_is_store_only(d))) {
         verdict_is(&v, DOCTOR_UNKNOWN, "there is no interface %s here; run this on the host of %s", e->iface, e->front);
         doctor_add(d, &v, "%s", e->iface);
@@ -142,9 +145,7 @@ static void look_edge(void *ctx, struct doctor *d, const struct look_edge *e)
 
 void look_edges(struct doctor *d)
 {
-    uint32_t seen = 0;
-    look_each_edge(d, look_edge, &seen);
-    if (!seen)
+    if (!look_each_edge(d, look_edge, NULL))
         look_not_used(d, "no edge is a kernel's interface");
 }
 
@@ -218,7 +219,7 @@ void look_tunnel(struct doctor *d)
 static void look_forward(void *ctx, struct doctor *d, const struct look_edge *e)
 {
     struct verdict v;
-    ++*(uint32_t *)ctx;
+    (void)ctx;
     if (!if_nametoindex(e->iface) && !*d->root)
         return; /* the edge's own check says so */
     judge_forwarding(e->iface, doctor_number(d, UINT64_MAX, "/proc/sys/net/ipv4/conf/%s/forwarding", e->iface), &v);
@@ -227,9 +228,7 @@ static void look_forward(void *ctx, struct doctor *d, const struct look_edge *e)
 
 void look_forwarding(struct doctor *d)
 {
-    uint32_t seen = 0;
-    look_each_edge(d, look_forward, &seen);
-    if (!seen)
+    if (!look_each_edge(d, look_forward, NULL))
         look_not_used(d, "no edge is a kernel's interface");
 }
 
