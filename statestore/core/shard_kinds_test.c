@@ -33,26 +33,24 @@ static void hear(struct rig *r, const char *text)
         snprintf(note, sizeof note, "%s", text);
 }
 
-static void begin(struct rig *r)
+static int start_with(struct shard_config c, int shards, void **state)
 {
+    struct rig *r = rig_new(9, shards, c);
     note[0] = 0;
     r->hear = hear;
     rig_start(r, 0);
     rig_client(r);
-
-}
-
-static int start(void **state)
-{
-    struct shard_config c = {.client_lease_ms = 1000000};
-    struct rig *r = rig_new(9, 3, c);
-    begin(r);
     for (int i = 0; i < 6; i++)
         assert_int_equal(rig_table(r, &schemas[i]), i);
     rig_connect_backup(r, 1, 0);
     rig_run_until_copies(r, 2);
     *state = r;
     return 0;
+}
+
+static int start(void **state)
+{
+    return start_with((struct shard_config){.client_lease_ms = 1000000}, 3, state);
 }
 
 static int stop(void **state)
@@ -333,14 +331,7 @@ static int start_limited(void **state)
 {
     struct shard_config c = {.client_lease_ms = 1000000, .limits = limits, .nlimits = 2,
                              .memory_bytes = 64 << 20};
-    struct rig *r = rig_new(9, 2, c);
-    begin(r);
-    for (int i = 0; i < 6; i++)
-        assert_int_equal(rig_table(r, &schemas[i]), i);
-    rig_connect_backup(r, 1, 0);
-    rig_run_until_copies(r, 2);
-    *state = r;
-    return 0;
+    return start_with(c, 2, state);
 }
 
 static uint32_t fill(struct rig *r, uint8_t table, uint32_t timeout_ms)

@@ -105,6 +105,15 @@ static void a_restarted_node_joins_empty(void **state)
     embed_stop(cluster);
 }
 
+/* Node 1 is the last copy, and dies too. */
+static void start_and_lose_both(void)
+{
+    start_cluster(2, 2);
+    embed_kill(cluster, 2);
+    WAIT_FOR(at(1, 0).status.copies == 1 && at(1, 1).status.copies == 1);
+    embed_kill(cluster, 1);
+}
+
 static int accept_at(uint32_t node, uint16_t shard, const uint32_t *fenced, uint32_t n, char *why)
 {
     struct views *v = store_views(embed_store(cluster, node));
@@ -114,10 +123,7 @@ static int accept_at(uint32_t node, uint16_t shard, const uint32_t *fenced, uint
 static void nobody_left_is_lost_until_accepted(void **state)
 {
     char why[400];
-    start_cluster(2, 2);
-    embed_kill(cluster, 2);
-    WAIT_FOR(at(1, 0).status.copies == 1 && at(1, 1).status.copies == 1);
-    embed_kill(cluster, 1);
+    start_and_lose_both();
     restart(2, false);
     /* Node 1 was the last copy; that it does not run proves nothing. */
     WAIT_FOR(at(2, 0).standing == VIEWS_FOLLOWING);
@@ -138,10 +144,7 @@ static void a_fenced_node_needs_no_proof(void **state)
 {
     uint32_t one = 1;
     char why[400];
-    start_cluster(2, 2);
-    embed_kill(cluster, 2);
-    WAIT_FOR(at(1, 0).status.copies == 1 && at(1, 1).status.copies == 1);
-    embed_kill(cluster, 1);
+    start_and_lose_both();
     restart(2, false);
     CHECK(!accept_at(2, 0, &one, 1, why), "%s", why);
     WAIT_FOR(at(2, 0).status.role == SHARD_PRIMARY);
@@ -150,10 +153,7 @@ static void a_fenced_node_needs_no_proof(void **state)
 
 static void loss_accepted_at_the_start_serves(void **state)
 {
-    start_cluster(2, 2);
-    embed_kill(cluster, 2);
-    WAIT_FOR(at(1, 0).status.copies == 1 && at(1, 1).status.copies == 1);
-    embed_kill(cluster, 1);
+    start_and_lose_both();
     restart(1, true);
     WAIT_FOR(embed_copies(cluster) == 1);
     restart(2, true); /* there is somebody now: it joins as ever */
