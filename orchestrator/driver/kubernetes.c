@@ -426,6 +426,17 @@ static void hurry(struct mirror *m)
         later(m, 0);
 }
 
+/* After a silence: what a watch has missed meanwhile the server sends only when its own patience allows, or never. */
+static void renew(struct mirror *m)
+{
+    if (m->request && m->version[0]) {
+        kube_api_cancel(m->request);
+        m->request = NULL;
+        m->open = false;
+    }
+    hurry(m);
+}
+
 /* --- counts --------------------------------------------------------------------------------------------------- */
 
 static void ask_counts(uv_timer_t *timer);
@@ -453,8 +464,8 @@ static void on_counts(void *ctx, int status, const json_t *answer, uint64_t sent
     k->counting = NULL;
     if (status == 200 && !kube_list_read(answer, &list)) {
         if (k->count_failures) { /* it is back: nobody has to wait longer */
-            hurry(&k->pods_mirror);
-            hurry(&k->nodes_mirror);
+            renew(&k->pods_mirror);
+            renew(&k->nodes_mirror);
         }
         k->count_failures = 0;
         take_counts(k, list.items, sent_ms);

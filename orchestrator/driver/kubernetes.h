@@ -11,7 +11,8 @@
  * Pods and nodes are listed once and watched from then on (again from where it was if the connection ends, a list again
  * if the server has forgotten that); Deployments, few and small, are read each second, which also tells that the
  * server is there: what is known of pods is as old as the last of these readings, while the watch of pods is open. A watch is
- * opened anew each minute, so that one that died without a word is not believed for longer.
+ * opened anew each minute, and when such a reading succeeds after one that did not, so that one that died without a word, or
+ * waits for what the network swallowed, is not believed for longer.
  *
  * More pods than KUBE_PODS with our labels: nothing is known to be gone then (`too_many`).
  * How deaths are judged: kubernetes_objects.h.

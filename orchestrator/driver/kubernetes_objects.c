@@ -259,6 +259,8 @@ void kube_judge(const struct kube_pod *was, const struct kube_pod *now, bool gon
                         : "its pod was removed by force: no kubelet said that its container ended, so it may live";
     else if (strcmp(now->container, was->container) && (*now->container || *now->ends[0].container))
         how = "its pod has another container by now, and the kubelet did not say how this one ended";
+    else if (now->over && !*now->container && !*now->ends[0].container)
+        how = "its pod failed (evicted, perhaps), and no kubelet said that its container ended: it may live";
     if (!how)
         return;
     v->ended = true;

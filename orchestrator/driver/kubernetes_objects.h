@@ -9,7 +9,8 @@
  * What proves a death: the kubelet's word, `terminated`, for the very container (by its id) that was seen to run, in `state` or in
  * `lastState`; before a pod in graceful deletion goes, its kubelet writes that. What proves nothing: a pod's object
  * that goes while its container was last told to run (removed by force, or with its node: the kubelet was not asked), a pod that is
- * missing after the API server was away, another container in its place without a word of this one's end.
+ * missing after the API server was away, another container in its place without a word of this one's end, a pod that is over
+ * without a word of any container (older kubelets evict so, and say it before they kill).
  */
 #ifndef LETHE_ORCHESTRATOR_DRIVER_KUBERNETES_OBJECTS_H
 #define LETHE_ORCHESTRATOR_DRIVER_KUBERNETES_OBJECTS_H

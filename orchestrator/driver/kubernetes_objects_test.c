@@ -123,6 +123,26 @@ static void deaths_are_judged_by_the_kubelets_word(void **state)
     }
 }
 
+/* As 1.20 writes it: the object stays, for as long as nobody deletes it, and has no word of containers. Later ones keep theirs. */
+static void an_evicted_pod_runs_no_more(void **state)
+{
+    static const struct { const char *statuses; bool ended, proven; } rows[] = {
+        {"[]", true, false}, {"[{" RUNNING(A) "}]", false, false}, {"[{\"name\": \"nf\", \"state\": " ENDED(A, 137, "Error") "}]", true, true}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct kube_pod was = pod("", "{" RUNNING(A) "}"), now;
+        struct kube_verdict v;
+        json_t *o = json_pack("{s:{s:s, s:s, s:{s:s}}, s:{s:s, s:[{s:s}]}, s:{s:s, s:s, s:s, s:o}}", "metadata", "name", was.name, "uid",
+                              was.uid, "labels", "app", "nf", "spec", "nodeName", "n1", "containers", "name", "nf", "status", "phase",
+                              "Failed", "reason", "Evicted", "message", "The node was low on resource", "containerStatuses",
+                              json_loads(rows[i].statuses, 0, NULL));
+        assert_int_equal(kube_pod_read(o, &now), 0);
+        kube_judge(&was, &now, false, false, &v);
+        CHECK(now.over && v.ended == rows[i].ended && v.proven == rows[i].proven && !*v.how == !v.ended, "%s: %d %d %s", rows[i].statuses,
+              v.ended, v.proven, v.how);
+        json_decref(o);
+    }
+}
+
 static void lists_events_and_words(void **state)
 {
     struct kube_list list;
@@ -177,7 +197,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_pod_is_read), cmocka_unit_test(what_cannot_be_is_not_believed),
-        cmocka_unit_test(deaths_are_judged_by_the_kubelets_word), cmocka_unit_test(lists_events_and_words),
+        cmocka_unit_test(deaths_are_judged_by_the_kubelets_word), cmocka_unit_test(an_evicted_pod_runs_no_more), cmocka_unit_test(lists_events_and_words),
         cmocka_unit_test(nodes_and_deployments),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
