@@ -39,6 +39,7 @@ struct tracked {
     bool was_ready;
     uint64_t start_event, end_event, leave_event;
     uint64_t left_said_ms;
+    uint64_t unheard_ms;      /* unproven: since when no front end hears it; 0: one may */
     uint64_t silent_since_ms;
     char left[120];           /* of a drain: what was said last */
     struct { bool there, known; int status, signal; char time[32], cause[200]; } last_exit;

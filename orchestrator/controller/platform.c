@@ -15,7 +15,7 @@
 #include "common/log/log.h"
 #include "orchestrator/controller/engine_impl.h"
 
-enum { SENTENCE = 700, UNPROVEN_KEPT_MS = 10 * 60 * 1000 };
+enum { SENTENCE = 700, UNPROVEN_KEPT_MS = 10 * 60 * 1000, UNHEARD_MS = 5000 };
 
 static const struct driver_platform *platform(const struct engine *e)
 {
@@ -202,6 +202,36 @@ static void see_programs(struct engine *e)
     free(all);
 }
 
+/* All that a worker could still do it does by a front end that hears it. True: each has said since its end that it does not. */
+static bool is_unheard(struct engine *e, const struct tracked *t)
+{
+    uint32_t fronts = site_fronts(e->desired->site);
+    for (uint32_t i = 0; i < fronts; i++) {
+        const struct reading *table = gather_table(e, i);
+        if (!table || table->now_ms <= t->seen.ended_ms || engine_now(e) - table->now_ms > STALE_MS ||
+            json_is_true(json_object_get(gather_row(table, t->seen.name), "link")))
+            return false;
+    }
+    return fronts && t->seen.kind == ORCH_WORKER;
+}
+
+/* Who may live, for nobody said that it is dead: until it cannot matter any more, or for long enough. */
+static void see_unproven(struct engine *e, struct tracked *t)
+{
+    uint64_t now_ms = engine_now(e);
+    if (!is_unheard(e, t))
+        t->unheard_ms = 0;
+    else if (!t->unheard_ms)
+        t->unheard_ms = now_ms;
+    bool unheard = t->unheard_ms && now_ms - t->unheard_ms >= UNHEARD_MS;
+    if (!unheard && now_ms - t->seen.ended_ms <= UNPROVEN_KEPT_MS)
+        return;
+    t->unproven = t->dying = t->seen.alive = false;
+    if (unheard)
+        events_add(e->events, EVENT_GONE, t->seen.name, t->end_event, NULL,
+                   "no front end hears it any more: it takes part in nothing, and is told of no more");
+}
+
 void platform_gather(struct engine *e)
 {
     take_text(e);
@@ -212,11 +242,9 @@ void platform_gather(struct engine *e)
         see_hosts(e);
         see_programs(e);
     }
-    for (uint32_t i = 0; i < e->n; i++) {
-        struct tracked *t = &e->at[i];
-        if (t->unproven && engine_now(e) - t->seen.ended_ms > UNPROVEN_KEPT_MS)
-            t->unproven = t->dying = t->seen.alive = false; /* who has not told by now never will */
-    }
+    for (uint32_t i = 0; i < e->n; i++)
+        if (e->at[i].unproven)
+            see_unproven(e, &e->at[i]);
 }
 
 /* --- orders -------------------------------------------------------------------------------------------------- */

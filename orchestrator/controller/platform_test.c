@@ -440,6 +440,40 @@ static void gone_is_not_dead(void **state)
     CHECK(strcmp(state_text("store-1"), "unknown") && engine_find(&rig.e, "store-1")->restarts == 1, "%s", state_text("store-1"));
 }
 
+/* A worker removed by force is told of as long as a front end may hear it, and no longer. */
+static void an_unproven_worker_matters_while_it_is_heard(void **state)
+{
+    static const char *const heard[] = {TABLE, NULL, "{\"workers\": [" ROW("nf-7f-b") ", {\"name\": \"nf-7f-a\", \"link\": false}]}",
+                                        "{\"workers\": [" ROW("nf-7f-b") "]}"};
+    for (size_t i = 0; i < sizeof heard / sizeof heard[0]; i++) {
+        struct driver_end end = {.process = w.pods[3], .how = "its pod was removed by force"};
+        struct tracked *t = engine_find(&rig.e, "nf-7f-a");
+        end.process.start = t->process.start;
+        w.npods = 3;
+        carry_ended(&rig.e, &end);
+        says("steer", "{}", TABLE); /* of the moment of its end: says nothing */
+        rig.at[2].says.more.now_ms = t->seen.ended_ms;
+        turn();
+        CHECK(t->unproven && !t->unheard_ms, "%zu", i);
+        while (engine_now(&rig.e) <= t->seen.ended_ms)
+            usleep(500);
+        says("steer", "{}", heard[i]);
+        turn();
+        CHECK(t->unproven && !t->unheard_ms == (i < 2), "%zu", i); /* not by one look: steering may just have begun */
+        t->unheard_ms = t->unheard_ms ? 1 : 0; /* since long ago */
+        says("steer", "{}", heard[i]);
+        turn();
+        assert_string_equal(state_text("nf-7f-a"), i < 2 ? "unknown" : "ended");
+        CHECK(status_shown(&rig.e, t) == (i < 2), "%zu", i);
+        if (i > 1)
+            CHECK(strstr(cause("gone"), "no front end hears it"), "%s", cause("gone"));
+        w.npods = 5;
+        w.pods[3].start++;
+        turn();
+        CHECK(t->seen.alive && !t->unproven, "%zu", i);
+    }
+}
+
 static void a_proven_end_is_one(void **state)
 {
     struct driver_end end = {.process = w.pods[3], .proven = true, .status_known = true, .signal = 9, .how = "the kubelet says OOMKilled"};
@@ -490,6 +524,7 @@ int main(void)
         T(what_cannot_be_here_says_what_to_use),
         T(who_still_waits_at_the_end_is_answered),
         T(gone_is_not_dead),
+        T(an_unproven_worker_matters_while_it_is_heard),
         T(a_proven_end_is_one),
         T(what_is_not_heard_for_long_is_unknown),
     };
