@@ -120,11 +120,21 @@ class Scaling:
 
     def end_one(self, verb, app):
         pod = self.site.pods(app)[0]
-        self.lethe(verb, pod["metadata"]["name"], timeout=READY_S)
-        wait_for(lambda: pod["metadata"]["uid"] not in [p["metadata"]["uid"] for p in self.site.pods(app)], READY_S,
-                 "%s to be gone after `lethe %s`" % (pod["metadata"]["name"], verb), 0.2)
+        name, uid, began, took = pod["metadata"]["name"], pod["metadata"]["uid"], time.monotonic(), []
+
+        def lap(what):
+            took.append("%s after %.1f s" % (what, time.monotonic() - began))
+        self.lethe(verb, name, timeout=READY_S)
+        lap("lethe says that it is done")
+        wait_for(lambda: uid not in [p["metadata"]["uid"] for p in self.site.pods(app)], READY_S,
+                 "%s to be gone after `lethe %s`" % (name, verb), 0.2)
+        lap("its pod is gone")
         wait_for(lambda: self.site.ready("store", 3), READY_S, "3 stores to be ready", 0.2)
-        self.wait_workers(self.count)
+        wait_for(lambda: self.site.ready("nf", self.count), READY_S, "%d workers to be ready" % self.count, 0.2)
+        lap("all are ready")
+        self.wait_true()
+        lap("and all is known")
+        print("          " + ", ".join(took), flush=True)
 
     def refused(self, status, sentence, *words):
         code, out, err = self.exec(*words)
