@@ -17,7 +17,7 @@
 #include "orchestrator/driver/kubernetes_objects.h"
 
 enum {
-    ASK_MS = 3000, COUNT_EVERY_MS = 1000, COUNT_MOST_MS = 5000, WATCH_S = 60, PAGE = 100,
+    ASK_MS = 3000, COUNT_EVERY_MS = 1000, COUNT_MOST_MS = 5000, WATCH_S = 60, PAGE = 100, PAGES_MOST = 200,
     AGAIN_FIRST_MS = 200, AGAIN_MOST_MS = 5000, FORGET_FAILURES = 5, SELECTOR = 1024,
 };
 
@@ -31,10 +31,12 @@ struct mirror {
     uv_timer_t timer;
     char version[KUBE_VERSION], next[KUBE_VERSION]; /* watched from there; of the list under way. "": it is to be listed */
     char more[KUBE_TOKEN];
-    uint32_t failures, listed; /* in a row; objects of the list under way */
+    uint32_t failures, listed, pages; /* in a row; objects that take a place, and pages, of the list under way */
+    uint64_t asked_ms;        /* when the watch was */
+    bool told;                /* a line came in it */
     bool open, known, too_many, full; /* the watch is; listed wholly; more than the bound; no room for one since the list began */
     uint32_t round;           /* of lists */
-    void (*put)(struct kube *k, const json_t *object, uint32_t round);
+    bool (*put)(struct kube *k, const json_t *object, uint32_t round); /* false: it takes no place */
     void (*gone)(struct kube *k, const json_t *object);
     void (*sweep)(struct kube *k, uint32_t round);
     uint32_t most;
@@ -65,7 +67,7 @@ struct kube {
     struct mirror pods_mirror, nodes_mirror;
     struct pod pods[KUBE_PODS];
     struct node *nodes;
-    uint32_t npods, nnodes, ngroups, nstores, nfronts, closing;
+    uint32_t npods, nnodes, ngroups, nstores, nfronts, closing, watch_s;
     struct group groups[ORCH_GROUPS];
     char stores[ORCH_STORES][ORCH_NAME];
     struct { char name[ORCH_NAME], address[KUBE_ADDRESS]; } fronts[ORCH_FRONTS];
@@ -193,33 +195,43 @@ static struct pod *pod_of(struct kube *k, const char *uid)
     return NULL;
 }
 
-/* A container is not forgotten for being told of no more: its end is still to be told. */
-static void put_pod(struct kube *k, const json_t *object, uint32_t round)
+static void forget_pod(struct kube *k, struct pod *p)
+{
+    *p = k->pods[--k->npods];
+}
+
+/* A container is not forgotten for being told of no more: its end is still to be told. Pods that are over may stay for days, in
+ * thousands (evicted by a full node): of those in which nothing runs there is nothing to be known. */
+static bool put_pod(struct kube *k, const json_t *object, uint32_t round)
 {
     struct kube_pod now;
     if (kube_pod_read(object, &now))
-        return;
+        return true;
     struct pod *p = pod_of(k, now.uid);
+    bool nothing = now.over && !*now.container;
+    if (!p && nothing)
+        return false;
     if (!p && k->npods == KUBE_PODS) {
         k->pods_mirror.full = true;
-        return;
+        return true;
     }
     if (!p) {
         k->pods[k->npods++] = (struct pod){now, round};
-        return;
+        return true;
     }
     struct kube_pod was = p->is;
     p->is = now;
     p->round = round;
-    if (judge(k, &was, &now, false) || *now.container)
-        return;
+    bool ended = judge(k, &was, &now, false);
+    if (nothing && (ended || !*was.container)) {
+        forget_pod(k, p);
+        return false;
+    }
+    if (ended || *now.container)
+        return true;
     memcpy(p->is.container, was.container, sizeof was.container);
     p->is.started_s = was.started_s;
-}
-
-static void forget_pod(struct kube *k, struct pod *p)
-{
-    *p = k->pods[--k->npods];
+    return true;
 }
 
 static void pod_gone(struct kube *k, const json_t *object)
@@ -248,16 +260,17 @@ static void sweep_pods(struct kube *k, uint32_t round)
 
 /* --- nodes ------------------------------------------------------------------------------------------------- */
 
-static void put_node(struct kube *k, const json_t *object, uint32_t round)
+static bool put_node(struct kube *k, const json_t *object, uint32_t round)
 {
     struct kube_node now;
     if (kube_node_read(object, &now))
-        return;
+        return true;
     struct node *n = (struct node *)node_named(k, now.name);
     if (!n && k->nnodes < KUBE_NODES)
         n = &k->nodes[k->nnodes++];
     if (n)
         *n = (struct node){now, round};
+    return true;
 }
 
 static void node_gone(struct kube *k, const json_t *object)
@@ -314,7 +327,7 @@ static void path_of(const struct mirror *m, char *to, size_t room)
                  k->selector, PAGE);
 }
 
-/* A page of a list. Cut at the bound, it tells who is there, not who is gone. */
+/* A page of a list. Cut at the bound, it tells who is there, not who is gone. A page may be empty and not the last one. */
 static void on_list(void *ctx, int status, const json_t *answer, uint64_t sent_ms, const char *why)
 {
     struct mirror *m = ctx;
@@ -328,15 +341,15 @@ static void on_list(void *ctx, int status, const json_t *answer, uint64_t sent_m
     }
     if (!m->more[0]) { /* the first page */
         m->round++;
-        m->listed = 0;
+        m->listed = m->pages = 0;
         m->full = false;
         snprintf(m->next, sizeof m->next, "%s", list.version);
     }
     for (size_t i = 0; i < json_array_size(list.items); i++)
-        m->put(m->kube, json_array_get(list.items, i), m->round);
-    m->listed += (uint32_t)json_array_size(list.items);
+        m->listed += m->put(m->kube, json_array_get(list.items, i), m->round);
+    m->pages++;
     snprintf(m->more, sizeof m->more, "%s", list.more);
-    if (m->more[0] && m->listed < m->most) {
+    if (m->more[0] && m->listed < m->most && m->pages < PAGES_MOST) {
         step(m);
         return;
     }
@@ -368,6 +381,7 @@ static bool on_line(void *ctx, const json_t *object)
         return false;
     }
     m->failures = 0;
+    m->told = true;
     snprintf(m->version, sizeof m->version, "%s", e.version);
     if (e.change == KUBE_PUT)
         m->put(m->kube, e.object, m->round);
@@ -380,10 +394,19 @@ static bool on_line(void *ctx, const json_t *object)
     return !m->too_many;
 }
 
+/* A server that was set back to an earlier state (etcd restored) knows our version not yet: it refuses the watch for good, or
+ * opens it and says nothing, not even the bookmark that comes before its time is over. A list mends either; it is not asked for
+ * lightly, for a list does not tell how those ended that are gone. */
+static bool not_reached(const struct mirror *m, int status)
+{
+    bool passes = status == 401 || status == 403 || status == 429 || status == 503;
+    return status == 200 ? !m->told : status && !passes && m->failures >= FORGET_FAILURES;
+}
+
 static void on_watch_end(void *ctx, int status, const json_t *answer, uint64_t sent_ms, const char *why)
 {
     struct mirror *m = ctx;
-    bool forgotten = status == 410 || !m->version[0];
+    bool forgotten = status == 410 || !m->version[0] || not_reached(m, status);
     (void)sent_ms;
     m->request = NULL;
     m->open = false;
@@ -407,9 +430,11 @@ static void step(struct mirror *m)
     path_of(m, path, sizeof path);
     size_t used = strlen(path);
     if (m->version[0]) {
-        snprintf(path + used, sizeof path - used, "&watch=1&allowWatchBookmarks=true&timeoutSeconds=%d&resourceVersion=%s",
-                 WATCH_S, m->version);
+        snprintf(path + used, sizeof path - used, "&watch=1&allowWatchBookmarks=true&timeoutSeconds=%u&resourceVersion=%s",
+                 k->watch_s, m->version);
+        m->told = false;
         m->request = kube_api_watch(k->api, path, ASK_MS, &w);
+        m->asked_ms = uv_now(k->loop);
     } else {
         if (m->more[0])
             snprintf(path + used, sizeof path - used, "&continue=%s", m->more);
@@ -417,6 +442,19 @@ static void step(struct mirror *m)
     }
     if (!m->request)
         later(m, AGAIN_MOST_MS);
+}
+
+/* A watch ends by the server's clock. One that is not opened, or goes on for longer than was asked for, is nobody's: there may be
+ * somebody between us and the server who keeps the connection. Looked at with each count. */
+static void lose_patience(struct mirror *m)
+{
+    uint64_t watch_ms = (uint64_t)m->kube->watch_s * 1000, most_ms = m->open ? watch_ms + 2 * ASK_MS : watch_ms / 4;
+    if (!m->request || !m->version[0] || uv_now(m->kube->loop) - m->asked_ms <= most_ms)
+        return;
+    kube_api_cancel(m->request);
+    m->request = NULL;
+    failed(m, 0, NULL, m->open ? "a watch did not end when its time was over" : "a watch was not answered in time");
+    m->open = false;
 }
 
 static void hurry(struct mirror *m)
@@ -489,6 +527,8 @@ static void ask_counts(uv_timer_t *timer)
 {
     struct kube *k = timer->data;
     char path[KUBE_PATH];
+    lose_patience(&k->pods_mirror);
+    lose_patience(&k->nodes_mirror);
     snprintf(path, sizeof path, "/apis/apps/v1/namespaces/%s/deployments?labelSelector=%s&limit=%d",
              kube_api_namespace(k->api), k->selector, PAGE);
     if (!k->closing && !k->counting)
@@ -756,6 +796,7 @@ int kubernetes_driver_create(struct driver **out, uv_loop_t *loop, const char *f
     }
     k->driver.ops = &ops;
     k->loop = loop;
+    k->watch_s = WATCH_S;
     k->on_end = on_end;
     k->news = news;
     k->ctx = ctx;
@@ -777,4 +818,9 @@ int kubernetes_driver_create(struct driver **out, uv_loop_t *loop, const char *f
     k->count_timer.data = k;
     *out = &k->driver;
     return 0;
+}
+
+void kubernetes_driver_watch_s(struct driver *d, uint32_t s)
+{
+    of(d)->watch_s = s;
 }

@@ -12,9 +12,9 @@
  * if the server has forgotten that); Deployments, few and small, are read each second, which also tells that the
  * server is there: what is known of pods is as old as the last of these readings, while the watch of pods is open. A watch is
  * opened anew each minute, and when such a reading succeeds after one that did not, so that one that died without a word, or
- * waits for what the network swallowed, is not believed for longer.
+ * waits for what the network swallowed, is not believed for longer; one in which nothing at all was said is followed by a list.
  *
- * More pods than KUBE_PODS with our labels: nothing is known to be gone then (`too_many`).
+ * More pods than KUBE_PODS with our labels, without those that are over: nothing is known to be gone then (`too_many`).
  * How deaths are judged: kubernetes_objects.h.
  */
 #ifndef LETHE_ORCHESTRATOR_DRIVER_KUBERNETES_H
@@ -31,5 +31,7 @@ enum { KUBE_PODS = ORCH_INSTANCES, /* what the engine has room for */ KUBE_NODES
  * sentence. The loop is lent until destroy and one more turn of the loop after it. */
 int kubernetes_driver_create(struct driver **out, uv_loop_t *loop, const char *folder, driver_on_end on_end,
                              void (*news)(void *ctx), void *ctx, char *err, uint32_t err_len);
+/* How long a watch is asked for, from the next one on: a test is not to wait for a minute. */
+void kubernetes_driver_watch_s(struct driver *d, uint32_t s);
 
 #endif

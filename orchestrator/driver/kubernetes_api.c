@@ -73,7 +73,7 @@ static bool take_lines(struct kube_request *r)
     while (more && (end = memchr(at, '\n', r->used - (size_t)(at - r->text)))) {
         json_t *o = json_loadb(at, (size_t)(end - at), 0, NULL);
         at = end + 1;
-        more = json_is_object(o) && r->on.line(r->on.ctx, o);
+        more = r->on.line(r->on.ctx, json_is_object(o) ? o : NULL);
         json_decref(o);
     }
     r->used -= (size_t)(at - r->text);
@@ -86,8 +86,11 @@ static size_t on_bytes(char *bytes, size_t size, size_t n, void *ctx)
     struct kube_request *r = ctx;
     size_t room = r->room ? r->room : FIRST_BYTES;
     n *= size;
-    if (r->used + n > (r->watches ? (size_t)KUBE_LINE_MOST : (size_t)KUBE_ANSWER_MOST))
+    if (r->used + n > (r->watches ? (size_t)KUBE_LINE_MOST : (size_t)KUBE_ANSWER_MOST)) {
+        if (r->watches && status_of(r) == 200)
+            r->on.line(r->on.ctx, NULL);
         return 0; /* curl ends it */
+    }
     while (room < r->used + n)
         room *= 2;
     if (room != r->room) {
@@ -162,6 +165,8 @@ static void set_options(struct kube_request *r, const char *method, const char *
     curl_easy_setopt(r->easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(r->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     curl_easy_setopt(r->easy, CURLOPT_CAINFO, ca);
+    curl_easy_setopt(r->easy, CURLOPT_CAPATH, NULL);         /* and by no public one */
+    curl_easy_setopt(r->easy, CURLOPT_CA_CACHE_TIMEOUT, 0L); /* it is changed, too; kept, it would be for a day */
     curl_easy_setopt(r->easy, CURLOPT_CUSTOMREQUEST, method);
     curl_easy_setopt(r->easy, CURLOPT_HTTPHEADER, r->headers);
     if (r->body)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Asking an API server of Kubernetes from a loop, without waiting: libcurl on libuv. HTTPS only, judged by
- * the CA of the service account; its token is read anew for each request, since tokens are changed.
+ * the CA of the service account; its token is read anew for each request and the CA for each connection, since both are changed.
  *
  * Owned by its loop. Nothing is called from within kube_api_ask or kube_api_watch. Bounds: KUBE_ANSWER_MOST of an answer,
  * KUBE_LINE_MOST of a line of a watch; who sends more is cut off, and it counts as a failure.
@@ -37,7 +37,7 @@ struct kube_request *kube_api_ask(struct kube_api *a, const char *method, const 
                                   uint32_t timeout_ms, kube_answered answered, void *ctx);
 
 /* `opened` when the server has answered 200, `line` with each object, `answered` when it ended: status 200 if in good order. From
- * `opened` and `line` nothing may be asked or cancelled; `line` returns false to end it. */
+ * `opened` and `line` nothing may be asked or cancelled; `line` returns false to end it. A line that is no object, or too long: NULL. */
 struct kube_watching {
     void (*opened)(void *ctx);
     bool (*line)(void *ctx, const json_t *object);

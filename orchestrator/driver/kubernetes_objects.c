@@ -3,6 +3,7 @@
 #include "orchestrator/driver/kubernetes_objects.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -21,11 +22,12 @@ static const char *text_of(const json_t *o, const char *key)
     return text ? text : "";
 }
 
-/* Copied if it fits and holds such characters alone; else "", and false. */
+/* Copied if it fits and holds such characters alone; else "", and false. A name begins with a letter or a digit: in a path, ".."
+ * would make another one of it. */
 static bool word(const char *text, const char *chars, char *to, size_t room)
 {
     size_t n = strlen(text);
-    bool good = n && n < room && strspn(text, chars) == n;
+    bool good = n && n < room && (chars != name_chars || isalnum((unsigned char)*text)) && strspn(text, chars) == n;
     memcpy(to, good ? text : "", good ? n + 1 : 1);
     return good;
 }

@@ -63,7 +63,7 @@ static void what_cannot_be_is_not_believed(void **state)
     static const char *const rows[] = {
         "{}", "[]", "{\"metadata\": {\"name\": \"a\"}}", "{\"metadata\": {\"name\": \"a/../b\", \"uid\": \"1\"}}",
         "{\"metadata\": {\"name\": \"a\", \"uid\": \"1/2\"}}", "{\"metadata\": {\"name\": 7, \"uid\": \"1\"}}",
-        "{\"metadata\": {\"name\": \"\", \"uid\": \"1\"}}",
+        "{\"metadata\": {\"name\": \"\", \"uid\": \"1\"}}", "{\"metadata\": {\"name\": \"..\", \"uid\": \"1\"}}",
         "{\"metadata\": {\"name\": \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\", \"uid\": \"1\"}}"};
     struct kube_pod p;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {

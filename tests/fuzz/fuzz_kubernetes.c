@@ -28,7 +28,7 @@ static bool pod(const json_t *o, struct kube_pod *p)
         MUST(!*p->name && !*p->uid && !*p->container);
         return false;
     }
-    MUST(*p->name && *p->uid);
+    MUST(isalnum((unsigned char)*p->name) && *p->uid);
     only(p->name, ".-");
     only(p->node, ".-");
     only(p->app, ".-");
