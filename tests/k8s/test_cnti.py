@@ -225,9 +225,18 @@ class Run:
             p = next((p for p in self.site.pods("nf") if p["metadata"]["name"] == c.name), None)
             return p is None or p["status"].get("reason") == "Evicted"
         wait_for(gone, 120, c.name + " to be evicted for its volume's size", 0.5)
+        # Its object stays, and says nothing of its container.
+        wait_for(lambda: c.name not in self.workers_told(), 60, "`lethe status` to tell of %s no more" % c.name, 0.5)
         self.kubectl("-n", "lethe", "delete", "pod", c.name, "--ignore-not-found")
         self.ready("nf", 2)
         return "evicted, another is ready"
+
+    def workers_told(self):
+        """By `lethe status`."""
+        said = self.kubectl("-n", "lethe", "exec", "deploy/controller", "--", "lethe", "status", "-o", "json", check=False)
+        if said.returncode != 0:
+            raise NetError("lethe status: " + said.stderr)
+        return [w["name"] for w in json.loads(said.stdout)["workers"]]
 
     def memory_limit(self):
         def act():
