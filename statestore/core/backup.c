@@ -331,11 +331,21 @@ static bool primary_is_silent(const struct shard *s)
     return s->now_ms > s->joining.heard_ms + s->config.failure_timeout_ms;
 }
 
+/* It is heard, but cannot change the view, and so answers no reads (lease.c). */
+static bool primary_is_stuck(const struct shard *s)
+{
+    const struct joining *j = &s->joining;
+    return s->role == SHARD_BACKUP && j->stamp &&
+           s->now_ms > j->stamped_ms + s->config.failure_timeout_ms;
+}
+
 void backup_tick(struct shard *s)
 {
     struct joining *j = &s->joining;
     if ((s->role == SHARD_BACKUP || s->role == SHARD_JOINING) && primary_is_silent(s))
         suspect(s, "it is silent");
+    else if (primary_is_stuck(s))
+        suspect(s, "it wished for another view, and no answer reaches it");
     if (j->conn && s->ack_due && (s->role == SHARD_BACKUP || s->role == SHARD_JOINING))
         send_ack(s);
     leave_tell(s);

@@ -739,6 +739,40 @@ static const char *the_only_copy_is_taken_over(struct rig *r) /* copies = 1 */
     return NULL;
 }
 
+/* Its own service is silent to the heir: it takes over by the word of the one before it. */
+static const char *who_is_no_primary_any_more_tells_the_next(struct rig *r)
+{
+    struct shard_counts before, now;
+    begin(r, 3);
+    rig_await(r, insert(r, 1));
+    shard_counts_get(r->shard[2], &before);
+    r->hold_views = true;
+    decide(r, (const int[]){1, 2}, 2);
+    rig_set_view(r, 0);
+    rig_run(r, RIG_FAILURE_MS / 4);
+    WRONG_IF(rig_status(r, 1).role != SHARD_PRIMARY, "the next primary does not know that it is one");
+    shard_counts_get(r->shard[2], &now);
+    WRONG_IF(now.views != before.views + 1, "the other member does not know of the view");
+    return NULL;
+}
+
+/* Its wish stays open, so it answers no reads; those who reach the service shall lead. */
+static const char *who_cannot_change_the_view_is_replaced(struct rig *r)
+{
+    begin(r, 3);
+    rig_await(r, insert(r, 1));
+    r->views_away[0] = r->take_overs = true;
+    rig_event(r, 0, (struct shard_event){.kind = SHARD_EV_ORDER, .order = &hand_over});
+    rig_run(r, 4 * RIG_FAILURE_MS);
+    WRONG_IF(r->view.members[0].node != 1, "it was given no time");
+    rig_run(r, 2 * RIG_FAILURE_MS);
+    WRONG_IF(r->view.members[0].node == 1, "nobody takes over");
+    follow(r);
+    run_until_serving(r, r->primary);
+    WRONG_IF(!is_hit(r, get(r, 1)), "a write was lost");
+    return NULL;
+}
+
 static const char *alone_nothing_is_handed_over(struct rig *r)
 {
     begin(r, 1);
@@ -819,6 +853,8 @@ static const char *an_unknown_outcome_is_unknown(struct rig *r)
     X(an_open_hand_over_holds_up_no_write, 0, 0, BUG_NONE)                                         \
     X(alone_nothing_is_handed_over, 0, 0, BUG_NONE)                                                \
     X(a_spare_is_there_before_a_member_leaves, 0, 0, BUG_NONE)                                     \
+    X(who_is_no_primary_any_more_tells_the_next, 0, 0, BUG_NONE)                                   \
+    X(who_cannot_change_the_view_is_replaced, 0, 0, BUG_UNANSWERED_WISH_KEPT)                      \
     X(without_a_spare_the_others_go_on, 0, 0, BUG_NONE)                                            \
     X(the_only_copy_is_taken_over, 1, 0, BUG_NONE)                                                 \
     X(a_backup_says_who_the_primary_is, 0, 0, BUG_NONE)                                            \

@@ -274,6 +274,7 @@ struct joining {
     bool attached;            /* the primary of our view speaks to us on it */
     uint64_t asked_ms, heard_ms;
     uint32_t stamp;           /* latest heard from the primary of our view; 0: none */
+    uint64_t stamped_ms;      /* stamp is not 0: when the primary last asked for a lease */
     bool suspected;           /* a note about the silence was made */
     uint64_t snapshot;
     uint64_t begun_epoch;     /* of SNAP_BEGIN */
@@ -742,6 +743,15 @@ void peers_new_epoch(struct shard *s);
 void peers_we_were_away(struct shard *s, uint64_t ms);
 void peers_flush(struct shard *s);
 void peers_tick(struct shard *s);
+/* By a primary, before it obeys a view that another one leads: tells all peers of it. */
+void peers_tell_successor(struct shard *s);
+void peers_conn_closed(struct shard *s, uint32_t conn);
+uint64_t peers_next_ms(const struct shard *s);
+/* In s->scratch: an APPEND, or TAIL, with entries after `after`, up to `limit`, as many as go
+ * into one; the caller adds what else it says. */
+struct msg_append *append_pack(struct shard *s, uint64_t after, uint64_t limit);
+void on_ack(struct shard *s, struct conn *c, const struct msg_ack *m);
+void peer_send_view(struct shard *s, struct peer *p);
 
 /* leave.c */
 void leave(struct shard *s);
@@ -754,13 +764,6 @@ uint32_t members_staying(const struct shard *s);
 bool view_of_stayers(struct shard *s, struct shard_view *want);
 /* The place in the view of the backup that has most, of those that stay; 0: none is there. */
 uint32_t heir(struct shard *s);
-void peers_conn_closed(struct shard *s, uint32_t conn);
-uint64_t peers_next_ms(const struct shard *s);
-/* In s->scratch: an APPEND, or TAIL, with entries after `after`, up to `limit`, as many as go
- * into one; the caller adds what else it says. */
-struct msg_append *append_pack(struct shard *s, uint64_t after, uint64_t limit);
-void on_ack(struct shard *s, struct conn *c, const struct msg_ack *m);
-void peer_send_view(struct shard *s, struct peer *p);
 
 /* client.c, for a slot whose snapshot begins anew */
 void slot_discard(struct shard *s, uint8_t slot);

@@ -14,6 +14,11 @@
  * and whoever becomes primary answers nobody for lease_wait_ms() after that,
  * which is longer by what two clocks may drift apart.
  *
+ * A primary whose wish for another view is unanswered for long can answer no read, and asks
+ * for no lease any more (stamp 0). A backup that heard some before takes that as a word to try
+ * itself (backup.c): its way to the view service may be open, and if it is not, nothing
+ * changes.
+ *
  * Clients that read one-sidedly obey leases nested in these (client/remember.h): they are
  * told how much is left of the shortest, of one maximum lease where there is no backup.
  * What they were granted is never taken back, so nothing may shorten the wait of a new
@@ -24,7 +29,8 @@
  */
 #include "internal.h"
 
-enum { CLOCK_DRIFT = 8, /* one clock gains at most an eighth on another */ ROUNDING_MS = 2 };
+enum { CLOCK_DRIFT = 8, /* one clock gains at most an eighth on another */ ROUNDING_MS = 2,
+       UNANSWERED = 4 /* failure time-outs, until a wish is past hope */ };
 
 static uint32_t lease_ms(const struct shard *s)
 {
@@ -43,6 +49,9 @@ uint64_t lease_wait_ms(const struct shard *s)
 /* 0 means none, so that moment counts as the one before. */
 uint32_t lease_stamp(const struct shard *s)
 {
+    if (s->proposing && s->now_ms > s->proposed_ms + UNANSWERED * s->config.failure_timeout_ms &&
+        !SHARD_BUG(BUG_UNANSWERED_WISH_KEPT))
+        return 0;
     uint32_t stamp = (uint32_t)s->now_ms;
     return stamp ? stamp : UINT32_MAX;
 }
@@ -50,6 +59,8 @@ uint32_t lease_stamp(const struct shard *s)
 void lease_heard(struct shard *s, uint32_t stamp)
 {
     struct joining *j = &s->joining;
+    if (stamp)
+        j->stamped_ms = s->now_ms;
     if (stamp && (!j->stamp || (int32_t)(stamp - j->stamp) > 0))
         j->stamp = stamp;
 }

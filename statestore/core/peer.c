@@ -90,6 +90,7 @@ void peers_we_were_away(struct shard *s, uint64_t ms)
     for (int i = 0; i < PEERS_MAX; i++)
         s->peer[i].heard_ms += ms;
     s->joining.heard_ms += ms;
+    s->joining.stamped_ms += ms;
 }
 
 void peers_conn_closed(struct shard *s, uint32_t conn)
@@ -110,6 +111,15 @@ void peer_send_view(struct shard *s, struct peer *p)
     struct msg_view m = {.nmembers = s->view.nmembers};
     memcpy(m.members, s->view.members, s->view.nmembers * sizeof *m.members);
     shard_send(s, p->conn, &m, MSG_VIEW, sizeof m);
+}
+
+/* The last word of a primary that is none any more. Others would hear of the view from the
+ * service, later: until then the next primary is asked in vain by everybody who knows. */
+void peers_tell_successor(struct shard *s)
+{
+    for (int i = 0; i < PEERS_MAX; i++)
+        if (s->peer[i].node.node && s->peer[i].conn)
+            peer_send_view(s, &s->peer[i]);
 }
 
 /* --- sending the log ------------------------------------------------------------------ */

@@ -56,6 +56,7 @@ struct rig {
     uint32_t drop, twice, swap; /* per mille, of replication messages */
     struct shard_view view;
     bool hold_views;          /* proposals are not answered */
+    bool views_away[RIG_SHARDS]; /* its proposals do not reach the service */
     bool take_overs;          /* a backup's proposal is granted; else: the view stands */
     bool answer[RIG_SHARDS];  /* it waits for an answer */
     struct rig_message *queue;
@@ -154,7 +155,7 @@ static inline void rig_propose(void *ctx, uint64_t old_epoch, const struct shard
     struct rig_end *e = ctx;
     struct rig *r = e->rig;
     bool primarys = r->view.members[0].node == (uint32_t)e->shard + 1;
-    if (r->deaf[e->shard])
+    if (r->deaf[e->shard] || r->views_away[e->shard])
         return;
     if (r->view.epoch == old_epoch && (primarys || r->take_overs))
         r->view = *want;

@@ -302,6 +302,7 @@ uint64_t shard_digest_slow(const struct shard *s);
     X(BUG_WAIT_WITHOUT_DRIFT, "drift of clocks left out of the wait")                             \
     X(BUG_MAP_UNCOMMITTED, "the map tells of an uncommitted release")                             \
     X(BUG_OLD_CLIENT_ID, "client ids of an earlier term remembered")                              \
+    X(BUG_UNANSWERED_WISH_KEPT, "a primary whose wish is unanswered asks for leases for ever")    \
     X(BUG_ATTEMPT_WITHOUT_EPOCH, "attempts of a move numbered without the epoch")                 \
     X(BUG_STALE_UNCOMMITTED, "a client is told that it expired before that is committed")
 /* Of links by RDMA: in the simulator's driver (tests/sim/ring.h), and in the core. */

@@ -223,6 +223,8 @@ static void adopt(struct shard *s)
     int at = view_index(&s->view, &s->self);
     switch (s->role) {
     case SHARD_PRIMARY:
+        if (at != 0)
+            peers_tell_successor(s);
         if (at < 0) {
             leave_view(s, "another replica is the primary now");
         } else if (at > 0) {
@@ -252,6 +254,7 @@ static void stands(struct shard *s)
         return;
     s->proposing = false;
     peers_adopt_view(s);
+    s->joining.stamped_ms = s->now_ms;
     s->joining.heard_ms = s->now_ms; /* once more, after as long a silence */
 }
 

@@ -124,8 +124,7 @@ class Run:
         step("kubectl scale: %d to 2 workers" % WORKERS, PLANNED, lambda: acts.scale(2))
         step("kubectl scale: 2 to %d again" % WORKERS, PLANNED, lambda: acts.scale(WORKERS))
         step("rollout restart: steering", PLANNED, lambda: acts.roll_out("ds/steer"))
-        # Not PLANNED: the next primary may hear late of its election (docs/kubernetes.md).
-        step("rollout restart: stores", UNASKED, lambda: acts.roll_out("statefulset/store"))
+        step("rollout restart: stores", PLANNED, lambda: acts.roll_out("statefulset/store"))
         for app in acts.count:
             step("a pod deleted by force: " + app, UNASKED, lambda app=app: acts.force_delete(app))
         for app in acts.count:
