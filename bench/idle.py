@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 
-from store_failover import ROOT, machine
+import report
 
 WHO = {"w1": "worker", "w2": "worker", "steer": "steering", "store-a": "store, primary", "store-b": "store, backup"}
 
@@ -18,7 +18,7 @@ def measured(transport, build, out):
     folder = os.path.join(out, "idle-" + transport)
     test = [sys.executable, "tests/net/test_idle.py", "--build", build, "--run", folder, "--transport", transport]
     with open(os.path.join(out, "idle-%s.log" % transport), "w") as log:
-        if subprocess.call(test, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT):
+        if subprocess.call(test, cwd=report.ROOT, stdout=log, stderr=subprocess.STDOUT):
             sys.exit("%s failed: see %s" % (" ".join(test), log.name))
     with open(os.path.join(folder, "idle.json")) as f:
         return json.load(f)["cpu_seconds_per_second"]
@@ -44,11 +44,7 @@ def main():
     for c in cases:
         print("  %-24s %-16s %6.2f %%   (%.2f .. %.2f)   goal: 2"
               % (c["name"], c["metric"], c["median"], c["min"], c["max"]))
-    path = os.path.join(out, "idle.json")
-    with open(path, "w") as f:
-        json.dump({"question": "idle", "machine": machine(), "runs": options.runs, "cases": cases, "ratios": {},
-                   "notes": ["Of one CPU. Two workers, so twice the samples."]}, f, indent=1)
-    print("  written: " + path)
+    report.write("idle", out, options.runs, cases, {}, ["Of one CPU. Two workers, so twice the samples."])
 
 
 if __name__ == "__main__":

@@ -19,22 +19,22 @@ points that two live flows had at a time. The last two are read from the packets
 
 Needs root. One thread; leaves nothing behind (tests/net/netns.py).
 """
-import argparse
 import collections
-import json
 import os
 import random
 import sys
 import time
 
-from store_failover import ROOT, machine, netns, quantile  # which knows where tests/net is
+import report  # which knows where tests/net is
 import nat_check
+import netns
 import network
 import traffic
 from elsewhere import REDIS_NODES, REDIS_PORT, RedisSite
 from gap import Gaps
 from lethe_site import Site, wait_for
 from netns import NetError
+from report import quantile
 
 KINDS = {"kill": "kill -9", "stop": "SIGSTOP"}
 WORKERS = ["w1", "w2", "w3"]
@@ -231,7 +231,7 @@ def ratios_of(found):
     return ratios
 
 
-def report(found, options, seconds):
+def tell(found, options, seconds):
     ratios = ratios_of(found)
     print("\nA NAT whose state loses a primary: gaps\n")
     print("  %-44s %7s %10s %10s %10s" % ("", "events", "p50 ms", "min ms", "max ms"))
@@ -255,32 +255,15 @@ def report(found, options, seconds):
     notes += ["lost: flows under a second outside end point; doubled: end points that two live flows had; both from "
               "the packets; SIGSTOP for %g s" % options.stop_s,
               "%d new mappings a second of each protocol; seed %d, %d s in all" % (options.churn, options.seed, seconds)]
-    for n in notes:
-        print("  " + n)
-    path = os.path.join(options.out, "nat_failover.json")
-    with open(path, "w") as f:
-        json.dump({"question": "nat_failover", "machine": machine(), "runs": options.events,
-                   "cases": cases_of(found), "ratios": ratios, "notes": notes}, f, indent=1)
-    print("  written: " + path)
+    report.write("nat_failover", options.out, options.events, cases_of(found), ratios, notes)
 
 
 def options_of(argv):
-    p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    p.add_argument("--events", type=int, default=10, help="of each kind, with each peer (default: %(default)s)")
-    p.add_argument("--quick", action="store_true", help="1 event of each kind")
-    p.add_argument("--kinds", default="kill,stop")
-    p.add_argument("--peers", default="redis,store,store_slow", help="default: %(default)s")
+    p = report.failover_options(__doc__, 10, 1, list(KINDS))
     p.add_argument("--connections", type=int, default=512)
     p.add_argument("--churn", type=int, default=60, help="short flows a second (default: %(default)s)")
     p.add_argument("--stop-s", type=float, default=3.0, help="length of a SIGSTOP (default: %(default)s)")
-    p.add_argument("--seed", type=int, default=1)
-    p.add_argument("--programs", default=os.path.join(ROOT, "build", "release"))
-    p.add_argument("--out", default=os.path.join(ROOT, "build", "bench"))
-    options = p.parse_args(argv)
-    options.kinds = [k for k in KINDS if k in options.kinds.split(",")]
-    options.peers = options.peers.split(",")
-    options.events = 1 if options.quick else options.events
-    return options
+    return p.parse_args(argv)
 
 
 def main(argv):
@@ -289,10 +272,9 @@ def main(argv):
     os.makedirs(options.out, exist_ok=True)
     started = time.monotonic()
     expected = len(options.peers) * (SET_UP_S + options.events * sum(EVENT_S[k] for k in options.kinds))
-    print("nat_failover: %d events of each kind; about %d min %d s" % (
-        options.events, expected // 60, expected % 60), flush=True)
+    report.announce("nat_failover", options, expected)
     found = {key: run_peer(key, options) for key in options.peers}
-    report(found, options, time.monotonic() - started)
+    tell(found, options, time.monotonic() - started)
 
 
 if __name__ == "__main__":

@@ -17,11 +17,8 @@ had acknowledged and finds gone is counted apart (lost_inside).
 
 Needs root. One thread; leaves nothing behind (tests/net/netns.py).
 """
-import argparse
 import json
-import math
 import os
-import platform
 import random
 import signal
 import socket
@@ -30,11 +27,11 @@ import sys
 import tempfile
 import time
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path[:0] = [os.path.join(ROOT, "tests", "net"), os.path.join(ROOT, "bench")]
-import netns  # noqa: E402
-from lethe_site import Control  # noqa: E402
-from netns import NetError  # noqa: E402
+import report  # which knows where tests/net is
+import netns
+from lethe_site import Control, wait_for
+from netns import NetError
+from report import quantile
 
 KINDS = ("kill", "stop", "cut")
 KIND_NAMES = {"kill": "kill -9", "stop": "SIGSTOP", "cut": "partition"}
@@ -46,14 +43,6 @@ CUT = """table inet cut {
   chain out { type filter hook output priority 0; oifname != "lo" drop; }
 }
 """
-
-
-def wait_for(condition, timeout_s, what, every_s=0.02):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            raise NetError("waited %g s in vain for %s" % (timeout_s, what))
-        time.sleep(every_s)
 
 
 class Net:
@@ -388,22 +377,6 @@ def events_of(cluster, options, rng):
 
 # --- what it found ---------------------------------------------------------------------------------
 
-def quantile(values, q):
-    """Nearest rank."""
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(q * len(ordered)) - 1)]
-
-
-def machine():
-    model = "unknown"
-    with open("/proc/cpuinfo") as f:
-        for line in f:
-            if line.startswith("model name"):
-                model = line.split(":", 1)[1].strip()
-                break
-    return {"cpu": model, "cores": os.cpu_count(), "kernel": platform.release()}
-
-
 def cases_of(cluster_name, kind, results):
     gaps = [r["gap_ms"] for r in results]
     name = "%s, %s" % (cluster_name, KIND_NAMES[kind])
@@ -429,7 +402,7 @@ def ratios_of(found):
     return ratios
 
 
-def report(found, options, seconds):
+def tell(found, options, seconds):
     cases = [cases_of(cluster.name, kind, results)
              for by_kind, cluster in found.values() for kind, results in by_kind.items() if results]
     ratios = ratios_of(found)
@@ -449,40 +422,23 @@ def report(found, options, seconds):
               "longest gap before any event; inside: acknowledged to a writer on the victim's side of the "
               "partition, and lost" % (options.writers, options.interval_us / 1000),
               "seed %d, %d s in all" % (options.seed, seconds)]
-    for n in notes:
-        print("  " + n)
-    path = os.path.join(options.out, "store_failover.json")
-    with open(path, "w") as f:
-        json.dump({"question": "store_failover", "machine": machine(), "runs": options.events,
-                   "cases": cases, "ratios": ratios, "notes": notes}, f, indent=1)
-    print("  written: " + path)
+    report.write("store_failover", options.out, options.events, cases, ratios, notes)
 
 
 def options_of(argv):
-    p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    p.add_argument("--events", type=int, default=20, help="of each kind, with each peer (default: 20)")
-    p.add_argument("--quick", action="store_true", help="2 events of each kind")
-    p.add_argument("--kinds", default="kill,stop,cut")
-    p.add_argument("--peers", default="redis,store,store_slow",
-                   help="default: %(default)s; store_slow has Redis's time-out")
+    p = report.failover_options(__doc__, 20, 2, KINDS)
     p.add_argument("--timeout-ms", type=int, default=50, help="failure_timeout_ms of store")
     p.add_argument("--writers", type=int, default=12, help="default: %(default)s")
     p.add_argument("--interval-us", type=int, default=4000, help="of a writer (default: %(default)s)")
-    p.add_argument("--redis-timeout-ms", type=int, default=1000, help="cluster-node-timeout")
-    p.add_argument("--seed", type=int, default=1)
-    p.add_argument("--programs", default=os.path.join(ROOT, "build", "release"))
-    p.add_argument("--out", default=os.path.join(ROOT, "build", "bench"))
-    options = p.parse_args(argv)
-    options.kinds = [k for k in KINDS if k in options.kinds.split(",")]
-    options.events = 2 if options.quick else options.events
-    return options
+    p.add_argument("--redis-timeout-ms", type=int, default=1000, help="cluster-node-timeout, and store_slow's")
+    return p.parse_args(argv)
 
 
 def makers(options):
     """(expected seconds of an event, how to make the cluster) of each peer asked for."""
     known = {"redis": (Redis, options.redis_timeout_ms), "store": (Lethe, options.timeout_ms),
              "store_slow": (Lethe, options.redis_timeout_ms)}
-    return [(key,) + known[key] for key in options.peers.split(",")]
+    return [(key,) + known[key] for key in options.peers]
 
 
 def main(argv):
@@ -492,8 +448,7 @@ def main(argv):
     started = time.monotonic()
     peers = makers(options)
     expected = sum(kind.expected_s for _, kind, _ in peers) * options.events * len(options.kinds)
-    print("store_failover: %d events of each kind; about %d min %d s" % (
-        options.events, expected // 60, expected % 60), flush=True)
+    report.announce("store_failover", options, expected)
     found = {}
     for key, kind, timeout_ms in peers:
         with tempfile.TemporaryDirectory(prefix="lethe-") as folder, \
@@ -501,7 +456,7 @@ def main(argv):
             cluster = kind(Net(lab), options.programs, folder, timeout_ms)
             found[key] = (events_of(cluster, options, random.Random(options.seed)), cluster)
             cluster.stop()
-    report(found, options, time.monotonic() - started)
+    tell(found, options, time.monotonic() - started)
 
 
 if __name__ == "__main__":
