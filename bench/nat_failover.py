@@ -168,8 +168,8 @@ def measure(site, name, options):
     site.bring_up(WORKERS)
     capture = nat_check.Capture(site.lab, site.programs)
     lines, udp = traffic.Lines(site.lab, options.connections), traffic.Udp(site.lab)
-    wait_for(lambda: lines.status()["opened"] == options.connections, 60, "all connections to open")
-    wait_for(lambda: udp.ask("status")["mapped"] == udp.count, 20, "every UDP flow", 0.1)
+    lines.wait_opened(60)
+    udp.wait_mapped()
     churn = traffic.Churn(site.lab, options.churn)
     gaps, rng = Gaps(site, udp), random.Random(options.seed)
     found = {"gaps": {kind: [] for kind in options.kinds}, "broken_after": []}

@@ -118,7 +118,7 @@ class Traffic:
         self.pings = Pings(self.lab, [str(first + i) for i in range(pings)])
         wait_for(lambda: self.lines.status()["opened"] + self.lines.status()["broken"] >= tcp, 60,
                  "%d connections to open; see %s" % (tcp, self.lines.process.log), 0.1)
-        wait_for(lambda: self.udp.ask("status")["mapped"] == udp, 30, "every UDP flow; see " + self.udp.process.log, 0.1)
+        self.udp.wait_mapped(30)
         self.udp.ask("pace", flows=list(range(min(PACED, udp))))
         self.churn = traffic.Churn(self.lab, churn, sources=sources) if churn else None
         self.pings.goes_on(30)

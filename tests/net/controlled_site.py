@@ -12,7 +12,6 @@ import json
 import os
 import signal
 import socket
-import time
 
 from lethe_site import Site, wait_for
 from netns import NetError, _start_time

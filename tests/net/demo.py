@@ -138,10 +138,8 @@ class Demo:
         self.iperf = [traffic.Iperf(self.lab, self.args.bulk_s, reverse, IPERF_BITS_S, host)
                       for reverse, host in ((False, "c1"), (True, "c2"))]
         self.dns, self.ping = traffic.Dns(self.lab), traffic.Ping(self.lab)
-        wait_for(lambda: self.lines.status()["opened"] >= CONNECTIONS, 30,
-                 "%d connections to open; see %s" % (CONNECTIONS, self.lines.process.log))
-        wait_for(lambda: self.udp.ask("status")["mapped"] == self.udp.count, 20,
-                 "every UDP flow to be answered; see " + self.udp.process.log, 0.1)
+        self.lines.wait_opened()
+        self.udp.wait_mapped()
         self.view.event("%d connections are open" % CONNECTIONS, "good")
         route = traffic.traceroute(self.lab)
         self.verdict.add_result("traceroute", route, " → ".join(route["hops"]))

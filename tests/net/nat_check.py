@@ -6,10 +6,12 @@ no NAT changes, so that the inside end point behind every outside packet is know
 may use one outside end point only one after the other; and an inside end point keeps its outside end
 point as long as it sends (RFC 4787, REQ-1 endpoint-independent mapping, REQ-2 paired or not).
 """
+import os
 import signal
 import subprocess
 
 import network
+import traffic
 from lethe_site import wait_for
 from netns import NetError
 from traffic_server import ECHO_PORT
@@ -63,6 +65,47 @@ def check(flows, external=tuple(network.EXTERNAL_ADDRESSES)):
             "not_external": sum(1 for o in outside if o.source[1] not in external),
             "reused": sum(1 for uses in by_outer.values() if len({u[2] for u in uses}) > 1),
             "shared": overlaps(by_outer), "moved": overlaps(by_inner)}
+
+
+def judge(capture, checks, more_than=0):
+    """Ends the capture: nothing was shared, and it saw more flows than so many. checks: scene.Checks, or as it has them."""
+    flows, missed = capture.flows()
+    seen = check(flows)
+    checks.check("capture", missed == 0 and seen["flows"] > more_than and seen["unmatched"] == seen["not_external"] == 0,
+                 "%d flows over %d outside end points, %d of them used by several in turn; %d without an inside packet, "
+                 "%d packets missed" % (seen["flows"], seen["outside_end_points"], seen["reused"], seen["unmatched"], missed))
+    checks.check("no outside end point shared by live mappings, in packets", not seen["shared"],
+                 "; ".join(seen["shared"][:5]))
+    checks.check("no inside end point changed its outside end point", not seen["moved"], "; ".join(seen["moved"][:5]))
+
+
+class Clients:
+    """Connections and UDP flows through a site's NAT, their packets captured on both sides of it."""
+
+    def __init__(self, lab, site, connections, **how):
+        """how: as of traffic.Lines."""
+        self.lab, self.site = lab, site
+        self.capture = Capture(lab, site.programs)
+        self.lines, self.udp = traffic.Lines(lab, connections, **how), traffic.Udp(lab)
+        self.lines.wait_opened(60)
+        self.udp.wait_mapped()
+
+    def finish(self, checks, dump=True):
+        """None of them broke, and nothing was shared. dump: nor is it in the store's content, which nat_dump reads."""
+        checks.result("connections", self.lines.finish())
+        checks.result("UDP flows", self.udp.finish())
+        judge(self.capture, checks, self.lines.count)
+        if dump:
+            self.check_content(checks)
+
+    def check_content(self, checks):
+        done = self.lab.namespaces["store-a"].run(
+            [self.site.programs + "/tests/net/nat_dump", "-c", self.site.config], check=False)
+        log = os.path.join(self.lab.logs, "nat_dump.log")
+        with open(log, "w") as f:
+            f.write(done.stdout + done.stderr)
+        checks.check("no outside end point shared by live mappings, in the store", done.returncode == 0,
+                     (done.stdout + done.stderr).strip().split("\n")[-1], log)
 
 
 def overlaps(uses_by_point):

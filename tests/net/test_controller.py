@@ -349,7 +349,7 @@ def act(lab, site, checks):
     site.start_controller("controller-2")
     checks.say("the site is up: etcd, three stores, steering, a worker; a second controller waits")
     lines = traffic.Lines(lab, CONNECTIONS)
-    wait_for(lambda: lines.status()["opened"] == CONNECTIONS, 30, "%d connections to open" % CONNECTIONS)
+    lines.wait_opened()
     slow = check_slow_clients(site, checks)
     check_wrong(site, checks)
     check_scaling(site, checks, lines)

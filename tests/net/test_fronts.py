@@ -16,14 +16,12 @@ import re
 import nat_check
 import network
 import scene
-import test_kills
-import traffic
 from gap import Gaps
 from lethe_site import Site, wait_for
 from netns import NetError
 from pulse import Pulse
 
-CONNECTIONS, UDP_FLOWS, LINE_EVERY_S = 2000, 160, 4.0
+CONNECTIONS, LINE_EVERY_S = 2000, 4.0
 FRONTS = {"steer": ["w1", "w2"], "steer-2": ["w3", "w4"]}
 INSIDE = {"steer": network.INSIDE_ADDRESS, "steer-2": "10.0.0.3"}
 OUTSIDE = {"steer": network.OUTSIDE_ADDRESS, "steer-2": "198.51.100.3"}
@@ -240,12 +238,8 @@ def disagree(lab, site, gaps, checks, lines):
 def act(args):
     def play(lab, site, checks):
         site.bring_up()
-        capture = nat_check.Capture(lab, site.programs)
-        lines, udp = traffic.Lines(lab, args.connections, every_s=LINE_EVERY_S, ramp=8), traffic.Udp(lab, UDP_FLOWS)
-        wait_for(lambda: lines.status()["opened"] == args.connections, 60, lambda: "%d connections to open, not %s; see %s" % (
-            args.connections, lines.status(), lines.process.log))
-        wait_for(lambda: udp.ask("status")["mapped"] == udp.count, 20, "every UDP flow", 0.1)
-        gaps = FrontGaps(site, udp)
+        clients = nat_check.Clients(lab, site, args.connections, every_s=LINE_EVERY_S, ramp=8)
+        gaps = FrontGaps(site, clients.udp)
         had = {f: site.packets(f) for f in FRONTS}
         ways = list(gaps.ways().values())
         apart = sum(out != back for out, back in ways)
@@ -262,17 +256,14 @@ def act(args):
         cut = site.outside
         found.append(lose(site, gaps, checks, "steer-2", "outside cable", lambda: cut.ns.ip("link set outside-2 down"),
                           lambda: cut.ns.ip("link set outside-2 up")))
-        disagree(lab, site, gaps, checks, lines)
+        disagree(lab, site, gaps, checks, clients.lines)
         pulse = Pulse(lab, site.programs, 96, 16)
         pulse.pace(60)
         restart(site, gaps, checks, pulse, "steer")
         last = pulse.finish()
         checks.check("numbered flows", last["broken"] == 0, str(last["broken"]))
         checks.say("gaps, ms: %s" % found)
-        checks.result("connections", lines.finish())
-        checks.result("UDP flows", udp.finish())
-        test_kills.check_nat(lab, args, capture, checks)
-        test_kills.check_store(lab, site, args, checks)
+        clients.finish(checks)
         site.wait_same_digest()
     return play
 

@@ -11,7 +11,6 @@ import signal
 import scene
 import test_fronts
 import traffic
-from lethe_site import wait_for
 from test_controller import Checked
 
 CONNECTIONS = 512
@@ -68,7 +67,7 @@ def act(lab, site, checks):
     s = site.wait_whole()
     look(site, checks, s)
     lines = traffic.Lines(lab, CONNECTIONS, ramp=8)
-    wait_for(lambda: lines.status()["opened"] == CONNECTIONS, 30, "%d connections to open" % CONNECTIONS)
+    lines.wait_opened()
     for name in FRONTS:
         order(site, checks, name + "/kill", 200)
         s = site.wait_whole(but=pid_of(s, name))

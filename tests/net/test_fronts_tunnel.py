@@ -15,8 +15,6 @@ import random
 import nat_check
 import scene
 import test_fronts
-import test_kills
-import traffic
 from gap import Gaps
 from lethe_site import Control, wait_for
 from test_tunnel import DEVICE, PORT, build_underlay
@@ -82,10 +80,8 @@ def act(args):
         site.bring_up()
         wait_for(lambda: differing(site, rng) == 0, 10, "both tables to be the same")
         checks.check("the same view, the same table", True, "%d flows asked of both" % ASKED)
-        capture = nat_check.Capture(lab, site.programs)
-        lines, udp = traffic.Lines(lab, CONNECTIONS, ramp=8), traffic.Udp(lab)
-        wait_for(lambda: lines.status()["opened"] == CONNECTIONS, 30, "%d connections to open" % CONNECTIONS)
-        wait_for(lambda: udp.ask("status")["mapped"] == udp.count, 20, "every UDP flow", 0.1)
+        clients = nat_check.Clients(lab, site, CONNECTIONS, ramp=8)
+        udp = clients.udp
         gaps = Gaps(site, udp)
         gaps.prepare(None)
         for number in range(1, ROUNDS + 1):
@@ -101,10 +97,7 @@ def act(args):
             checks.check("disagreement %d" % number, apart > ASKED // 6 and sure == WORKERS,
                          "%d of %d flows had another worker at the other front end; longest hole %d ms" % (
                              apart, ASKED, gaps.longest()))
-        checks.result("connections", lines.finish())
-        checks.result("UDP flows", udp.finish())
-        test_kills.check_nat(lab, args, capture, checks)
-        test_kills.check_store(lab, site, args, checks)
+        clients.finish(checks)
         site.wait_same_digest()
     return play
 

@@ -8,7 +8,6 @@ forwarded packets. Short flows come and go, and ports are scarce. Afterwards: 0 
 packets on both sides of the NAT (nat_check.py) nor the store's content (nat_dump) show two live mappings
 with one (protocol, external address, external port).
 """
-import os
 import random
 
 import nat_check
@@ -52,53 +51,20 @@ def kill_many(site, faults, checks, args):
         site.wait_worker(name)
 
 
-def check_nat(lab, args, capture, checks):
-    flows, dropped = capture.flows()
-    seen = nat_check.check(flows)
-    checks.check("capture", dropped == 0 and seen["flows"] > CONNECTIONS and seen["unmatched"] == 0
-                 and seen["not_external"] == 0,
-                 "%d flows over %d outside end points, %d of them used by several in turn; %d without "
-                 "an inside packet, %d packets missed" % (
-                     seen["flows"], seen["outside_end_points"], seen["reused"], seen["unmatched"],
-                     dropped), capture.process.log)
-    checks.check("no outside end point shared by live mappings, in packets", not seen["shared"],
-                 "; ".join(seen["shared"][:5]))
-    checks.check("no inside end point changed its outside end point", not seen["moved"],
-                 "; ".join(seen["moved"][:5]))
-
-
-def check_store(lab, site, args, checks):
-    log = os.path.join(lab.logs, "nat_dump.log")
-    dump = lab.namespaces["store-a"].run([os.path.abspath(args.build) + "/tests/net/nat_dump", "-c",
-                                          site.config], check=False)
-    with open(log, "w") as f:
-        f.write(dump.stdout + dump.stderr)
-    checks.check("no outside end point shared by live mappings, in the store",
-                 dump.returncode == 0, (dump.stdout + dump.stderr).strip().split("\n")[-1], log)
-
-
-def act(args, dump=check_store):
-    """dump: looks at the state itself, None: nobody can."""
+def act(args, dump=True):
+    """dump: the state itself can be looked at, too."""
     def play(lab, site, checks):
         site.bring_up(WORKERS)
-        capture = nat_check.Capture(lab, site.programs)
-        lines, udp = traffic.Lines(lab, CONNECTIONS), traffic.Udp(lab)
-        wait_for(lambda: lines.status()["opened"] == CONNECTIONS, 30,
-                 "%d connections to open; see %s" % (CONNECTIONS, lines.process.log))
-        wait_for(lambda: udp.ask("status")["mapped"] == udp.count, 20, "every UDP flow", 0.1)
+        clients = nat_check.Clients(lab, site, CONNECTIONS)
         churn = traffic.Churn(lab, CHURN_RATE)
         checks.say("%d connections open, new flows come and go" % CONNECTIONS)
-        faults = Faults(site, Gaps(site, udp), checks.started)
+        faults = Faults(site, Gaps(site, clients.udp), checks.started)
         kill_many(site, faults, checks, args)
         gaps = sorted(k["gap_ms"] for k in faults.kills)
         checks.check("kills", len(gaps) == args.kills, "%d counted; gap median %d ms, longest %d ms" % (
             len(gaps), gaps[len(gaps) // 2], gaps[-1]))
-        checks.result("connections", lines.finish())
-        checks.result("UDP flows", udp.finish())
         checks.result("short flows", churn.finish())
-        check_nat(lab, args, capture, checks)
-        if dump:
-            dump(lab, site, args, checks)
+        clients.finish(checks, dump)
     return play
 
 

@@ -4,8 +4,6 @@
 
 A worker's death loses nothing there either. A master's may: with --master the master of some slots is
 killed in the end, and what that did to connections is reported, not judged."""
-import os
-
 import scene
 import test_kills
 import traffic
@@ -26,7 +24,7 @@ def told(site, checks):
 
 def kill_a_master(lab, site, checks):
     lines = traffic.Lines(lab, 64)
-    wait_for(lambda: lines.status()["opened"] == 64, 30, "64 more connections")
+    lines.wait_opened()
     site.kill("r0")
     wait_for(lambda: "cluster_state:ok" in site.redis_cli(REDIS_PORT + 1, "cluster", "info")
              and "fail" in site.redis_cli(REDIS_PORT + 1, "cluster", "nodes"), 30, "Redis to fail over")
@@ -36,7 +34,7 @@ def kill_a_master(lab, site, checks):
 
 
 def act(args):
-    inner = test_kills.act(args, dump=None)
+    inner = test_kills.act(args, dump=False)
 
     def play(lab, site, checks):
         inner(lab, site, checks)

@@ -17,7 +17,7 @@ from datetime import datetime
 
 import scene
 from controlled_site import ControlledSite
-from lethe_site import Control, wait_for
+from lethe_site import Control
 from pulse import Pulse
 
 UDP, TCP = 800, 1200

@@ -128,7 +128,7 @@ def judge(site, checks, pings, what, first, last):
 def act(lab, site, checks):
     site.bring_up(WORKERS)
     lines, pings = traffic.Lines(lab, CONNECTIONS, every_s=0.2), Pings(lab)
-    wait_for(lambda: lines.status()["opened"] == CONNECTIONS, 30, "every connection; see " + lines.process.log)
+    lines.wait_opened()
     first = pings.goes_on()
     time.sleep(CONTROL_S)
     judge(site, checks, pings, "without a change", first, pings.goes_on())

@@ -5,7 +5,6 @@ import time
 
 import scene
 import traffic
-from lethe_site import wait_for
 
 CONNECTIONS = 512
 WORKERS = ["w1", "w2", "w3"]
@@ -16,8 +15,7 @@ def act(lab, site, checks):
     site.bring_up(WORKERS)
     before = {w: site.forwarded(w) for w in WORKERS}
     lines, udp = traffic.Lines(lab, CONNECTIONS), traffic.Udp(lab)
-    wait_for(lambda: lines.status()["opened"] == CONNECTIONS, 30,
-             "%d connections to open; see %s" % (CONNECTIONS, lines.process.log))
+    lines.wait_opened()
     answers = lines.status()["answers"]
     time.sleep(TRAFFIC_S)  # how long the traffic lasts, not a wait
     after = {w: site.forwarded(w) for w in WORKERS}

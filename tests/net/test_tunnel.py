@@ -309,8 +309,7 @@ def act(lab, site, checks):
     before = {name: unreachables(lab, name) for name in ("steer", "steer-2", "w1", "w2")}  # some: before the port was taken
     check_weights(site, checks)
     lines = traffic.Lines(lab, CONNECTIONS, every_s=0.5)
-    wait_for(lambda: lines.status()["opened"] == CONNECTIONS, 30,
-             "%d connections to open; see %s" % (CONNECTIONS, lines.process.log))
+    lines.wait_opened()
     check_path_mtu(lab, site, checks)
     check_rate_limit(lab, site, checks)
     check_transfers(lab, site, checks)

@@ -161,7 +161,7 @@ def act(lab, site, checks):
     checks.check("both workers serve, each by its interface", all(
         told[n]["interface"] == BY[n] and told[n]["mtu"] == FITS[n] and told[n]["address"] == ENDS[n] for n in ENDS),
                  str({n: (w["interface"], w["mtu"]) for n, w in told.items()}))
-    wait_for(lambda: lines.status()["opened"] == CONNECTIONS, 30, "%d connections to open" % CONNECTIONS)
+    lines.wait_opened()
     check_kills(lab, site, lines, checks)
     check_astray(lab, site, checks)
     check_bridge_ends(lab, site, lines, checks)

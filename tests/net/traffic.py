@@ -16,6 +16,7 @@ import threading
 import time
 
 import network
+from lethe_site import wait_for
 from netns import NetError
 from traffic_server import HTTP_PORT, stream_blocks
 
@@ -56,7 +57,7 @@ class Lines:
                             "--every", str(every_s), "--epoch", str(epoch or time.time()),
                             "--ramp", str(ramp)),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, nice=-5)
-        self.deadline_s = deadline_s
+        self.count, self.deadline_s = count, deadline_s
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
 
@@ -66,6 +67,10 @@ class Lines:
 
     def status(self):
         return self.latest
+
+    def wait_opened(self, timeout_s=30):
+        wait_for(lambda: self.status()["opened"] == self.count, timeout_s, lambda: "%d connections to open, not %d; see %s" % (
+            self.count, self.status()["opened"], self.process.log))
 
     def finish(self):
         self.process.popen.stdin.close()
@@ -113,6 +118,11 @@ class Udp:
         if reply is None:
             raise NetError("the UDP client does not answer: see " + self.process.log)
         return reply
+
+    def wait_mapped(self, timeout_s=20):
+        """Until every flow had an answer: its mapping is there."""
+        wait_for(lambda: self.ask("status")["mapped"] == self.count, timeout_s, "every UDP flow to be answered; see " +
+                 self.process.log, 0.1)
 
     def finish(self):
         s = self.ask("finish")

@@ -248,7 +248,7 @@ def newer(root, deb):
 def upgrade(root, lab, c, deb, checks):
     """docs/upgrade.md, step by step."""
     lines = traffic.Lines(lab, CONNECTIONS)
-    wait_for(lambda: lines.status()["opened"] == CONNECTIONS, 30, "%d connections to open" % CONNECTIONS)
+    lines.wait_opened()
     before = pids(root)
     version = newer(root, deb)
     root.apt("install", "--no-install-recommends", "/tmp/newer.deb")
