@@ -4,11 +4,9 @@
 A fault is a generator, a step of its lane (lanes.py); `record` tells what became of it. *Effective* is measured, never
 assumed: see `EFFECTS`.
 """
-import json
 import os
 import select
 import signal
-import subprocess
 import time
 
 from chaos_site import CONTROLLERS, EDGES, STORES, WORKERS, Filler  # finds tests/net, too

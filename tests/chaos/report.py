@@ -33,14 +33,16 @@ def table(args, run):
     return lines
 
 
-def write(args, run):
-    print("\n".join(table(args, run)))
-    total, effective = len(run.records), sum(r["effective"] for r in run.records)
-    print("%d faults, %d effective, in %.0f s; most memory, MB: %s" % (
-        total, effective, args.seconds, dict(run.memory_most_mb)))
+def write(args, run, lines, picture=timeline.Picture, **more):
+    """lines: the table, for people. more: what else report.json tells."""
+    print("\n".join(lines))
+    effective = [r for r in run.records if r["effective"]]
+    print("%d faults, %d effective, %d of %d pairs, in %.0f s; most memory, MB: %s" % (
+        len(run.records), len(effective), len({(r["kind"], r["victim"]) for r in effective}), len(args.pairs),
+        args.seconds, dict(run.memory_most_mb)))
     out = {"seed": args.seed, "seconds": args.seconds, "violations": run.violations, "faults": run.records,
-           "samples": run.samples, "memory_most_mb": dict(run.memory_most_mb), "started": run.started, "connections": args.connections,
-           "history": getattr(run, "verdict", None), "status": getattr(run.truth, "summary", lambda: None)()}
+           "samples": run.samples, "memory_most_mb": dict(run.memory_most_mb), "started": run.started,
+           "connections": args.connections, **more}
     with open(os.path.join(args.run, "report.json"), "w") as f:
         json.dump(out, f)
-    timeline.write(out, os.path.join(args.run, "timeline.svg"))
+    timeline.write(out, os.path.join(args.run, "timeline.svg"), picture=picture)

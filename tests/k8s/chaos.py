@@ -10,15 +10,12 @@ connections go on (README.md).
 
 Exit status: 0 no violation, 1 some, 2 wrong words.
 """
-import argparse
 import os
-import subprocess
 import sys
 
 import chaos_plan
 import chaos_report
-import report
-from netns import Lab, NetError, require_root_and_tools
+import program
 
 TOOLS = ["etcd", "openssl", "buildah", "containerd", "runc", "conntrack", "iptables", "gcc", "ping", "ip", "ethtool", "nft", "nsenter"]
 APPS = {"etcd": 3, "store": 3, "steer": 2, "nf": 2}
@@ -31,30 +28,11 @@ def apps():
 
 
 def arguments():
-    p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    p.add_argument("--build", default="build/release", help="folder of the built programs")
-    p.add_argument("--run", default="build/run-chaos-k8s", help="folder for logs, report.json and timeline.svg")
-    p.add_argument("--seed", type=int, default=None)
-    p.add_argument("--seconds", type=float, default=120, help="how long faults go on")
-    p.add_argument("--minutes", type=float, help="the same, in minutes")
-    p.add_argument("--least", type=int, default=0, help="effective faults of each pair; fewer is a failure")
-    p.add_argument("--list", action="store_true", help="prints the schedule's first rounds, and does nothing")
-    p.add_argument("--rounds", type=int, default=1, help="of --list")
-    p.add_argument("--only", default="", help="parts of victim/kind, with commas between")
-    p.add_argument("--connections", type=int, default=128)
-    p.add_argument("--planted", action="store_true", help="a store that keeps one copy of each shard: has to be caught")
+    p = program.options(__doc__, "build/release", "build/run-chaos-k8s", 120, 128, "a store that keeps one copy of each shard")
     args = p.parse_args()
-    if args.seed is None:
-        args.seed = int.from_bytes(os.urandom(2), "big")
-    if args.minutes:
-        args.seconds = 60 * args.minutes
     if args.planted:
         args.only = args.only or "store/kill,store/delete by force"
-    parts = [w for w in args.only.split(",") if w]
-    args.pairs = [q for q in chaos_plan.pairs(apps()) if not parts or any(w in "%s/%s" % (q.victim, q.kind) for w in parts)]
-    if not args.pairs:
-        sys.exit("no pair is like --only %s; --list shows them" % args.only)
-    return args
+    return program.choose(args, chaos_plan.pairs(apps()))
 
 
 def play(args, lab):
@@ -84,37 +62,8 @@ def play(args, lab):
 def judge(args, run):
     """Prints, writes; the exit status."""
     chaos_report.write(args, run)
-    if args.planted:
-        print("caught: " + run.violations[0]["text"][:300] if run.violations else "NOT CAUGHT: a store that keeps one copy")
-        return 0 if run.violations else 1
-    few = report.too_few(args, run)
-    for text in few:
-        print("too few: " + text)
-    for v in run.violations:
-        print("VIOLATION at %.1f s: %s: %s" % (v["at_s"], v["what"], v["text"]))
-    bad = run.violations or few
-    print("FAILED; again: tests/k8s/chaos.py --seed %d --seconds %g%s" % (
-        args.seed, args.seconds, " --only '%s'" % args.only if args.only else "") if bad else "passed")
-    return 1 if bad else 0
-
-
-def main():
-    args = arguments()
-    if args.list:
-        chaos_plan.show(args.seed, args.rounds, args.pairs)
-        return 0
-    require_root_and_tools(TOOLS)
-    print("seed %d, %g s of faults, logs in %s" % (args.seed, args.seconds, os.path.abspath(args.run)), flush=True)
-    try:
-        with Lab(args.run) as lab:
-            run = play(args, lab)
-        return judge(args, run)
-    except (NetError, OSError, subprocess.SubprocessError) as e:
-        print("FAILED: %s" % e)
-        return 1
-    except KeyboardInterrupt:
-        sys.exit("stopped; everything is removed")
+    return program.verdict(args, run, run.violations)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program.main(arguments(), TOOLS, chaos_plan.LANES, play, judge))

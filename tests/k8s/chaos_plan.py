@@ -13,8 +13,7 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "../chaos"), os.path.join(HERE, "../net")]
 
-import plan                # noqa: E402
-from plan import Pair      # noqa: E402
+from plan import Pair  # noqa: E402
 
 PODS = {"worker": "nf", "store": "store", "etcd": "etcd", "steering": "steer", "controller": "controller"}
 AGENTS = ("kubelet", "containerd")
@@ -94,7 +93,3 @@ KINDS = list(dict.fromkeys(p.kind for p in PAIRS))
 def pairs(apps):
     """Of a site that has these kinds of pods."""
     return [p for p in PAIRS if PODS.get(p.victim, None) in (None, *apps)]
-
-
-def show(seed, rounds, chosen):
-    plan.show(seed, rounds, LANES, chosen)

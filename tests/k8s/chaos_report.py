@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What a run on the cluster says at its end: the table of faults, report.json, timeline.svg."""
-import json
-import os
 import statistics
 
 import chaos_plan
@@ -50,14 +48,4 @@ def table(args, run):
 
 
 def write(args, run):
-    print("\n".join(table(args, run)))
-    done = sum(r["effective"] for r in run.records)
-    print("%d faults, %d effective, %d of %d pairs, in %.0f s; most memory, MB: %s" % (
-        len(run.records), done, len({(r["kind"], r["victim"]) for r in run.records if r["effective"]}), len(args.pairs),
-        args.seconds, dict(run.memory_most_mb)))
-    out = {"seed": args.seed, "seconds": args.seconds, "violations": run.violations, "faults": run.records,
-           "samples": run.samples, "memory_most_mb": dict(run.memory_most_mb), "started": run.started,
-           "connections": args.connections, "traffic": run.end_told}
-    with open(os.path.join(args.run, "report.json"), "w") as f:
-        json.dump(out, f)
-    timeline.write(out, os.path.join(args.run, "timeline.svg"), picture=Picture)
+    report.write(args, run, table(args, run), Picture, traffic=run.end_told)
