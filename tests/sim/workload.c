@@ -14,156 +14,61 @@ static void answered(void *user, const struct txn_result_head *r);
 
 /* --- building -------------------------------------------------------------------------- */
 
-struct build {
-    struct world *w;
-    struct peer *p;
-    struct pending *pending;
-    struct lethe_txn *txn;
-};
-
-static bool begin(struct build *b, struct world *w, struct peer *p, uint32_t slot)
+static uint8_t table_of(uint16_t key)
 {
-    *b = (struct build){.w = w, .p = p};
-    for (int i = 0; i < PENDING_MAX && !b->pending; i++)
-        if (!p->pending[i].used)
-            b->pending = &p->pending[i];
-    if (!b->pending)
-        return false;
-    b->txn = lethe_txn_begin(p->lethe, sim_slots[slot], answered, b->pending);
-    if (!b->txn)
-        return false;
-    b->pending->op = hist_invoke(&w->history, p->hist_client, sim_slots[slot], w->now_us);
-    b->pending->nasked = 0;
-    return true;
+    return (uint8_t)sim_key_table(key);
 }
 
-static bool submit(struct build *b)
+static void value_of(uint8_t table, uint64_t token, uint8_t *value)
 {
-    b->pending->used = true;
-    b->p->npending++;
-    lethe_txn_submit(b->txn);
-    return true;
-}
-
-/* The next act's token; remembers where the op's answer goes. */
-static uint64_t next_token(const struct build *b)
-{
-    return hist_token(b->pending->op, b->w->history.ops[b->pending->op].nacts);
-}
-
-static int asked(struct build *b, int position, enum txn_code code, enum sim_table table,
-                 uint16_t key, struct hist_act act)
-{
-    if (position != b->pending->nasked)
-        abort(); /* the txn was full: the workload asks too much at once */
-    act.key = key;
-    int at = hist_act(&b->w->history, act);
-    b->pending->asked[b->pending->nasked++] =
-        (struct asked){(uint8_t)code, (uint8_t)table, key, (int16_t)at};
-    return position;
-}
-
-static int ask_get(struct build *b, uint16_t key, uint8_t flags)
-{
-    uint8_t bytes[TXN_KEY_MAX];
-    enum sim_table t = sim_key_table(key);
-    sim_key_bytes(key, bytes);
-    return asked(b, lethe_txn_get(b->txn, b->p->tables[t], bytes, flags), TXN_GET, t, key,
-                 (struct hist_act){.what = HIST_SEE, .touch = flags & TXN_TOUCH ? 1 : 0});
-}
-
-static void value_of(struct build *b, enum sim_table t, uint8_t *value)
-{
-    uint64_t token = next_token(b);
+    enum sim_table t = (enum sim_table)table;
     memset(value, 0, TXN_VALUE_MAX);
     memcpy(value + sim_token_offset(t), &token, sizeof token);
     for (uint32_t at = 8; sim_is_filled(t) && at < sim_schemas[t].value_size; at += 8)
         memcpy(value + at, &token, sizeof token);
 }
 
-static int ask_insert(struct build *b, uint16_t key, uint16_t parent)
+static const struct key_space key_space = {
+    .table_of = table_of, .bytes = sim_key_bytes, .of_port = sim_port_key, .value = value_of,
+    .ports = T_PORTS,
+};
+
+struct build {
+    struct world *w;
+    struct peer *p;
+    struct pending *pending;
+    struct ops ops;
+    struct hist_act acts[TXN_OPS_MAX];
+};
+
+static bool begin(struct build *b, struct world *w, struct peer *p, uint32_t slot)
 {
-    uint8_t bytes[TXN_KEY_MAX], parent_bytes[TXN_KEY_MAX], value[TXN_VALUE_MAX];
-    enum sim_table t = sim_key_table(key);
-    struct hist_act act = {.what = HIST_WRITE, .guard = 0, .token = next_token(b)};
-    value_of(b, t, value);
-    sim_key_bytes(key, bytes);
-    if (parent == HIST_NO_KEY)
-        return asked(b, lethe_txn_insert(b->txn, b->p->tables[t], bytes, value, 0), TXN_INSERT, t,
-                     key, act);
-    sim_key_bytes(parent, parent_bytes);
-    int at = lethe_txn_insert_child(b->txn, b->p->tables[t], bytes, value, 0,
-                                    b->p->tables[sim_key_table(parent)], parent_bytes);
-    return asked(b, at, TXN_INSERT, t, key, act);
+    struct pending *pd = NULL;
+    for (int i = 0; i < PENDING_MAX && !pd; i++)
+        if (!p->pending[i].used)
+            pd = &p->pending[i];
+    struct lethe_txn *txn = pd ? lethe_txn_begin(p->lethe, sim_slots[slot], answered, pd) : NULL;
+    if (!txn)
+        return false;
+    pd->op = hist_invoke(&w->history, p->hist_client, sim_slots[slot], w->now_us);
+    b->w = w;
+    b->p = p;
+    b->pending = pd;
+    b->ops = (struct ops){.keys = &key_space, .tables = p->tables, .txn = txn, .number = pd->op,
+                          .asked = pd->asked, .acts = b->acts};
+    return true;
 }
 
-static int ask_cas(struct build *b, uint16_t key, uint64_t version)
+static bool submit(struct build *b)
 {
-    uint8_t bytes[TXN_KEY_MAX], value[TXN_VALUE_MAX];
-    enum sim_table t = sim_key_table(key);
-    struct hist_act act = {.what = HIST_WRITE, .guard = version, .token = next_token(b)};
-    value_of(b, t, value);
-    sim_key_bytes(key, bytes);
-    return asked(b, lethe_txn_cas(b->txn, b->p->tables[t], bytes, version, value, 0), TXN_CAS, t,
-                 key, act);
-}
-
-static int ask_check(struct build *b, uint16_t key, uint64_t version)
-{
-    uint8_t bytes[TXN_KEY_MAX];
-    enum sim_table t = sim_key_table(key);
-    sim_key_bytes(key, bytes);
-    return asked(b, lethe_txn_check(b->txn, b->p->tables[t], bytes, version), TXN_CHECK, t, key,
-                 (struct hist_act){.what = HIST_SEE, .version = version});
-}
-
-static int ask_delete(struct build *b, uint16_t key, uint64_t version)
-{
-    uint8_t bytes[TXN_KEY_MAX];
-    enum sim_table t = sim_key_table(key);
-    sim_key_bytes(key, bytes);
-    return asked(b, lethe_txn_delete(b->txn, b->p->tables[t], bytes, version), TXN_DELETE, t, key,
-                 (struct hist_act){.what = HIST_REMOVE, .guard = version});
-}
-
-static int ask_add(struct build *b, uint16_t key)
-{
-    uint8_t bytes[TXN_KEY_MAX];
-    enum sim_table t = sim_key_table(key);
-    int64_t deltas[2] = {1, (int64_t)(rng_next(&b->w->rng) >> 24)};
-    sim_key_bytes(key, bytes);
-    struct hist_act act = {.what = HIST_WRITE, .guard = HIST_ANY, .delta = deltas[1]};
-    if (t == T_CAPS)
-        return asked(b, lethe_txn_add_limit(b->txn, b->p->tables[t], bytes, deltas, CAP_LIMIT),
-                     TXN_ADD_LIMIT, t, key, act);
-    return asked(b, lethe_txn_add(b->txn, b->p->tables[t], bytes, deltas), TXN_ADD, t, key, act);
-}
-
-static int ask_sketch_add(struct build *b, uint16_t key)
-{
-    uint8_t bytes[TXN_KEY_MAX];
-    enum sim_table t = sim_key_table(key);
-    int64_t delta = (int64_t)(rng_next(&b->w->rng) >> 24);
-    sim_key_bytes(key, bytes);
-    return asked(b, lethe_txn_add(b->txn, b->p->tables[t], bytes, &delta), TXN_ADD, t, key,
-                 (struct hist_act){.what = HIST_WRITE, .guard = HIST_ANY, .delta = delta});
-}
-
-static int ask_alloc(struct build *b, bool owned)
-{
-    uint8_t value[TXN_VALUE_MAX];
-    struct hist_act act = {.what = HIST_WRITE, .guard = 0, .token = next_token(b), .owned = owned};
-    value_of(b, T_PORTS, value);
-    value[8] = owned;
-    return asked(b, lethe_txn_alloc(b->txn, b->p->tables[T_PORTS], value), TXN_ALLOC, T_PORTS,
-                 HIST_NO_KEY, act);
-}
-
-static int ask_free(struct build *b, uint32_t index, uint64_t version)
-{
-    return asked(b, lethe_txn_free(b->txn, b->p->tables[T_PORTS], index, version), TXN_FREE,
-                 T_PORTS, sim_port_key(index),
-                 (struct hist_act){.what = HIST_REMOVE, .guard = version});
+    struct ops *o = &b->ops;
+    for (uint32_t i = 0; i < o->n; i++)
+        hist_act(&b->w->history, o->acts[i]);
+    b->pending->nasked = o->n;
+    b->pending->used = true;
+    b->p->npending++;
+    lethe_txn_submit(o->txn);
+    return true;
 }
 
 /* --- what is asked --------------------------------------------------------------------- */
@@ -180,29 +85,19 @@ static uint16_t pick_key(struct world *w, enum sim_table t, uint32_t slot)
     return sim_key(t, slot, pick(w, sim_per_slot[t]));
 }
 
-/* The whole of a new or known session in one txn: session? else mapping?
- * else (count, index, mapping); then the session as the mapping's child. */
+static int64_t some_delta(struct build *b)
+{
+    return (int64_t)(rng_next(&b->w->rng) >> 24);
+}
+
 static bool ask_session(struct build *b, uint32_t slot)
 {
     uint32_t map = pick(b->w, sim_per_slot[T_MAPS]);
     uint32_t peer = rng_below(&b->w->rng, SESSIONS_PER_MAP);
-    uint16_t map_key = sim_key(T_MAPS, slot, map);
-    uint16_t session = sim_key(T_SESSIONS, slot, map * SESSIONS_PER_MAP + peer);
-    int first = ask_get(b, session, TXN_TOUCH | TXN_SKIP_IF_PRESENT);
-    int second = ask_get(b, map_key, TXN_SKIP_IF_PRESENT);
-    ask_add(b, sim_key(T_CAPS, slot, 0));
-    int index = ask_alloc(b, true);
-    ask_insert(b, map_key, HIST_NO_KEY);
-    struct txn_patch patch = {.op = (uint8_t)index, .from = PATCH_INDEX, .len = 4,
-                              .into = PATCH_INTO_VALUE, .into_off = 0};
-    bool fits = lethe_txn_patch(b->txn, patch);
-    patch = (struct txn_patch){.op = (uint8_t)index, .from = PATCH_VERSION, .len = 8,
-                               .into = PATCH_INTO_VALUE, .into_off = 4};
-    if (!fits || !lethe_txn_patch(b->txn, patch))
-        abort();
-    lethe_txn_skip_to_here(b->txn, second);
-    ask_insert(b, session, map_key);
-    lethe_txn_skip_to_here(b->txn, first);
+    ops_session(&b->ops, (struct ops_session){
+        .session = sim_key(T_SESSIONS, slot, map * SESSIONS_PER_MAP + peer),
+        .mapping = sim_key(T_MAPS, slot, map), .cap = sim_key(T_CAPS, slot, 0),
+        .delta = some_delta(b), .limit = CAP_LIMIT});
     return submit(b);
 }
 
@@ -214,11 +109,11 @@ static bool ask_write(struct build *b, uint32_t slot)
     uint64_t version = b->p->version[key];
     uint32_t way = rng_below(&b->w->rng, 100);
     if (!version || way < 15)
-        ask_insert(b, key, HIST_NO_KEY);
+        ops_insert(&b->ops, key, HIST_NO_KEY);
     else if (way < 55)
-        ask_cas(b, key, version);
+        ops_cas(&b->ops, key, version);
     else
-        ask_delete(b, key, version);
+        ops_delete(&b->ops, key, version);
     return submit(b);
 }
 
@@ -228,19 +123,21 @@ static bool ask_pair(struct build *b, uint32_t slot)
     uint16_t one = sim_key(T_FLOWS, slot, 0), two = pick_key(b->w, T_IDLE, slot);
     uint64_t v1 = b->p->version[one], v2 = b->p->version[two];
     if (rng_chance(&b->w->rng, 400))
-        ask_check(b, one, v1);
+        ops_check(&b->ops, one, v1);
     else if (v1)
-        ask_cas(b, one, v1);
+        ops_cas(&b->ops, one, v1);
     else
-        ask_insert(b, one, HIST_NO_KEY);
+        ops_insert(&b->ops, one, HIST_NO_KEY);
     if (v2 && rng_chance(&b->w->rng, 500))
-        ask_delete(b, two, v2);
+        ops_delete(&b->ops, two, v2);
     else if (!v2)
-        ask_insert(b, two, HIST_NO_KEY);
+        ops_insert(&b->ops, two, HIST_NO_KEY);
     else
-        ask_cas(b, two, v2);
-    if (rng_chance(&b->w->rng, 300)) /* as durable as the others, for once */
-        ask_add(b, pick_key(b->w, T_TALLY, slot));
+        ops_cas(&b->ops, two, v2);
+    if (rng_chance(&b->w->rng, 300)) { /* as durable as the others, for once */
+        uint16_t tally = pick_key(b->w, T_TALLY, slot);
+        ops_add(&b->ops, tally, some_delta(b));
+    }
     return submit(b);
 }
 
@@ -250,9 +147,9 @@ static bool ask_read(struct build *b, uint32_t slot)
                                             T_CALM, T_SUMS, T_HITS, T_MAPS, T_BRIEF, T_TALLY};
     enum sim_table t = tables[rng_below(&b->w->rng, 10)];
     bool touch = t == T_IDLE && rng_chance(&b->w->rng, 500);
-    ask_get(b, pick_key(b->w, t, slot), touch ? TXN_TOUCH : 0);
+    ops_get(&b->ops, pick_key(b->w, t, slot), touch ? TXN_TOUCH : 0);
     if (rng_chance(&b->w->rng, 300))
-        ask_get(b, sim_key(T_FLOWS, slot, rng_below(&b->w->rng, sim_per_slot[T_FLOWS])), 0);
+        ops_get(&b->ops, sim_key(T_FLOWS, slot, rng_below(&b->w->rng, sim_per_slot[T_FLOWS])), 0);
     return submit(b);
 }
 
@@ -262,7 +159,7 @@ static bool ask_get_only(struct build *b, uint32_t slot)
     static const enum sim_table tables[] = {T_FLOWS, T_FLOWS, T_SUMS, T_IDLE, T_IDLE};
     enum sim_table t = tables[rng_below(&b->w->rng, 5)];
     bool touch = t == T_IDLE && rng_chance(&b->w->rng, 30);
-    ask_get(b, pick_key(b->w, t, slot), touch ? TXN_TOUCH : 0);
+    ops_get(&b->ops, pick_key(b->w, t, slot), touch ? TXN_TOUCH : 0);
     return submit(b);
 }
 
@@ -270,11 +167,7 @@ static bool ask_scan(struct build *b, uint32_t slot)
 {
     static const enum sim_table tables[] = {T_FLOWS, T_IDLE, T_MAPS, T_SESSIONS, T_SUMS};
     enum sim_table t = tables[rng_below(&b->w->rng, 5)];
-    int at = lethe_txn_scan(b->txn, b->p->tables[t], 0);
-    if (at != 0)
-        abort();
-    b->pending->asked[b->pending->nasked++] =
-        (struct asked){TXN_SCAN, (uint8_t)t, HIST_NO_KEY, -1};
+    ops_scan(&b->ops, (uint8_t)t);
     return submit(b);
 }
 
@@ -283,9 +176,9 @@ static bool ask_index(struct build *b, uint32_t index, uint64_t version)
 {
     b->w->history.ops[b->pending->op].slot = sim_port_slot(index);
     if (version)
-        ask_free(b, index, version);
+        ops_free(&b->ops, index, version);
     else
-        ask_get(b, sim_port_key(index), 0);
+        ops_get(&b->ops, sim_port_key(index), 0);
     return submit(b);
 }
 
@@ -301,7 +194,7 @@ static bool ask_port(struct build *b, uint32_t slot)
         return ask_index(b, held.index, held.version);
     }
     if (rng_chance(&b->w->rng, 650)) {
-        ask_alloc(b, false);
+        ops_alloc(&b->ops, false);
         return submit(b);
     }
     uint32_t index = rng_below(&b->w->rng, SIM_PORTS);
@@ -314,16 +207,17 @@ static bool ask_session_end(struct build *b, uint32_t slot)
     uint16_t key = pick_key(b->w, T_SESSIONS, slot);
     uint64_t version = b->p->version[key];
     if (version)
-        ask_delete(b, key, version);
+        ops_delete(&b->ops, key, version);
     else
-        ask_get(b, key, 0);
+        ops_get(&b->ops, key, 0);
     return submit(b);
 }
 
 static bool ask_sum(struct build *b, uint32_t slot)
 {
     uint32_t way = rng_below(&b->w->rng, 100);
-    ask_add(b, pick_key(b->w, way < 55 ? T_SUMS : way < 85 ? T_HITS : T_TALLY, slot));
+    uint16_t key = pick_key(b->w, way < 55 ? T_SUMS : way < 85 ? T_HITS : T_TALLY, slot);
+    ops_add(&b->ops, key, some_delta(b));
     return submit(b);
 }
 
@@ -331,9 +225,9 @@ static bool ask_sketch(struct build *b, uint32_t slot)
 {
     uint16_t key = pick_key(b->w, rng_chance(&b->w->rng, 700) ? T_SEEN : T_GUESS, slot);
     if (rng_chance(&b->w->rng, 350))
-        ask_get(b, key, 0);
+        ops_get(&b->ops, key, 0);
     else
-        ask_sketch_add(b, key);
+        ops_add_sketch(&b->ops, key, some_delta(b));
     return submit(b);
 }
 
@@ -342,21 +236,14 @@ static bool ask_timer(struct build *b, uint32_t slot)
     uint16_t key = pick_key(b->w, T_TIMERS, slot);
     uint64_t version = b->p->version[key];
     if (version && rng_chance(&b->w->rng, 350)) {
-        ask_delete(b, key, version);
+        ops_delete(&b->ops, key, version);
         return submit(b);
     }
     if (rng_chance(&b->w->rng, 250)) {
-        ask_get(b, key, rng_chance(&b->w->rng, 500) ? TXN_TOUCH : 0);
+        ops_get(&b->ops, key, rng_chance(&b->w->rng, 500) ? TXN_TOUCH : 0);
         return submit(b);
     }
-    uint8_t bytes[TXN_KEY_MAX], value[TXN_VALUE_MAX];
-    uint32_t ms = (uint32_t)rng_between(&b->w->rng, DELAY_MIN_MS, DELAY_MAX_MS);
-    struct hist_act act = {.what = HIST_WRITE, .guard = 0, .token = next_token(b),
-                           .timeout_ms = ms};
-    value_of(b, T_TIMERS, value);
-    sim_key_bytes(key, bytes);
-    asked(b, lethe_txn_timer(b->txn, b->p->tables[T_TIMERS], bytes, value, ms), TXN_INSERT,
-          T_TIMERS, key, act);
+    ops_timer(&b->ops, key, (uint32_t)rng_between(&b->w->rng, DELAY_MIN_MS, DELAY_MAX_MS));
     return submit(b);
 }
 
@@ -366,13 +253,13 @@ static bool ask_end(struct build *b, uint32_t slot)
     uint64_t version = b->p->version[key];
     uint32_t way = rng_below(&b->w->rng, 100);
     if (!version || way < 40)
-        ask_insert(b, key, HIST_NO_KEY);
+        ops_insert(&b->ops, key, HIST_NO_KEY);
     else if (way < 55)
-        ask_delete(b, key, version);
+        ops_delete(&b->ops, key, version);
     else if (way < 65)
-        ask_cas(b, key, version);
+        ops_cas(&b->ops, key, version);
     else
-        ask_get(b, key, way < 90 ? TXN_TOUCH : 0);
+        ops_get(&b->ops, key, way < 90 ? TXN_TOUCH : 0);
     return submit(b);
 }
 
@@ -383,9 +270,9 @@ static bool ask_keep(struct build *b, uint32_t slot)
     uint32_t i = b->p->kept++ / SIM_SLOTS % sim_per_slot[T_ALIVE];
     uint16_t key = sim_key(T_ALIVE, slot, i);
     if (b->p->version[key])
-        ask_get(b, key, TXN_TOUCH);
+        ops_get(&b->ops, key, TXN_TOUCH);
     else
-        ask_insert(b, key, HIST_NO_KEY);
+        ops_insert(&b->ops, key, HIST_NO_KEY);
     return submit(b);
 }
 
@@ -472,11 +359,10 @@ static void did_not_touch(struct hist_act *a)
     a->touch = 0;
 }
 
-static void saw(struct world *w, struct pending *pd, const struct asked *k,
-                const struct txn_result *r)
+static void saw(struct world *w, struct pending *pd, uint32_t i, const struct txn_result *r)
 {
-    const struct hist_op *op = &w->history.ops[pd->op];
-    struct hist_act *a = &hist_acts(&w->history, op)[k->act];
+    const struct asked *k = &pd->asked[i];
+    struct hist_act *a = &hist_acts(&w->history, &w->history.ops[pd->op])[i];
     a->what = HIST_SEE;
     a->token = 0;
     a->guard = 0;
@@ -493,11 +379,10 @@ static void saw(struct world *w, struct pending *pd, const struct asked *k,
         see_owned_index(w, pd->op, txn_result_value(r));
 }
 
-static void did(struct world *w, struct pending *pd, const struct asked *k,
-                const struct txn_result *r)
+static void did(struct world *w, struct pending *pd, uint32_t i, const struct txn_result *r)
 {
-    const struct hist_op *op = &w->history.ops[pd->op];
-    struct hist_act *a = &hist_acts(&w->history, op)[k->act];
+    const struct asked *k = &pd->asked[i];
+    struct hist_act *a = &hist_acts(&w->history, &w->history.ops[pd->op])[i];
     struct peer *p = pd->peer;
     if (k->code == TXN_DELETE || k->code == TXN_FREE) {
         w->counts.frees += k->code == TXN_FREE;
@@ -530,18 +415,17 @@ static void did(struct world *w, struct pending *pd, const struct asked *k,
 static void settle(struct world *w, struct pending *pd, const struct txn_result_head *head,
                    bool ok)
 {
-    for (int i = 0; i < pd->nasked; i++) {
+    for (uint32_t i = 0; i < pd->nasked; i++) {
         const struct asked *k = &pd->asked[i];
-        const struct txn_result *r = txn_result_of(head, i);
-        const struct hist_op *op = &w->history.ops[pd->op];
-        struct hist_act *a = &hist_acts(&w->history, op)[k->act];
+        const struct txn_result *r = txn_result_of(head, (int)i);
+        struct hist_act *a = &hist_acts(&w->history, &w->history.ops[pd->op])[i];
         bool guard_told = !ok && r && i == head->failed_op && k->code != TXN_ALLOC;
         if (!ok)
             did_not_touch(a);
         if (r && (k->code == TXN_GET || guard_told))
-            saw(w, pd, k, r);
+            saw(w, pd, i, r);
         else if (ok && r && k->code != TXN_CHECK)
-            did(w, pd, k, r);
+            did(w, pd, i, r);
         else if (!ok || !r)
             a->what = HIST_NOT;
     }

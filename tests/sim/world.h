@@ -27,6 +27,7 @@
 #include "client/lethe.h"
 #include "history.h"
 #include "nic.h"
+#include "ops.h"
 #include "ring.h"
 #include "rng.h"
 #include "statestore/core/proposal.h"
@@ -216,18 +217,13 @@ struct replica {
     uint32_t lent;               /* its slots', counted so far */
 };
 
-/* One op of a txn under way: where its answer goes in the history. */
-struct asked {
-    uint8_t code, table;
-    uint16_t key;
-    int16_t act;
-};
+/* A txn under way. */
 struct pending {
     struct world *world;
     struct peer *peer;
     bool used;
-    uint32_t op;                 /* in the history */
-    int nasked;
+    uint32_t op;                 /* in the history: its first acts are what was asked, one by one */
+    uint32_t nasked;
     struct asked asked[TXN_OPS_MAX];
 };
 struct held_index {

@@ -10,10 +10,26 @@ static void answered(void *user, const struct txn_result_head *r);
 
 /* --- building --------------------------------------------------------------------------- */
 
+static uint8_t table_of(uint16_t key)
+{
+    return (uint8_t)key_table(key);
+}
+
+static void value_of(uint8_t table, uint64_t token, uint8_t *value)
+{
+    memset(value, 0, TXN_VALUE_MAX);
+    memcpy(value + key_token_offset((enum key_table)table), &token, sizeof token);
+}
+
+static const struct key_space key_space = {
+    .table_of = table_of, .bytes = key_bytes, .of_port = key_of_port, .value = value_of,
+    .ports = T_PORTS,
+};
+
 struct build {
     struct asker *a;
     struct pending *pending;
-    struct lethe_txn *txn;
+    struct ops ops;
     uint32_t slot_number;
 };
 
@@ -23,28 +39,32 @@ static bool begin(struct build *b, struct asker *a, uint8_t slot)
     /* one silent shard must not use up the window: others go on meanwhile */
     if (a->npending >= a->window || a->in_slot[slot] > a->window / 4)
         return false;
-    for (int i = 0; i < PENDING_MAX && !b->pending; i++)
+    struct pending *p = NULL;
+    for (int i = 0; i < PENDING_MAX && !p; i++)
         if (!a->pending[i].used)
-            b->pending = &a->pending[i];
-    b->txn = b->pending ? lethe_txn_begin(a->lethe, slot, answered, b->pending) : NULL;
-    if (!b->txn)
+            p = &a->pending[i];
+    struct lethe_txn *txn = p ? lethe_txn_begin(a->lethe, slot, answered, p) : NULL;
+    if (!txn)
         return false;
-    if (!record_number(a->record, &b->pending->number)) {
-        lethe_txn_cancel(b->txn);
+    if (!record_number(a->record, &p->number)) {
+        lethe_txn_cancel(txn);
         return false;
     }
-    b->pending->asker = a;
-    b->pending->slot = slot;
-    b->pending->order = slot;
-    b->pending->nasked = b->pending->nacts = 0;
+    p->asker = a;
+    p->slot = slot;
+    p->order = slot;
+    b->pending = p;
+    b->ops = (struct ops){.keys = &key_space, .tables = a->tables, .txn = txn, .number = p->number,
+                          .asked = p->asked, .acts = p->acts};
     return true;
 }
 
 static bool submit(struct build *b)
 {
     struct pending *p = b->pending;
+    p->nasked = p->nacts = b->ops.n;
     if (!record_asked(b->a->record, p->number, b->a->number, p->order, p->acts, p->nacts)) {
-        lethe_txn_cancel(b->txn);
+        lethe_txn_cancel(b->ops.txn);
         return false;
     }
     p->used = true;
@@ -52,115 +72,8 @@ static bool submit(struct build *b)
     b->a->npending++;
     b->a->in_slot[p->slot]++;
     atomic_fetch_add(&b->a->counts->asked, 1);
-    lethe_txn_submit(b->txn);
+    lethe_txn_submit(b->ops.txn);
     return true;
-}
-
-static uint64_t next_token(const struct build *b)
-{
-    return hist_token(b->pending->number, (int)b->pending->nacts);
-}
-
-static int asked(struct build *b, int position, enum txn_code code, enum key_table table,
-                 uint16_t key, struct hist_act act)
-{
-    struct pending *p = b->pending;
-    if (position != (int)p->nasked || position >= ASKED_MAX)
-        abort(); /* asks too much at once */
-    act.key = key;
-    p->acts[p->nacts++] = act;
-    p->asked[p->nasked++] = (struct asked){(uint8_t)code, (uint8_t)table, key};
-    return position;
-}
-
-static int get(struct build *b, uint16_t key, uint8_t flags)
-{
-    uint8_t bytes[TXN_KEY_MAX];
-    enum key_table t = key_table(key);
-    key_bytes(key, bytes);
-    return asked(b, lethe_txn_get(b->txn, b->a->tables[t], bytes, flags), TXN_GET, t, key,
-                 (struct hist_act){.what = HIST_SEE, .touch = flags & TXN_TOUCH ? 1 : 0});
-}
-
-static void value_of(const struct build *b, enum key_table t, uint8_t *value)
-{
-    uint64_t token = next_token(b);
-    memset(value, 0, TXN_VALUE_MAX);
-    memcpy(value + key_token_offset(t), &token, sizeof token);
-}
-
-static int insert(struct build *b, uint16_t key, uint16_t parent)
-{
-    uint8_t bytes[TXN_KEY_MAX], parent_bytes[TXN_KEY_MAX], value[TXN_VALUE_MAX];
-    enum key_table t = key_table(key);
-    struct hist_act act = {.what = HIST_WRITE, .guard = 0, .token = next_token(b)};
-    value_of(b, t, value);
-    key_bytes(key, bytes);
-    if (parent == HIST_NO_KEY)
-        return asked(b, lethe_txn_insert(b->txn, b->a->tables[t], bytes, value, 0), TXN_INSERT, t,
-                     key, act);
-    key_bytes(parent, parent_bytes);
-    int at = lethe_txn_insert_child(b->txn, b->a->tables[t], bytes, value, 0,
-                                    b->a->tables[key_table(parent)], parent_bytes);
-    return asked(b, at, TXN_INSERT, t, key, act);
-}
-
-static int cas(struct build *b, uint16_t key, uint64_t version)
-{
-    uint8_t bytes[TXN_KEY_MAX], value[TXN_VALUE_MAX];
-    enum key_table t = key_table(key);
-    struct hist_act act = {.what = HIST_WRITE, .guard = version, .token = next_token(b)};
-    value_of(b, t, value);
-    key_bytes(key, bytes);
-    return asked(b, lethe_txn_cas(b->txn, b->a->tables[t], bytes, version, value, 0), TXN_CAS, t,
-                 key, act);
-}
-
-static int check(struct build *b, uint16_t key, uint64_t version)
-{
-    uint8_t bytes[TXN_KEY_MAX];
-    enum key_table t = key_table(key);
-    key_bytes(key, bytes);
-    return asked(b, lethe_txn_check(b->txn, b->a->tables[t], bytes, version), TXN_CHECK, t, key,
-                 (struct hist_act){.what = HIST_SEE, .version = version});
-}
-
-static int delete(struct build *b, uint16_t key, uint64_t version)
-{
-    uint8_t bytes[TXN_KEY_MAX];
-    enum key_table t = key_table(key);
-    key_bytes(key, bytes);
-    return asked(b, lethe_txn_delete(b->txn, b->a->tables[t], bytes, version), TXN_DELETE, t, key,
-                 (struct hist_act){.what = HIST_REMOVE, .guard = version});
-}
-
-static int add(struct build *b, uint16_t key)
-{
-    uint8_t bytes[TXN_KEY_MAX];
-    enum key_table t = key_table(key);
-    int64_t deltas[2] = {1, (int64_t)(rng_next(&b->a->rng) >> 24)};
-    struct hist_act act = {.what = HIST_WRITE, .guard = HIST_ANY, .delta = deltas[1]};
-    key_bytes(key, bytes);
-    if (t == T_CAPS)
-        return asked(b, lethe_txn_add_limit(b->txn, b->a->tables[t], bytes, deltas, CAP_LIMIT),
-                     TXN_ADD_LIMIT, t, key, act);
-    return asked(b, lethe_txn_add(b->txn, b->a->tables[t], bytes, deltas), TXN_ADD, t, key, act);
-}
-
-static int alloc(struct build *b, bool owned)
-{
-    uint8_t value[TXN_VALUE_MAX];
-    struct hist_act act = {.what = HIST_WRITE, .guard = 0, .token = next_token(b), .owned = owned};
-    value_of(b, T_PORTS, value);
-    value[8] = owned;
-    return asked(b, lethe_txn_alloc(b->txn, b->a->tables[T_PORTS], value), TXN_ALLOC, T_PORTS,
-                 HIST_NO_KEY, act);
-}
-
-static int release(struct build *b, uint32_t index, uint64_t version)
-{
-    return asked(b, lethe_txn_free(b->txn, b->a->tables[T_PORTS], index, version), TXN_FREE, T_PORTS,
-                 key_of_port(index), (struct hist_act){.what = HIST_REMOVE, .guard = version});
 }
 
 /* --- what is asked ---------------------------------------------------------------------- */
@@ -177,28 +90,19 @@ static uint16_t pick_key(const struct build *b, enum key_table t)
     return key_of(t, b->slot_number, pick(b->a, keys_per_slot[t]));
 }
 
-/* The whole of a new or known session in one txn: session? else mapping? else
- * (count, index, mapping); then the session as the mapping's child. */
+static int64_t some_delta(struct build *b)
+{
+    return (int64_t)(rng_next(&b->a->rng) >> 24);
+}
+
 static void want_session(struct build *b)
 {
     uint32_t map = pick(b->a, keys_per_slot[T_MAPS]);
-    uint16_t map_key = key_of(T_MAPS, b->slot_number, map);
-    uint16_t session = key_of(T_SESSIONS, b->slot_number,
-                              map * SESSIONS_PER_MAP + rng_below(&b->a->rng, SESSIONS_PER_MAP));
-    int first = get(b, session, TXN_TOUCH | TXN_SKIP_IF_PRESENT);
-    int second = get(b, map_key, TXN_SKIP_IF_PRESENT);
-    add(b, key_of(T_CAPS, b->slot_number, 0));
-    uint8_t index = (uint8_t)alloc(b, true);
-    insert(b, map_key, HIST_NO_KEY);
-    const struct txn_patch names_index = {.op = index, .from = PATCH_INDEX, .len = 4,
-                                          .into = PATCH_INTO_VALUE, .into_off = 0};
-    const struct txn_patch names_version = {.op = index, .from = PATCH_VERSION, .len = 8,
-                                            .into = PATCH_INTO_VALUE, .into_off = 4};
-    if (!lethe_txn_patch(b->txn, names_index) || !lethe_txn_patch(b->txn, names_version))
-        abort();
-    lethe_txn_skip_to_here(b->txn, second);
-    insert(b, session, map_key);
-    lethe_txn_skip_to_here(b->txn, first);
+    uint32_t peer = rng_below(&b->a->rng, SESSIONS_PER_MAP);
+    ops_session(&b->ops, (struct ops_session){
+        .session = key_of(T_SESSIONS, b->slot_number, map * SESSIONS_PER_MAP + peer),
+        .mapping = key_of(T_MAPS, b->slot_number, map), .cap = key_of(T_CAPS, b->slot_number, 0),
+        .delta = some_delta(b), .limit = CAP_LIMIT});
 }
 
 static void want_write(struct build *b)
@@ -207,11 +111,11 @@ static void want_write(struct build *b)
     uint64_t version = b->a->version[key];
     uint32_t way = rng_below(&b->a->rng, 100);
     if (!version || way < 10)
-        insert(b, key, HIST_NO_KEY);
+        ops_insert(&b->ops, key, HIST_NO_KEY);
     else if (way < 70)
-        cas(b, key, version);
+        ops_cas(&b->ops, key, version);
     else
-        delete(b, key, version);
+        ops_delete(&b->ops, key, version);
 }
 
 /* Two keys of a slot at once: all of it, or nothing. */
@@ -220,44 +124,42 @@ static void want_pair(struct build *b)
     uint16_t one = key_of(T_FLOWS, b->slot_number, 0), two = pick_key(b, T_IDLE);
     uint64_t v1 = b->a->version[one], v2 = b->a->version[two];
     if (rng_chance(&b->a->rng, 400))
-        check(b, one, v1);
+        ops_check(&b->ops, one, v1);
     else if (v1)
-        cas(b, one, v1);
+        ops_cas(&b->ops, one, v1);
     else
-        insert(b, one, HIST_NO_KEY);
+        ops_insert(&b->ops, one, HIST_NO_KEY);
     if (v2 && rng_chance(&b->a->rng, 400))
-        delete(b, two, v2);
+        ops_delete(&b->ops, two, v2);
     else if (!v2)
-        insert(b, two, HIST_NO_KEY);
+        ops_insert(&b->ops, two, HIST_NO_KEY);
     else
-        cas(b, two, v2);
+        ops_cas(&b->ops, two, v2);
 }
 
 static void want_read(struct build *b)
 {
     static const enum key_table tables[] = {T_FLOWS, T_FLOWS, T_IDLE, T_SUMS, T_MAPS, T_SESSIONS};
     enum key_table t = tables[rng_below(&b->a->rng, 6)];
-    get(b, pick_key(b, t), t == T_IDLE && rng_chance(&b->a->rng, 500) ? TXN_TOUCH : 0);
+    ops_get(&b->ops, pick_key(b, t), t == T_IDLE && rng_chance(&b->a->rng, 500) ? TXN_TOUCH : 0);
     if (rng_chance(&b->a->rng, 300))
-        get(b, key_of(T_FLOWS, b->slot_number, rng_below(&b->a->rng, keys_per_slot[T_FLOWS])), 0);
+        ops_get(&b->ops, key_of(T_FLOWS, b->slot_number, rng_below(&b->a->rng, keys_per_slot[T_FLOWS])), 0);
 }
 
 /* Get-or-create of one key. */
 static void want_or_create(struct build *b)
 {
     uint16_t key = pick_key(b, rng_chance(&b->a->rng, 500) ? T_FLOWS : T_IDLE);
-    int found = get(b, key, TXN_SKIP_IF_PRESENT);
-    insert(b, key, HIST_NO_KEY);
-    lethe_txn_skip_to_here(b->txn, found);
+    int found = ops_get(&b->ops, key, TXN_SKIP_IF_PRESENT);
+    ops_insert(&b->ops, key, HIST_NO_KEY);
+    lethe_txn_skip_to_here(b->ops.txn, found);
 }
 
 static void want_scan(struct build *b)
 {
     static const enum key_table tables[] = {T_FLOWS, T_IDLE, T_MAPS, T_SESSIONS, T_SUMS};
     enum key_table t = tables[rng_below(&b->a->rng, 5)];
-    if (lethe_txn_scan(b->txn, b->a->tables[t], 0) != 0)
-        abort();
-    b->pending->asked[b->pending->nasked++] = (struct asked){TXN_SCAN, (uint8_t)t, HIST_NO_KEY};
+    ops_scan(&b->ops, (uint8_t)t);
 }
 
 static void want_port(struct build *b)
@@ -270,19 +172,19 @@ static void want_port(struct build *b)
     bool mine = a->nheld && (any || a->held[at].slot == b->pending->slot);
     if (mine && (a->nheld > HELD_MAX / 2 || rng_chance(&a->rng, 550))) {
         b->pending->order = key_order(key_of_port(a->held[at].index));
-        release(b, a->held[at].index, a->held[at].version);
+        ops_free(&b->ops, a->held[at].index, a->held[at].version);
         if (rng_chance(&a->rng, 900)) /* else it will be freed twice */
             a->held[at] = a->held[--a->nheld];
     } else if (a->nheld < HELD_MAX && rng_chance(&a->rng, 600)) {
-        alloc(b, false);
+        ops_alloc(&b->ops, false);
     } else {
         uint32_t index = b->pending->slot * (uint32_t)POOL_BLOCK + rng_below(&a->rng, POOL_BLOCK);
         uint16_t key = key_of_port(index);
         b->pending->order = key_order(key);
         if (a->version[key])
-            release(b, index, a->version[key]); /* somebody's who may be gone by now */
+            ops_free(&b->ops, index, a->version[key]); /* somebody's who may be gone by now */
         else
-            get(b, key, 0);
+            ops_get(&b->ops, key, 0);
     }
 }
 
@@ -290,14 +192,15 @@ static void want_session_end(struct build *b)
 {
     uint16_t key = pick_key(b, T_SESSIONS);
     if (b->a->version[key])
-        delete(b, key, b->a->version[key]);
+        ops_delete(&b->ops, key, b->a->version[key]);
     else
-        get(b, key, 0);
+        ops_get(&b->ops, key, 0);
 }
 
 static void want_sum(struct build *b)
 {
-    add(b, pick_key(b, T_SUMS));
+    uint16_t key = pick_key(b, T_SUMS);
+    ops_add(&b->ops, key, some_delta(b));
 }
 
 bool ask_random(struct asker *a)
@@ -329,7 +232,7 @@ bool ask_key(struct asker *a, uint16_t key)
     if (!begin(&b, a, key_slot(key)))
         return false;
     b.pending->order = key_order(key);
-    get(&b, key, 0);
+    ops_get(&b.ops, key, 0);
     return submit(&b);
 }
 

@@ -7,20 +7,15 @@
 #ifndef TESTS_STORE_ASK_H
 #define TESTS_STORE_ASK_H
 
-#include "client/lethe.h"
 #include "keys.h"
 #include "record.h"
+#include "tests/sim/ops.h"
 #include "tests/sim/rng.h"
 
-enum { PENDING_MAX = 64, HELD_MAX = 24, ASKED_MAX = 8 };
+enum { PENDING_MAX = 64, HELD_MAX = 24 };
 
-/* One op of a txn under way: where its answer goes among the acts. */
-struct asked {
-    uint8_t code, table;
-    uint16_t key;
-};
 struct asker;
-struct pending {
+struct pending { /* a txn under way */
     struct asker *asker;
     bool used;
     uint32_t number;           /* in the record */
@@ -28,8 +23,8 @@ struct pending {
     uint16_t order;            /* in the history: see key_order */
     uint32_t nasked;
     uint64_t asked_us;
-    struct asked asked[ASKED_MAX];
-    struct hist_act acts[HIST_ACTS_MAX]; /* the first `nasked` are the ops' */
+    struct asked asked[TXN_OPS_MAX];
+    struct hist_act acts[HIST_ACTS_MAX]; /* the first `nasked` are what was asked */
     uint32_t nacts;
 };
 struct held_index {
