@@ -536,6 +536,12 @@ void msg_speak(void *frame, uint8_t proto)
     assert(proto >= MSG_PROTO_MIN && proto <= MSG_PROTO_MAX);
     assert(proto > 1 || head->type <= MSG_PROVEN);
     head->proto = proto;
-    if (head->type == MSG_WELCOME && proto == 1)
+    if (proto > 1)
+        return;
+    if (head->type == MSG_WELCOME)
         ((struct msg_welcome *)frame)->primary_node = 0;
+    else if (head->type == MSG_APPEND)
+        ((struct msg_append *)frame)->stamp = 0;
+    else if (head->type == MSG_ACK)
+        ((struct msg_ack *)frame)->stamp = 0;
 }
