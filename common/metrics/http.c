@@ -20,8 +20,19 @@
 #include "common/metrics/metrics.h"
 #include "common/wire/address.h"
 
+/* A connection; HTTP's thread alone. */
+struct visitor {
+    int fd;                   /* -1: free */
+    uint64_t turn;            /* of its last request, or of its coming; the least has been still for longest */
+    bool asks, leaves;
+};
+
+enum { VISITORS = 2 * HTTP_CONNECTIONS };
+
 struct metrics_http {
     struct http_config config;
+    struct visitor visitors[VISITORS];
+    uint64_t turn;
     struct MHD_Daemon *daemon;
     pthread_mutex_t lock;      /* of the two below, and of each asking's reply */
     pthread_cond_t answered;
@@ -41,6 +52,55 @@ struct asking {
 
 enum { SENTENCE = 300 };
 static const char ask_path[] = "/v1/ask/";
+
+/* --- connections: HTTP's thread ----------------------------------------------------- */
+
+/* Too many: who has been still for longest goes, so that nobody can keep the others out by staying. Those that asked a verb wait for
+ * us, and do not count. */
+static void make_room(struct metrics_http *h)
+{
+    struct visitor *oldest = NULL;
+    int n = 0;
+    for (int i = 0; i < VISITORS; i++) {
+        struct visitor *v = &h->visitors[i];
+        if (v->fd < 0 || v->asks || v->leaves)
+            continue;
+        n++;
+        oldest = !oldest || v->turn < oldest->turn ? v : oldest;
+    }
+    if (n <= HTTP_CONNECTIONS)
+        return;
+    oldest->leaves = true;
+    shutdown(oldest->fd, SHUT_RDWR);
+}
+
+static void on_connection(void *cls, struct MHD_Connection *c, void **slot, enum MHD_ConnectionNotificationCode code)
+{
+    struct metrics_http *h = cls;
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD);
+    struct visitor *v = *slot;
+    if (code == MHD_CONNECTION_NOTIFY_CLOSED && v) {
+        v->fd = -1;
+    } else if (code == MHD_CONNECTION_NOTIFY_STARTED && info) {
+        for (int i = 0; i < VISITORS && !v; i++)
+            if (h->visitors[i].fd < 0)
+                v = &h->visitors[i];
+        if (v)
+            *v = (struct visitor){.fd = info->connect_fd, .turn = ++h->turn};
+        *slot = v;
+        make_room(h);
+    }
+}
+
+static void note(struct metrics_http *h, struct MHD_Connection *c, bool asks)
+{
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(c, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    struct visitor *v = info ? info->socket_context : NULL;
+    if (!v)
+        return;
+    v->asks = asks;
+    v->turn = ++h->turn;
+}
 
 /* --- requests: HTTP's thread --------------------------------------------------------- */
 
@@ -147,6 +207,7 @@ static enum MHD_Result say_verb(struct metrics_http *h, struct MHD_Connection *c
         return say(c, MHD_HTTP_SERVICE_UNAVAILABLE, "it ends");
     }
     *seen = a;
+    note(h, c, true);
     MHD_suspend_connection(c);
     control_question_put(h->config.control, &a->question);
     return MHD_YES;
@@ -180,6 +241,7 @@ static enum MHD_Result answer(void *cls, struct MHD_Connection *c, const char *u
         *body_bytes = 0;
         return MHD_YES;
     }
+    note(h, c, false);
     if (*seen != &head_seen)
         return say_reply(c, *seen);
     if (strcmp(method, MHD_HTTP_METHOD_GET) && strcmp(method, MHD_HTTP_METHOD_HEAD))
@@ -282,7 +344,7 @@ static struct MHD_Daemon *start_daemon(struct metrics_http *h, int fd)
     struct MHD_Daemon *d = MHD_start_daemon(
         MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_EPOLL | MHD_USE_ERROR_LOG | MHD_ALLOW_SUSPEND_RESUME, 0, NULL,
         NULL, answer, h, MHD_OPTION_EXTERNAL_LOGGER, log_daemon, NULL, MHD_OPTION_NOTIFY_COMPLETED, completed, h,
-        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)HTTP_CONNECTIONS,
+        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)VISITORS, MHD_OPTION_NOTIFY_CONNECTION, on_connection, h,
         MHD_OPTION_PER_IP_CONNECTION_LIMIT, (unsigned)HTTP_CONNECTIONS_EACH, MHD_OPTION_CONNECTION_TIMEOUT,
         (unsigned)HTTP_PATIENCE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_HEAD_BYTES,
         MHD_OPTION_END);
@@ -308,6 +370,8 @@ int metrics_http_start(struct metrics_http **out, const struct http_config *conf
         return -ENOMEM;
     }
     h->config = *config;
+    for (int i = 0; i < VISITORS; i++)
+        h->visitors[i].fd = -1;
     pthread_mutex_init(&h->lock, NULL);
     pthread_cond_init(&h->answered, NULL);
     int fd = strchr(config->address, '/') ? listen_unix(h, err, err_len)

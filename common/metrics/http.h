@@ -13,8 +13,8 @@
  * <run_dir>/<instance>.metrics.sock, so that two on one host never clash:
  *     curl --unix-socket /run/lethe/store-a.metrics.sock http://localhost/metrics
  *
- * Bounds: HTTP_CONNECTIONS at a time, each closed when nothing came or went for
- * HTTP_PATIENCE_S, HTTP_CONNECTIONS_EACH of them one address's; a request's head of
+ * Bounds: HTTP_CONNECTIONS at a time, beside those that wait for a verb's answer; for a further one the one that has been still for
+ * longest is closed, and any in which nothing came or went for HTTP_PATIENCE_S. HTTP_CONNECTIONS_EACH of them one address's; a request's head of
  * HTTP_HEAD_BYTES; bodies are not read. Who asks a verb waits, and no other: the control thread
  * answers, and that seldom enough (control_question_put).
  * Nobody is asked who he is: listen where only the monitoring can reach. So `asks` has verbs that

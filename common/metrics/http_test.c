@@ -5,6 +5,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -202,6 +203,35 @@ static void listens_by_tcp(void **state)
     metrics_http_stop(first);
 }
 
+/* Connections of many addresses that send a byte now and then, and never a whole request: a probe is answered all the same. */
+static void who_stays_keeps_nobody_out(void **state)
+{
+    enum { ADDRESSES = 4, ALL = ADDRESSES * HTTP_CONNECTIONS_EACH, PATIENCE = 300, EVERY_MS = 100 };
+    struct metrics_http *first = http;
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)}, of = {.sin_family = AF_INET};
+    int fds[ALL + 1], left = PATIENCE;
+    CHECK(start_at("127.0.0.1:0") == 0, "%s", err);
+    in.sin_port = htons(metrics_http_port(http));
+    for (int i = 0; i <= ALL; i++) {
+        of.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + (uint32_t)i / HTTP_CONNECTIONS_EACH);
+        fds[i] = socket(AF_INET, SOCK_STREAM, 0);
+        assert_int_equal(bind(fds[i], (struct sockaddr *)&of, sizeof of), 0);
+        assert_int_equal(connect(fds[i], (struct sockaddr *)&in, sizeof in), 0);
+    }
+    static const char request[] = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    assert_int_equal(send(fds[ALL], request, sizeof request - 1, MSG_NOSIGNAL), sizeof request - 1);
+    for (struct pollfd probe = {fds[ALL], POLLIN, 0}; left && !poll(&probe, 1, EVERY_MS); left--)
+        for (int i = 0; i < ALL; i++)
+            send(fds[i], "G", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+    CHECK(left, "not answered while the others stay");
+    ask(fds[ALL], "");
+    has("200 OK");
+    for (int i = 0; i < ALL; i++)
+        close(fds[i]);
+    metrics_http_stop(http);
+    http = first;
+}
+
 static void wrong_addresses_are_told(void **state)
 {
     struct metrics_http *first = http;
@@ -395,7 +425,7 @@ int main(void)
         TEST(families_are_whole_and_in_base_units), TEST(histogram_buckets_add_up),
         TEST(collectors_write_as_much_as_they_like), TEST(probes_say_why_not),
         TEST(other_requests_are_refused), TEST(hanging_clients_are_closed),
-        TEST(listens_by_tcp), TEST(wrong_addresses_are_told), TEST(beside_the_control_socket),
+        TEST(listens_by_tcp), TEST(who_stays_keeps_nobody_out), TEST(wrong_addresses_are_told), TEST(beside_the_control_socket),
 #undef TEST
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start_asking, stop_asking)
         TEST(verbs_are_asked), TEST(orders_are_not), TEST(who_asks_holds_up_nobody), TEST(ends_while_it_is_asked),
