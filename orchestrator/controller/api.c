@@ -262,6 +262,28 @@ static enum MHD_Result serve(struct api *a, struct MHD_Connection *c, const char
     return send_json(c, status, answer);
 }
 
+/* "%00" would be the end of the path here, and nowhere before us (a proxy's rules): it stays as it is, and fits no path. */
+static size_t unescape(void *ctx, struct MHD_Connection *c, char *text)
+{
+    (void)ctx, (void)c;
+    return strstr(text, "%00") ? strlen(text) : MHD_http_unescape(text);
+}
+
+static enum MHD_Result count_length(void *ctx, enum MHD_ValueKind kind, const char *key, const char *value)
+{
+    (void)kind, (void)value;
+    *(int *)ctx += !strcasecmp(key, "Content-Length") || !strcasecmp(key, "Transfer-Encoding");
+    return MHD_YES;
+}
+
+/* Of a body with two lengths a proxy may have believed the other one (RFC 9112, 6.3): what it passed on as a body would be a request. */
+static bool one_length(struct MHD_Connection *c)
+{
+    int n = 0;
+    MHD_get_connection_values(c, MHD_HEADER_KIND, count_length, &n);
+    return n <= 1;
+}
+
 /* A piece of the body. */
 static void take_body(struct incoming *in, const char *bytes, size_t n)
 {
@@ -290,6 +312,8 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *c, const cha
         in->most = request_body_max(path);
         set_busy(a, in->connection, false); /* a further request of this connection has its own time */
         const char *length = MHD_lookup_connection_value(c, MHD_HEADER_KIND, "Content-Length");
+        if (!one_length(c))
+            return send_error(c, 400, "the body has two lengths"); /* MHD reads on of none that is answered early */
         if (length && strtoull(length, NULL, 10) > SWALLOW_BYTES)
             return send_error(c, 413, "the body is too long");
         return MHD_YES;
@@ -367,7 +391,7 @@ static int start_daemon(struct api *a, char *err, uint32_t err_len)
         MHD_OPTION_PER_IP_CONNECTION_LIMIT, a->path[0] ? 0u : (unsigned)OF_ONE_ADDRESS,
         MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)(REQUEST_MS / 1000), MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         (size_t)HEADERS_BYTES, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_NOTIFY_CONNECTION,
-        on_connection, a, MHD_OPTION_END);
+        on_connection, a, MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL, MHD_OPTION_END);
     if (a->daemon && !pthread_create(&a->watchman, NULL, watch, a)) {
         a->watches = true;
         return 0;

@@ -114,6 +114,36 @@ def check_token(c):
     check("/healthz needs none", c.ask("GET", "/healthz", None)[0] == 200)
 
 
+def check_odd_requests(c):
+    """What may mean one thing to a proxy and another to us is refused, and what follows it is not read."""
+    ask = "Host: x\r\nAuthorization: Bearer %s\r\n" % c.token
+    behind = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    for head, body in (("Content-Length: 2\r\nContent-Length: %d\r\n" % (2 + len(behind)), "{}"),
+                       ("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"),
+                       ("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n", "0\r\n\r\n")):
+        answer = raw(c, "POST /v1/instances/store-a/restart HTTP/1.1\r\n%s%s\r\n%s%s" % (ask, head, body, behind))
+        check("two lengths: %s" % head.split("\r\n")[1], answer.startswith(b"HTTP/1.1 400") and answer.count(b"HTTP/1.1") == 1, answer)
+    for path in ("/v1/status%00", "/v1/instances/store-a%00/kill", "/healthz%00x"):
+        answer = raw(c, "GET %s HTTP/1.1\r\n%sConnection: close\r\n\r\n" % (path, ask))
+        check("%s is no path" % path, answer.startswith(b"HTTP/1.1 404"), answer)
+    answer = raw(c, "GET /v1/status HTTP/1.1\r\n%s\r\n%s" % (ask, behind))
+    check("requests in a row are answered in a row", answer.count(b"HTTP/1.1 200") == 2, answer)
+    with open(c.folder + "/log") as log:
+        check("the token is in no log", c.token not in log.read())
+
+
+def raw(c, text):
+    with socket.create_connection(("127.0.0.1", c.port), 15) as s:
+        s.sendall(text.encode())
+        answer = b""
+        try:
+            while piece := s.recv(65536):
+                answer += piece
+        except ConnectionError:
+            pass
+        return answer
+
+
 def check_crowd(c):
     """One host cannot take all the room there is: its further connections are closed at once."""
     crowd = []
@@ -254,6 +284,7 @@ def main():
             check_held_port(c)
             wait_for(lambda: c.store(), "the store to be ready")
             check_token(c)
+            check_odd_requests(c)
             check_crowd(c)
             check_metrics(c)
             check_lives(c)
