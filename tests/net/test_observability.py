@@ -90,6 +90,18 @@ controller: {listen: "%(folder)s/controller.sock"}
 """
 
 
+def counted(site, checks, program, socket, counter, more_than):
+    """Waits until a program that serves by a socket counted so much; the families it serves."""
+    def read():
+        status, text = site.get_unix(socket, "/metrics")
+        values = samples(text if status == 200 else "").get(counter, {})
+        return text if sum(values.values()) > more_than else None
+    text = wait_for(read, 30, "%s of %s; see %s" % (counter, program, site.lab.logs), 0.1)
+    told = promtool("check", "metrics", input=text)
+    checks.check(program + ": /metrics", told.returncode == 0, told.stdout.strip()[:600])
+    return families(text)
+
+
 def controller(lab, site, checks):
     """Its metrics, of a site whose programs end at once; the families it serves."""
     folder = os.path.join(site.run_dir, "ctl")
@@ -101,18 +113,11 @@ def controller(lab, site, checks):
     process = lab.spawn("controller", [
         os.path.join(site.programs, "orchestrator", "lethe-controller"), "-c", folder + "/site.yaml",
         "--programs", folder + "/programs"], lab.namespaces["store-a"])
-
-    def ends():
-        status, text = site.get_unix(folder + "/controller.metrics.sock", "/metrics")
-        counted = samples(text if status == 200 else "").get("lethe_controller_unasked_exits_total", {})
-        return text if sum(counted.values()) > 0 else None
     try:
-        text = wait_for(ends, 30, "the controller to count its programs' ends; see " + process.log, 0.2)
+        return counted(site, checks, "lethe-controller", folder + "/controller.metrics.sock",
+                       "lethe_controller_unasked_exits_total", 0)
     finally:
         process.kill()
-    told = promtool("check", "metrics", input=text)
-    checks.check("lethe-controller: /metrics", told.returncode == 0, told.stdout.strip()[:600])
-    return families(text)
 
 
 def supervisor(lab, site, checks):
@@ -121,18 +126,10 @@ def supervisor(lab, site, checks):
     process = lab.spawn("nexthop", [
         os.path.join(site.programs, "steering", "lethe-nexthop"), "--route", network.EXTERNAL_PREFIX, "--dev", "outside",
         "--via", network.OUTSIDE_ADDRESS, "--metrics", path], lab.namespaces["outside-router"])
-
-    def answered():
-        status, text = site.get_unix(path, "/metrics")
-        counted = samples(text if status == 200 else "").get("lethe_nexthop_answers_total", {})
-        return text if sum(counted.values()) > 1 else None
     try:
-        text = wait_for(answered, 20, "steering's edge to answer ping; see " + process.log, 0.1)
+        return counted(site, checks, "lethe-nexthop", path, "lethe_nexthop_answers_total", 1)
     finally:
         process.stop()
-    told = promtool("check", "metrics", input=text)
-    checks.check("lethe-nexthop: /metrics", told.returncode == 0, told.stdout.strip()[:600])
-    return families(text)
 
 
 def metrics_are_right(lab, site, checks):

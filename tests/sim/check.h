@@ -64,6 +64,16 @@ struct index {
 bool check_index_build(struct index *x, const struct history *h, struct verdict *v);
 void check_index_free(struct index *x);
 
+/* A history by time; what is at one time, in the order of the kinds. */
+enum moment_kind { FAIL_OVER_BEGINS, INVOKED, COMPLETED, FAIL_OVER_ENDS };
+struct moment {
+    uint64_t at_us;
+    uint32_t op;  /* its number; a fail-over's: the stall's */
+    uint8_t kind;
+};
+/* The caller frees them. */
+struct moment *moments_of(const struct history *h, uint32_t *n);
+
 /* Whether some of `n` positive numbers add up to `rest`; the time doubles with each. */
 bool subset_sums(const int64_t *deltas, int n, int64_t rest);
 

@@ -237,39 +237,6 @@ static void complete_async(struct sweep *s, const struct hist_op *op)
 
 /* --- the sweep ------------------------------------------------------------------ */
 
-struct moment {
-    uint64_t at_us;
-    uint32_t op;
-    uint8_t kind; /* 0 a fail-over begins, 1 invocation, 2 completion, 3 it is over */
-};
-
-static int moment_order(const void *pa, const void *pb)
-{
-    const struct moment *a = pa, *b = pb;
-    if (a->at_us != b->at_us)
-        return a->at_us < b->at_us ? -1 : 1;
-    if (a->kind != b->kind)
-        return a->kind - b->kind;
-    return a->op < b->op ? -1 : a->op > b->op;
-}
-
-static uint32_t moments_of(const struct history *h, struct moment *m)
-{
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < h->nops; i++) {
-        m[n++] = (struct moment){h->ops[i].invoked_us, i, 1};
-        if (h->ops[i].outcome != HIST_UNKNOWN)
-            m[n++] = (struct moment){h->ops[i].completed_us, i, 2};
-    }
-    for (uint32_t i = 0; i < h->nstalls; i++)
-        if (h->stalls[i].promotion) {
-            m[n++] = (struct moment){h->stalls[i].from_us, i, 0};
-            m[n++] = (struct moment){h->stalls[i].to_us, i, 3};
-        }
-    qsort(m, n, sizeof *m, moment_order);
-    return n;
-}
-
 static uint64_t next_fail_over(const struct history *h, uint64_t after_us)
 {
     uint64_t next = HIST_NEVER;
@@ -356,16 +323,16 @@ static bool sweep_run(struct sweep *s, const struct moment *m, uint32_t n)
 {
     uint64_t next_us = next_fail_over(s->h, 0);
     for (uint32_t i = 0; i < n; i++) {
-        if (m[i].kind == 0 && s->under_way++ == 0)
+        if (m[i].kind == FAIL_OVER_BEGINS && s->under_way++ == 0)
             async_forget(s, HIST_NEVER - 1); /* nothing counts until it is over */
-        if (m[i].kind == 3 && --s->under_way == 0) {
+        if (m[i].kind == FAIL_OVER_ENDS && --s->under_way == 0) {
             async_forget(s, m[i].at_us);
             next_us = next_fail_over(s->h, m[i].at_us);
         }
-        if (m[i].kind == 0 || m[i].kind == 3)
+        if (m[i].kind == FAIL_OVER_BEGINS || m[i].kind == FAIL_OVER_ENDS)
             continue;
         const struct hist_op *op = &s->h->ops[m[i].op];
-        if (m[i].kind == 1) {
+        if (m[i].kind == INVOKED) {
             s->op_floor[op->id] = s->floor[op->slot];
             s->op_floor_op[op->id] = s->floor_op[op->slot];
             if (!sees_no_dead(s, op) || !invoke_async(s, op, next_us))
@@ -394,10 +361,11 @@ bool check_chain(const struct index *x, struct verdict *v)
     uint32_t slots = slots_of(h);
     size_t room = 2ull * h->nkeys + h->nops + slots + 1;
     struct sweep *s = calloc(1, sizeof *s);
-    struct moment *m = malloc((2ull * h->nops + 2ull * h->nstalls + 1) * sizeof *m);
+    uint32_t nmoments;
+    struct moment *m = moments_of(h, &nmoments);
     uint64_t *wide = calloc(room, sizeof *wide);
     uint32_t *narrow = calloc(room, sizeof *narrow);
-    if (!s || !m || !wide || !narrow)
+    if (!s || !wide || !narrow)
         abort();
     *s = (struct sweep){.x = x, .h = h, .v = v};
     s->dead = wide;
@@ -410,7 +378,7 @@ bool check_chain(const struct index *x, struct verdict *v)
     s->floor_op = s->op_floor_op + h->nops;
     for (uint32_t i = 0; i < slots; i++)
         s->floor_op[i] = NO_OP;
-    bool good = sweep_run(s, m, moments_of(h, m)) && nothing_runs_after_stale(s, slots);
+    bool good = sweep_run(s, m, nmoments) && nothing_runs_after_stale(s, slots);
     free(narrow);
     free(wide);
     free(m);

@@ -307,6 +307,37 @@ bool check_content(const struct index *x, struct verdict *v)
     return good;
 }
 
+static int moment_order(const void *pa, const void *pb)
+{
+    const struct moment *a = pa, *b = pb;
+    if (a->at_us != b->at_us)
+        return a->at_us < b->at_us ? -1 : 1;
+    if (a->kind != b->kind)
+        return a->kind - b->kind;
+    return a->op < b->op ? -1 : a->op > b->op;
+}
+
+struct moment *moments_of(const struct history *h, uint32_t *count)
+{
+    struct moment *m = malloc((2ull * h->nops + 2ull * h->nstalls + 1) * sizeof *m);
+    uint32_t n = 0;
+    if (!m)
+        abort();
+    for (uint32_t i = 0; i < h->nops; i++) {
+        m[n++] = (struct moment){h->ops[i].invoked_us, i, INVOKED};
+        if (h->ops[i].outcome != HIST_UNKNOWN)
+            m[n++] = (struct moment){h->ops[i].completed_us, i, COMPLETED};
+    }
+    for (uint32_t i = 0; i < h->nstalls; i++)
+        if (h->stalls[i].promotion) {
+            m[n++] = (struct moment){h->stalls[i].from_us, i, FAIL_OVER_BEGINS};
+            m[n++] = (struct moment){h->stalls[i].to_us, i, FAIL_OVER_ENDS};
+        }
+    qsort(m, n, sizeof *m, moment_order);
+    *count = n;
+    return m;
+}
+
 bool check_all(const struct history *h, struct verdict *v)
 {
     static bool (*const checks[])(const struct index *, struct verdict *) = {

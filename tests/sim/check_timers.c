@@ -23,22 +23,6 @@ struct proof {
     uint32_t timeout_ms;       /* of this version */
 };
 
-struct moment {
-    uint64_t at_us;
-    uint32_t op;
-    uint8_t kind; /* 0 invocation, 1 completion */
-};
-
-static int moment_order(const void *pa, const void *pb)
-{
-    const struct moment *a = pa, *b = pb;
-    if (a->at_us != b->at_us)
-        return a->at_us < b->at_us ? -1 : 1;
-    if (a->kind != b->kind)
-        return a->kind - b->kind;
-    return a->op < b->op ? -1 : a->op > b->op;
-}
-
 /* Somebody may have removed or replaced it before `op` was answered. */
 static bool excused(const struct index *x, uint16_t key, uint64_t version,
                     const struct hist_op *op)
@@ -147,6 +131,8 @@ static bool sweep(const struct index *x, const struct moment *m, uint32_t n, str
                   struct verdict *v)
 {
     for (uint32_t i = 0; i < n; i++) {
+        if (m[i].kind != INVOKED && m[i].kind != COMPLETED)
+            continue;
         const struct hist_op *op = &x->h->ops[m[i].op];
         for (int j = 0; j < op->nacts; j++) {
             const struct hist_act *a = &hist_acts(x->h, op)[j];
@@ -155,10 +141,10 @@ static bool sweep(const struct index *x, const struct moment *m, uint32_t n, str
                 continue;
             struct proof *p = &proofs[a->key];
             bool told = op->outcome != HIST_UNKNOWN;
-            if (m[i].kind == 0 && told &&
+            if (m[i].kind == INVOKED && told &&
                 (!not_early(x, p, op, a, v) || !not_late(x, p, op, a, v)))
                 return false;
-            if (m[i].kind == 0)
+            if (m[i].kind == INVOKED)
                 may_touch(x, p, op, a);
             else
                 learn(x, p, op, a);
@@ -170,17 +156,11 @@ static bool sweep(const struct index *x, const struct moment *m, uint32_t n, str
 bool check_timers(const struct index *x, struct verdict *v)
 {
     const struct history *h = x->h;
-    struct moment *m = malloc((2ull * h->nops + 1) * sizeof *m);
+    uint32_t n;
+    struct moment *m = moments_of(h, &n);
     struct proof *proofs = calloc(h->nkeys + 1, sizeof *proofs);
-    uint32_t n = 0;
-    if (!m || !proofs)
+    if (!proofs)
         abort();
-    for (uint32_t i = 0; i < h->nops; i++) {
-        m[n++] = (struct moment){h->ops[i].invoked_us, i, 0};
-        if (h->ops[i].outcome != HIST_UNKNOWN)
-            m[n++] = (struct moment){h->ops[i].completed_us, i, 1};
-    }
-    qsort(m, n, sizeof *m, moment_order);
     bool good = sweep(x, m, n, proofs, v);
     free(proofs);
     free(m);
