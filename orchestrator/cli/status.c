@@ -8,11 +8,11 @@
 static enum cli_colour of_state(const char *state)
 {
     static const char *const good[] = {"ready", "serving", "healthy"};
-    static const char *const bad[] = {"silent", "ended", "lost", "waiting"};
+    static const char *const bad[] = {"silent", "ended", "lost", "waiting", "other_site"};
     for (uint32_t i = 0; i < 3; i++)
         if (!strcmp(state, good[i]))
             return CLI_GOOD;
-    for (uint32_t i = 0; i < 4; i++)
+    for (uint32_t i = 0; i < 5; i++)
         if (!strcmp(state, bad[i]))
             return CLI_BAD;
     return CLI_CARE;

@@ -95,6 +95,9 @@ static void of_programs(struct engine *e)
         const struct tracked *t = &e->at[i];
         const char *state = status_state(e, t);
         workers += t->seen.kind == ORCH_WORKER && t->seen.alive && t->seen.ready;
+        if (t->seen.alive && t->other_site)
+            alert(e, ALERT_OTHER_SITE, t->seen.name, "what answers there is a store of another site: same address, same name? "
+                  "Nothing that it says counts");
         if (!strcmp(state, "silent"))
             alert(e, ALERT_SILENT, t->seen.name, e->driver->ops->platform ? "its container runs and does not answer"
                                                                           : "its process lives and does not answer");

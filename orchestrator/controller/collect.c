@@ -117,9 +117,10 @@ void collect_ask(struct collect *c, const char *name, enum orch_kind kind, colle
     va_start(args, format);
     vsnprintf(words, sizeof words, format, args);
     va_end(args);
-    struct question *q = calloc(1, sizeof *q);
+    const struct tracked *t = engine_find(c->engine, name);
+    struct question *q = t && t->other_site ? NULL : calloc(1, sizeof *q);
     if (!q) {
-        collect_missing(c, name, "out of memory");
+        collect_missing(c, name, t && t->other_site ? "what answers there is a store of another site" : "out of memory");
         return;
     }
     *q = (struct question){.collect = c, .took = took, .next = c->questions, .kind = kind};

@@ -37,6 +37,7 @@ struct tracked {
     bool unproven;            /* dying: the platform knows it no more, and nobody said that it is dead */
     bool listed, leaving_said; /* by the platform; that it leaves is an event already */
     bool was_ready;
+    bool other_site;          /* a store that says so: it is as if it did not answer */
     uint64_t start_event, end_event, leave_event;
     uint64_t left_said_ms;
     uint64_t unheard_ms;      /* unproven: since when no front end hears it; 0: one may */
@@ -110,6 +111,7 @@ struct shard_seen {
     X(ETCD_AWAY, "etcd_away", false)                                                               \
     X(RESTARTING, "restarting", false)                                                             \
     X(SILENT, "silent", false)                                                                     \
+    X(OTHER_SITE, "other_site", true)                                                              \
     X(PLATFORM, "platform", false)                                                                     \
     X(OUTDATED, "outdated", false)
 enum alert_kind {
@@ -183,7 +185,9 @@ void engine_socket(const struct engine *e, const char *name, enum orch_kind kind
 void gather(struct engine *e);
 void gather_load(struct engine *e, const struct orch_group *g, struct orch_load *out);
 void gather_view(struct engine *e, const struct keep_view *view);
-/* NULL: no answer that is young enough. */
+/* The name of the other site whose store this says it is; NULL: it does not say so, or says nothing. */
+const char *gather_other_site(struct engine *e, const char *name);
+/* NULL: no answer that is young enough, or one of another site's. */
 const json_t *gather_stats(struct engine *e, const char *name);
 const json_t *gather_more(struct engine *e, const char *name);
 /* The newest answer of a front end (as site_front counts), however old; NULL: none, or it is dead. */

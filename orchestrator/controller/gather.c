@@ -29,10 +29,19 @@ static const json_t *fresh(struct engine *e, const struct reading *r)
     return r->now && uv_now(&e->loop) - r->now_ms <= STALE_MS ? r->now : NULL;
 }
 
+/* Whoever got the address meanwhile may have the same name in another site. A site that has no etcd has no name, nor
+ * does a store tell one that is older than those. */
+const char *gather_other_site(struct engine *e, const char *name)
+{
+    const struct observed_program *p = observer_get(e->observer, name);
+    const char *site = gather_text(json_object_get(p ? fresh(e, &p->stats) : NULL, "views"), "site");
+    return *site && *e->kept.site && strcmp(site, e->kept.site) ? site : NULL;
+}
+
 const json_t *gather_stats(struct engine *e, const char *name)
 {
     const struct observed_program *p = observer_get(e->observer, name);
-    return p ? fresh(e, &p->stats) : NULL;
+    return p && !gather_other_site(e, name) ? fresh(e, &p->stats) : NULL;
 }
 
 const json_t *gather_more(struct engine *e, const char *name)
@@ -190,8 +199,19 @@ void gather_load(struct engine *e, const struct orch_group *g, struct orch_load 
 
 /* --- stores ------------------------------------------------------------------------------------------- */
 
+static void see_site(struct engine *e, struct tracked *t)
+{
+    const char *site = gather_other_site(e, t->seen.name);
+    bool plain = site && strlen(site) < sizeof e->kept.site && strspn(site, "0123456789abcdef") == strlen(site);
+    if (site && !t->other_site)
+        events_add(e->events, EVENT_UNREADY, t->seen.name, t->start_event,
+                   json_pack("{s:s, s:s}", "site", e->kept.site, "its_site", plain ? site : "?"), "what answers there is a store of another site: nothing that it says counts");
+    t->other_site = site;
+}
+
 static void see_store(struct engine *e, struct tracked *t)
 {
+    see_site(e, t);
     const json_t *stats = t->dying ? NULL : gather_stats(e, t->seen.name), *rows = json_object_get(stats, "shards");
     bool serves = json_array_size(rows) > 0;
     t->seen.leads = t->seen.only_copy = 0;
@@ -373,6 +393,8 @@ static void tell_ready(struct engine *e, struct tracked *t)
     if (t->seen.ready == t->was_ready || (t->seen.leaving && !t->seen.ready))
         return;
     t->was_ready = t->seen.ready;
+    if (t->other_site) /* said */
+        return;
     if (t->seen.ready)
         events_add(e->events, EVENT_READY, t->seen.name, t->start_event,
                    json_pack("{s:I}", "after_ms", (json_int_t)(engine_now(e) - t->seen.started_ms)),

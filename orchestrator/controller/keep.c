@@ -202,6 +202,10 @@ static void on_kv(struct keep *k, const json_t *kv, bool gone)
             keep_set_desired(k, k->value, (size_t)bytes);
     } else if (!strncmp(rest, "/shards/", 8) && !gone) {
         on_view(k, (uint32_t)strtoul(rest + 8, NULL, 10), revision, k->value, (size_t)bytes);
+    } else if (!strcmp(rest, "/site") && !gone && (size_t)bytes < sizeof k->status.site) {
+        pthread_mutex_lock(&k->lock);
+        memcpy(k->status.site, k->value, (size_t)bytes + 1);
+        pthread_mutex_unlock(&k->lock);
     }
 }
 

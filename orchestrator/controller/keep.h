@@ -42,6 +42,7 @@ struct keep_status {
     uint64_t requests, failures;
     char endpoint[128], why[240];
     char leader[64];          /* as read last */
+    char site[40];            /* as the stores named it (statestore/server/views_etcd.h); "": not known */
 };
 
 struct keep_view { uint32_t shard; char text[1024]; };

@@ -202,9 +202,10 @@ static void ask_etcd(const char *path, const char *body)
     assert_int_equal(system(command), 0);
 }
 
-/* Keys and values in base64: /lethe/site.controller/desired, .../leader. */
+/* Keys and values in base64: /lethe/site.controller/desired, .../leader, /lethe/site/site. */
 #define DESIRED "L2xldGhlL3NpdGUuY29udHJvbGxlci9kZXNpcmVk"
 #define LEADER "L2xldGhlL3NpdGUuY29udHJvbGxlci9sZWFkZXI="
+#define NAME "L2xldGhlL3NpdGUvc2l0ZQ=="
 
 static void a_change_that_was_not_seen_is_not_written_over(void **state)
 {
@@ -267,6 +268,23 @@ static void what_is_said_of_etcd_is_as_old_as_its_question(void **state)
     }
     assert_true(shown);
     keep_stop(a);
+}
+
+/* That which the stores draw: a change, what stands already, and one that is gone for a moment. */
+static void the_sites_name_is_heard_of(void **state)
+{
+    struct keep *a = started("a");
+    WAIT_FOR(status(a).role == KEEP_ACTIVE);
+    assert_string_equal(status(a).site, "");
+    ask_etcd("kv/put", "{\"key\": \"" NAME "\", \"value\": \"MDBmZg==\"}"); /* 00ff */
+    WAIT_FOR(!strcmp(status(a).site, "00ff"));
+    struct keep *b = started("b");
+    WAIT_FOR(!strcmp(status(b).site, "00ff"));
+    ask_etcd("kv/deleterange", "{\"key\": \"" NAME "\"}");
+    ask_etcd("kv/put", "{\"key\": \"" NAME "\", \"value\": \"MDE=\"}"); /* 01 */
+    WAIT_FOR(!strcmp(status(a).site, "01") && !strcmp(status(b).site, "01"));
+    keep_stop(a);
+    keep_stop(b);
 }
 
 static void an_empty_etcd_is_filled_again(void **state)
@@ -452,6 +470,7 @@ int main(void)
         E(a_change_that_was_not_seen_is_not_written_over),
         E(without_etcd_nothing_changes_and_nobody_else_leads),
         E(what_is_said_of_etcd_is_as_old_as_its_question),
+        E(the_sites_name_is_heard_of),
         E(an_empty_etcd_is_filled_again),
         F(a_broken_file_is_left_to_a_person),
         F(who_lost_its_lock_leads_no_more),

@@ -509,6 +509,39 @@ static void what_is_not_heard_for_long_is_unknown(void **state)
     CHECK(strstr(cause("platform"), "known again"), "%s", cause("platform"));
 }
 
+/* Its pod's address was given out anew, to one of the same name. */
+static void a_store_of_another_site_does_not_count(void **state)
+{
+#define OF_SITE(id) \
+    "{\"views\": {\"site\": \"" id "\"}, \"shards\": [{\"shard\": 0, \"role\": \"backup\", \"copies\": 2, \"view_epoch\": 3}]}"
+    says("store-1", OF_SITE("ab12"), NULL); /* nobody knows which one is ours */
+    turn();
+    assert_string_equal(state_text("store-1"), "ready");
+    snprintf(rig.keep.status.site, sizeof rig.keep.status.site, "ab12");
+    turn();
+    assert_string_equal(state_text("store-1"), "ready");
+    assert_string_equal(state_text("store-0"), "ready"); /* older, it has no word for that */
+    struct order *a = order(REQUEST_KILL, "store-0", false);
+    says("store-1", OF_SITE("cd34"), NULL);
+    turn();
+    EXPECT(a, 403, "last copy");
+    assert_string_equal(state_text("store-1"), "other_site");
+    CHECK(strstr(cause("unready"), "a store of another site"), "%s", cause("unready"));
+    json_t *alerts = alerts_json(&rig.e);
+    char *told = json_dumps(alerts, 0);
+    CHECK(strstr(told, "other_site") && !strstr(told, "silent"), "%s", told);
+    free(told);
+    json_decref(alerts);
+    json_t *status = status_all(&rig.e);
+    told = json_dumps(json_object_get(status, "shards"), 0);
+    CHECK(strstr(told, "store-0") && !strstr(told, "\"store-1\", \"role\""), "%s", told);
+    free(told);
+    json_decref(status);
+    says("store-1", OF_SITE("ab12"), NULL);
+    turn();
+    assert_string_equal(state_text("store-1"), "ready");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -518,6 +551,7 @@ int main(void)
         T(autoscaling_goes_by_the_platforms_count_if_it_is_young),
         T(figures_that_cannot_be_neither_wrap_nor_count),
         T(a_worker_may_be_older_than_this_machine),
+        T(a_store_of_another_site_does_not_count),
         T(of_two_evictions_at_once_the_second_is_judged_by_the_first),
         T(a_refused_eviction_leaves_all_as_it_was),
         T(who_is_not_sure_to_lead_asks_for_nothing),

@@ -37,7 +37,7 @@ static void copy_numbers(json_t *o, const json_t *from, const struct field *f, s
 
 static const struct observed_program *known(struct engine *e, const struct tracked *t)
 {
-    return t->seen.alive ? observer_get(e->observer, t->seen.name) : NULL;
+    return t->seen.alive && !t->other_site ? observer_get(e->observer, t->seen.name) : NULL;
 }
 
 /* --- a process ------------------------------------------------------------------------------------ */
@@ -82,6 +82,8 @@ const char *status_state(struct engine *e, const struct tracked *t)
                                                                                              : "ended";
     if (t->seen.told_ms)
         return t->seen.kind == ORCH_WORKER ? "draining" : "stopping";
+    if (t->other_site)
+        return "other_site";
     if (!gather_stats(e, t->seen.name))
         return engine_now(e) - t->seen.started_ms > 2 * STALE_MS ? silent(e, t) : "starting";
     return t->seen.ready ? "ready" : "starting";

@@ -393,8 +393,14 @@ class Program(unittest.TestCase):
         self.assertNotIn("leaving early", str(p.events()))  # it had nothing to wait for
         for n in NODES:
             self.start_node(n)
+        self.assertNotIn("site", wait_for("an answer", lambda: self.order("store-a", "stats"))["views"])
         self.start_etcd(client, peer)
         wait_for("a primary each", lambda: self.primaries() == dict(enumerate(NODES)))
+
+        def names():
+            said = [self.order(n, "stats")["views"].get("site", "") for n in NODES]
+            return all(said) and set(said)
+        self.assertRegex(" ".join(wait_for("the site's name", names)), "^[0-9a-f]{32}$")  # one, of all
 
     def secret(self, name, mode=0o600, text=None):
         with open(self.path(name), "w") as f:

@@ -141,10 +141,13 @@ static json_t *views_object(const struct store *s)
     struct views *v = store_views(s);
     struct views_service sv;
     v->ops->service(v, &sv);
-    return json_pack("{s:s, s:I, s:I, s:I, s:i, s:I, s:s}", "kind", sv.kind, "away_ms",
-                     (json_int_t)sv.away_ms, "requests", (json_int_t)sv.requests, "failures",
-                     (json_int_t)sv.failures, "proposals", (int)sv.proposals, "proposal_ms",
-                     (json_int_t)sv.proposal_ms, "trouble", sv.trouble);
+    json_t *o = json_pack("{s:s, s:I, s:I, s:I, s:i, s:I, s:s}", "kind", sv.kind, "away_ms",
+                          (json_int_t)sv.away_ms, "requests", (json_int_t)sv.requests, "failures",
+                          (json_int_t)sv.failures, "proposals", (int)sv.proposals, "proposal_ms",
+                          (json_int_t)sv.proposal_ms, "trouble", sv.trouble);
+    if (sv.site[0])
+        json_object_set_new(o, "site", json_string(sv.site));
+    return o;
 }
 
 static json_t *shards(const struct store *s)

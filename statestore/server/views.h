@@ -22,6 +22,8 @@
 
 #include "statestore/core/shard.h"
 
+enum { VIEWS_SITE_ID = 33 };
+
 enum views_standing {
     VIEWS_FOLLOWING = 1,      /* a backup or a spare: joins through the primary */
     VIEWS_WAITING,            /* may not serve yet */
@@ -44,6 +46,7 @@ struct views_service {
     uint32_t proposals;       /* open wishes, of all shards, and for how long the oldest */
     uint64_t proposal_ms;
     char trouble[160];        /* "" or a sentence */
+    char site[VIEWS_SITE_ID]; /* which site's views these are, for ever; "": not known, or it has no name */
 };
 
 struct views;

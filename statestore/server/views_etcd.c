@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/random.h>
 
 #include "common/log/log.h"
 #include "statestore/server/views_etcd_impl.h"
@@ -177,6 +178,27 @@ static void keep_registered(struct views_etcd *p)
         p->telling_newest = newest;
     }
     etcd_post(p->etcd, "kv/txn", json_pack("{s:o}", "success", puts), tag_of(TAG_REGISTER, 0, 0));
+}
+
+/* --- ... which site this is ------------------------------------------------------------------------------------- */
+
+/* Only where there is none; if etcd forgot it, the one that was known. */
+static void keep_named(struct views_etcd *p)
+{
+    char name[KEY_MAX_BYTES];
+    uint64_t drawn[2];
+    if (!p->synced || p->site_stands || p->site_asked || p->now_ms < p->site_due_ms)
+        return;
+    if (!p->site_id[0] && getrandom(drawn, sizeof drawn, 0) != sizeof drawn)
+        return;
+    if (!p->site_id[0])
+        snprintf(p->site_id, sizeof p->site_id, "%016lx%016lx", drawn[0], drawn[1]);
+    snprintf(name, sizeof name, "%s/site", p->prefix);
+    p->site_asked = true;
+    etcd_post(p->etcd, "kv/txn", json_pack(
+        "{s:[{s:o, s:s, s:s, s:s}], s:[{s:{s:o, s:o}}]}",
+        "compare", "key", etcd_text(name), "target", "CREATE", "result", "EQUAL", "create_revision", "0",
+        "success", "request_put", "key", etcd_text(name), "value", etcd_text(p->site_id)), tag_of(TAG_SITE, 0, 0));
 }
 
 /* --- ... reading and watching ---------------------------------------------------------------------------------- */
@@ -347,6 +369,8 @@ static void say_service(struct views_etcd *p)
                  "them", p->site.names[p->site.node - 1]);
     else if (since)
         snprintf(s.trouble, sizeof s.trouble, "etcd does not answer: %.120s", p->why);
+    if (p->site_stands)
+        memcpy(s.site, p->site_id, sizeof s.site);
     pthread_mutex_lock(&p->lock);
     p->service = s;
     pthread_mutex_unlock(&p->lock);
@@ -373,6 +397,7 @@ static void *run(void *ctx)
         p->now_ms = clock_ms();
         take_wishes(p);
         keep_registered(p);
+        keep_named(p);
         keep_reading(p);
         for (uint16_t i = 0; i < p->site.shards; i++) {
             shard_turn(p, i, why, sizeof why);

@@ -8,6 +8,8 @@
  *   nodes/<n>   {"incarnation": "17...", "name": ..., "listen": ..., "holds":
  *               [[epoch, position], ...]}: who runs, under a lease of a few seconds
  *   incarnations/<n>  "17...": the highest that node n registered, for ever
+ *   site        32 hex digits, drawn by whichever node found none: tells this site from
+ *               another one that has the same names, whoever asks its nodes
  *
  * Before etcd's first answer a process has no view and registers nothing: only that
  * answer tells it an incarnation above all that its node had, for the wall clock, which

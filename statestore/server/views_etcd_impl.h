@@ -32,7 +32,7 @@ enum {
     INCARNATION_STEP = 1000000000, /* a process that discards what it holds takes the next few */
 };
 
-enum tag { TAG_READ = 1, TAG_GRANT, TAG_KEEP, TAG_REGISTER, TAG_ASK, TAG_SWAP, TAG_CREATE };
+enum tag { TAG_READ = 1, TAG_GRANT, TAG_KEEP, TAG_REGISTER, TAG_ASK, TAG_SWAP, TAG_CREATE, TAG_SITE };
 /* Of a swap also which epoch it compares: an answer may come when its wish is decided, by a
  * watch, and the next one is open. */
 static inline uint32_t tag_of(enum tag t, uint32_t shard, uint64_t epoch)
@@ -99,6 +99,9 @@ struct views_etcd {
     uint64_t grant_due_ms, keep_due_ms, register_due_ms, registered_ms;
     struct views_registration told;
     uint64_t telling_newest, told_newest; /* in incarnations/<n> */
+    char site_id[VIEWS_SITE_ID]; /* the newest that stood there, or else the one that was drawn; "": none yet */
+    bool site_stands, site_asked;
+    uint64_t site_due_ms;
     uint64_t away_logged_ms;
     char why[200];            /* what etcd said last when it failed */
     struct key keys[SHARDS_MAX];

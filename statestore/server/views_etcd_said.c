@@ -142,6 +142,16 @@ static bool numbered(const char *name, const char *kind, uint32_t least, uint32_
     return !*end && v >= least && v <= most;
 }
 
+/* Some name of a site; what is none is not taken for one, and stands. */
+static void on_site(struct views_etcd *p, const char *text, int bytes)
+{
+    p->site_stands = bytes > 0 && bytes < VIEWS_SITE_ID && strspn(text, "0123456789abcdef") == (size_t)bytes;
+    if (p->site_stands)
+        memcpy(p->site_id, text, (size_t)bytes + 1);
+    else if (bytes)
+        p->site_due_ms = UINT64_MAX;
+}
+
 /* A key and its value, or that it was deleted. */
 static void on_kv(struct views_etcd *p, const json_t *kv, bool gone)
 {
@@ -166,6 +176,8 @@ static void on_kv(struct views_etcd *p, const json_t *kv, bool gone)
             on_node_gone(p, number, revision);
         else
             on_node_text(p, number, revision, text, bytes);
+    } else if (!strcmp(name + n + 1, "site")) {
+        on_site(p, text, bytes);
     }
 }
 
@@ -278,6 +290,8 @@ static void on_read(struct views_etcd *p, const json_t *answer)
         if (!is_listed(kvs, name))
             on_node_gone(p, i, revision);
     }
+    snprintf(name, sizeof name, "%s/site", p->prefix);
+    p->site_stands &= is_listed(kvs, name);
     if (!p->synced)
         log_info("etcd answers", "endpoint=%s revision=%ld", etcd_endpoint(p->etcd), revision);
     for (uint16_t i = 0; i < p->site.shards; i++) {
@@ -373,6 +387,7 @@ static void on_failed(struct views_etcd *p, enum tag tag, uint16_t shard, bool o
         p->keys[shard].again_ms = again;
         p->read_due_ms = p->now_ms;
         break;
+    case TAG_SITE: p->site_due_ms = again; break;
     }
 }
 
@@ -389,6 +404,7 @@ void views_etcd_answered(void *ctx, uint32_t number, const json_t *answer, const
     p->keeping &= tag != TAG_KEEP;
     p->registering &= tag != TAG_REGISTER;
     k->swapping &= tag != TAG_CREATE;
+    p->site_asked &= tag != TAG_SITE;
     if (!answer) {
         on_failed(p, tag, shard, (tag != TAG_SWAP && tag != TAG_ASK) || open, why);
         return;
@@ -419,6 +435,10 @@ void views_etcd_answered(void *ctx, uint32_t number, const json_t *answer, const
     case TAG_CREATE:
         on_swapped(p, shard, answer, &k->swap);
         views_etcd_tell(p, shard, PROPOSAL_STANDS);
+        break;
+    case TAG_SITE:
+        p->read_due_ms = p->now_ms; /* what stands there, ours or another's */
+        p->site_due_ms = p->now_ms + p->read_ms;
         break;
     }
 }

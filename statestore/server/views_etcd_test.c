@@ -461,6 +461,26 @@ static void a_store_that_starts_without_etcd_waits_for_it(void **state)
     store_stop(s);
 }
 
+/* One name, whoever came first; another life finds it, and one that was deleted is written again. */
+static void a_site_has_one_name_for_ever(void **state)
+{
+    char text[2000], later[2000];
+    start_two();
+    WAIT_FOR(service_of(1).site[0] && service_of(2).site[0]);
+    assert_string_equal(service_of(1).site, service_of(2).site);
+    assert_true(etcd_get(&etcd, PREFIX "/site", text, sizeof text) == 1);
+    assert_string_equal(service_of(1).site, text);
+    assert_int_equal(strlen(text), VIEWS_SITE_ID - 1);
+    start_node(3, 3000);
+    WAIT_FOR(service_of(3).site[0]);
+    assert_string_equal(service_of(3).site, text);
+    etcd_delete(&etcd, PREFIX "/site");
+    WAIT_FOR(etcd_get(&etcd, PREFIX "/site", later, sizeof later) > 0);
+    assert_string_equal(later, text);
+    etcd_put(&etcd, PREFIX "/site", "no name");
+    WAIT_FOR(!service_of(1).site[0]);
+}
+
 static void nobody_left_is_lost_until_accepted(void **state)
 {
     uint32_t three = 3;
@@ -519,6 +539,7 @@ int main(void)
         WITH_ETCD(the_newest_incarnation_is_known_for_ever),
         WITH_ETCD(a_clock_that_was_set_back_makes_no_old_process),
         WITH_ETCD(a_store_that_starts_without_etcd_waits_for_it),
+        WITH_ETCD(a_site_has_one_name_for_ever),
         WITH_ETCD(nobody_left_is_lost_until_accepted),
         WITH_ETCD(end_points_are_tried_in_turn),
     };
