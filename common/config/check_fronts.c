@@ -163,10 +163,26 @@ static int check_front(struct site *s, unsigned at, const struct complaint *c)
     return bad;
 }
 
+/* Whom workers join is a front end, where the file has those: else they wait for somebody who never answers. */
+static int check_joined(const struct site *s, const struct complaint *c)
+{
+    char key[64];
+    bool tunnels = false;
+    for (unsigned at = 0; at <= s->steering.more_count; at++)
+        tunnels |= site_front(s, at).tunnel.address != NULL;
+    for (unsigned i = 0; tunnels && i < s->worker.tunnel.steering_count; i++)
+        if (site_front_at(s, s->worker.tunnel.steering[i]) < 0) {
+            snprintf(key, sizeof key, "worker.tunnel.steering[%u]", i);
+            return complain(c, key, "%s is no front end's tunnel.address; correct one of them",
+                            s->worker.tunnel.steering[i]);
+        }
+    return 0;
+}
+
 int site_check_fronts(struct site *s, const struct complaint *c)
 {
     int bad = 0;
     for (unsigned at = 1; !bad && at <= s->steering.more_count; at++)
         bad = check_front(s, at, c);
-    return bad;
+    return bad ? bad : check_joined(s, c);
 }

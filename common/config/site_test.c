@@ -291,6 +291,8 @@ static const struct row { const char *text, *error; } rows[] = {
      "site.yaml:4: worker.tunnel.steering[1]: 'steer' is no IPv4 address; write one, such as 10.9.0.1"},
     {NODE "worker:\n  tunnel: {steering: [10.9.0.1, 10.9.0.1]}\n",
      "site.yaml:5: worker.tunnel.steering[1]: '10.9.0.1' is there twice; remove one"},
+    {NODE SIDES "  tunnel: {address: 10.9.0.1, port: p}\nworker: {tunnel: {steering: [10.9.0.1, 10.9.0.2]}}\n",
+     "site.yaml:8: worker.tunnel.steering[1]: 10.9.0.2 is no front end's tunnel.address; correct one of them"},
     {NODE "groups: [{name: nf, weight: 101}]\n",
      "site.yaml:4: groups[0].weight: 101 is too many; write a number from 1 to 100"},
     /* secrets */
@@ -527,13 +529,13 @@ static void a_tunnel_is_read(void **state)
     struct nfs *nfs;
     char err[500] = "";
     CHECK(parse(NODE SIDES "  tunnel: {address: 10.9.0.1, port: \"net_af_packet2,iface=t\", vni: 7}\n"
-                "worker: {tunnel: {steering: [10.9.0.1, 10.9.0.2]}}\n", false, &s, &nfs, err) == 0,
+                "worker: {tunnel: {steering: [10.9.0.1]}}\n", false, &s, &nfs, err) == 0,
           "%s", err);
     assert_string_equal(s->steering.tunnel.address, "10.9.0.1");
     assert_string_equal(s->steering.tunnel.port, "net_af_packet2,iface=t");
     assert_int_equal(s->steering.tunnel.vni, 7);
-    assert_int_equal(s->worker.tunnel.steering_count, 2);
-    assert_string_equal(s->worker.tunnel.steering[1], "10.9.0.2");
+    assert_int_equal(s->worker.tunnel.steering_count, 1);
+    assert_string_equal(s->worker.tunnel.steering[0], "10.9.0.1");
     site_free(s, NULL, 0, NULL);
 }
 

@@ -24,6 +24,7 @@ all=(lethe-store lethe-store-rdma lethe-nf lethe-nf-rdma lethe-steer lethe-contr
 
 fail() { printf 'images: %s\n' "$*" >&2; exit 1; }
 while [ $# -gt 0 ]; do
+  case $1 in --build | --out | --tag) [ $# -gt 1 ] || fail "$1 needs a word behind it; build.sh --help" ;; esac
   case $1 in
   --build) build=$2; shift ;;
   --out) out=$2; shift ;;

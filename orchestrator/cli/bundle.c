@@ -147,8 +147,10 @@ int bundle_open(struct bundle *b)
     snprintf(b->scratch, sizeof b->scratch, "%.200s/lethe-support-XXXXXX", where && *where ? where : "/tmp");
     umask(077);
     if (sodium_init() < 0 || !mkdtemp(b->scratch)) {
+        int error = errno;
         *b->scratch = '\0';
-        return -errno;
+        snprintf(b->name, sizeof b->name, "%.90s", where && *where ? where : "/tmp");
+        return -error;
     }
     snprintf(path, sizeof path, "%s/%s", b->scratch, b->name);
     int rc = mkdir(path, 0700) ? -errno : 0;
@@ -272,7 +274,8 @@ int cmd_support_bundle(struct cli *cli, int argc, char **argv)
     snprintf(file, sizeof file, "%s%s", argc == 2 ? argv[1] : b->name, argc == 2 ? "" : ".tar.gz");
     patient_find(cli, &b->patient);
     if (rc)
-        cli_say(CLI_REFUSED, "%s: %s; TMPDIR names another place", b->scratch, strerror(-rc));
+        cli_say(CLI_REFUSED, "%s: %s; TMPDIR names another place; or run it elsewhere: lethe -C ADDR support-bundle",
+                *b->scratch ? b->scratch : b->name, strerror(-rc));
     else if (access(file, F_OK) == 0)
         cli_say(CLI_REFUSED, "%s is there already; it is not written over", file);
     else if (!may_write_beside(file))

@@ -37,6 +37,7 @@ static void ask_controller(struct cli *cli, struct patient *p)
                             : error                 ? "there is no socket"
                                                     : "no answer";
     p->d.status = p->status;
+    p->d.pods = p->status ? json_object_get(p->status, "platform") != NULL : getenv("KUBERNETES_SERVICE_HOST") != NULL;
 }
 
 void patient_find(struct cli *cli, struct patient *p)

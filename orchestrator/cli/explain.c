@@ -150,7 +150,8 @@ int cmd_explain(struct cli *cli, int argc, char **argv)
     spawn_ask(words, EXPLAIN_MS, 1, &s); /* again, for what it complains of */
     if (s.out)
         s.out[strcspn(s.out, "\n")] = '\0';
-    status = cli_say(CLI_REFUSED, "%s: %s", program, s.out && *s.out ? s.out : "it is not there, or does not answer");
+    status = cli_say(CLI_REFUSED, "%s: %s", program, s.out && *s.out ? s.out : "it is not there, or does not answer; `lethe-nf -c FILE --explain` tells it where "
+                                                                                  "lethe-nf is (in a cluster: `kubectl exec deploy/nf -- lethe-nf ...`)");
     free(s.out);
     return status;
 }

@@ -6,6 +6,8 @@
 
 #include "orchestrator/controller/engine_impl.h"
 
+enum { POD_PATIENCE_MS = 30 * 1000 }; /* an image may have to be fetched */
+
 static const struct { const char *text; bool critical; } kinds[] = {
 #define X(id, text, critical) [ALERT_##id] = {text, critical},
     ALERT_KINDS(X)
@@ -102,13 +104,25 @@ static void of_programs(struct engine *e)
             alert(e, ALERT_SILENT, t->seen.name, e->driver->ops->platform ? "its container runs and does not answer"
                                                                           : "its process lives and does not answer");
         if (t->seen.failures > 1 && status_shown(e, t) && !t->seen.ready)
-            alert(e, ALERT_RESTARTING, t->seen.name, "it ended %u times without living a minute", t->seen.failures);
+            alert(e, ALERT_RESTARTING, t->seen.name, "it ended %u times without living a minute%s%s", t->seen.failures,
+                  t->last_exit.there ? ": " : "", t->last_exit.there ? t->last_exit.cause : "");
         if (t->seen.alive && t->seen.kind != ORCH_WORKER && status_outdated(e, t))
             alert(e, ALERT_OUTDATED, t->seen.name, "it runs with an earlier configuration; restart it");
     }
     if (!workers)
         alert(e, ALERT_NO_WORKER, "site", "no worker is known to serve");
     of_fronts(e, workers);
+}
+
+/* Images that are nowhere, secrets and volumes that are missing, no node with room: nobody else says it here. */
+static void of_pods(struct engine *e)
+{
+    for (uint32_t i = 0; i < e->n; i++) {
+        const struct tracked *t = &e->at[i];
+        if (t->waits_since_ms && engine_now(e) - t->waits_since_ms > POD_PATIENCE_MS && t->seen.failures < 2)
+            alert(e, ALERT_PLATFORM, t->seen.name, "its pod does not begin%s%.40s; `kubectl describe pod %s` says what it waits for",
+                  *t->process.note ? ": " : "", t->process.note, t->seen.name);
+    }
 }
 
 static void of_platform(struct engine *e)
@@ -124,6 +138,8 @@ static void of_platform(struct engine *e)
     for (uint32_t g = 0; g < e->desired->ngroups && p->known; g++)
         if (!platform_count(e, e->desired->groups[g].name, &replicas, &asked_ms) && asked_ms)
             alert(e, ALERT_PLATFORM, e->desired->groups[g].name, "there is no Deployment of that name and label app");
+    if (p->known)
+        of_pods(e);
 }
 
 void alerts_update(struct engine *e)

@@ -41,7 +41,7 @@ struct tracked {
     uint64_t start_event, end_event, leave_event;
     uint64_t left_said_ms;
     uint64_t unheard_ms;      /* unproven: since when no front end hears it; 0: one may */
-    uint64_t silent_since_ms;
+    uint64_t silent_since_ms, waits_since_ms; /* the latter: its pod is to be and does not run; 0: it does */
     char left[120];           /* of a drain: what was said last */
     struct { bool there, known; int status, signal; char time[32], cause[200]; } last_exit;
 };
@@ -222,6 +222,7 @@ void carry_hand_over(struct engine *e, const char *node, uint32_t shard, const c
 /* orders.c */
 void orders_take(struct engine *e);
 void orders_refuse(struct engine *e, struct order *o, int status, const char *sentence);
+void orders_no_instance(struct engine *e, struct order *o); /* of the order's name */
 void orders_done(struct engine *e, struct order *o, const char *result);
 /* May it be ended by an operator's word? False, and an answer. judged: by the core's rule, too. */
 bool orders_may_end(struct engine *e, struct order *o, const struct tracked *t, bool judged);

@@ -61,6 +61,11 @@ void orders_refuse(struct engine *e, struct order *o, int status, const char *se
     refuse(e, o, status, "%s", sentence);
 }
 
+void orders_no_instance(struct engine *e, struct order *o)
+{
+    refuse(e, o, 404, "there is no instance '%s'; `lethe status` (GET /v1/instances) tells which there are", o->request.name);
+}
+
 static void done(struct engine *e, struct order *o, const char *result)
 {
     answer(e, o, 200, json_pack("{s:b, s:I, s:s}", "ok", 1, "revision", (json_int_t)e->desired->revision,
@@ -266,7 +271,7 @@ static struct tracked *wanted(struct engine *e, struct order *o)
 {
     struct tracked *t = engine_find(e, o->request.name);
     if (!t)
-        refuse(e, o, 404, "there is no instance '%s'; `lethe status` (GET /v1/instances) tells which there are", o->request.name);
+        orders_no_instance(e, o);
     return t;
 }
 

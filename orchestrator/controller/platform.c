@@ -197,8 +197,11 @@ static void see_programs(struct engine *e)
     }
     for (uint32_t i = 0; i < n; i++)
         see_program(e, &all[i]);
-    for (uint32_t i = 0; all && i < e->n; i++)
-        e->at[i].process.waits &= e->at[i].listed;
+    for (uint32_t i = 0; all && i < e->n; i++) {
+        struct tracked *t = &e->at[i];
+        t->process.waits &= t->listed;
+        t->waits_since_ms = !t->process.waits ? 0 : t->waits_since_ms ? t->waits_since_ms : engine_now(e);
+    }
     free(all);
 }
 
@@ -405,7 +408,7 @@ static void on_evict(struct engine *e, struct order *o)
         return;
     }
     if (!t) {
-        orders_refuse(e, o, 404, "there is no instance of that name; `lethe status` (GET /v1/instances) tells which there are");
+        orders_no_instance(e, o);
         return;
     }
     if (drain && t->seen.kind == ORCH_STEERING) {

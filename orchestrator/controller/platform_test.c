@@ -489,6 +489,41 @@ static void a_proven_end_is_one(void **state)
     assert_true(engine_find(&rig.e, "nf-7f-b")->seen.alive);
 }
 
+static const char *alert_of(const char *subject)
+{
+    for (uint32_t i = 0; i < rig.e.nalerts; i++)
+        if (!strcmp(rig.e.alerts[i].subject, subject))
+            return rig.e.alerts[i].text;
+    return "";
+}
+
+static void a_pod_that_does_not_begin_is_told(void **state)
+{
+    struct driver_process *p = pod("nf-80-c", ORCH_WORKER, 0);
+    snprintf(p->note, sizeof p->note, "ErrImagePull");
+    turn();
+    assert_string_equal(alert_of("nf-80-c"), ""); /* it may take a while */
+    assert_true(engine_find(&rig.e, "nf-80-c")->waits_since_ms);
+    engine_find(&rig.e, "nf-80-c")->waits_since_ms = 1; /* long ago */
+    turn();
+    CHECK(strstr(alert_of("nf-80-c"), "ErrImagePull"), "%s", alert_of("nf-80-c"));
+    p->start = 6;
+    p->waits = false;
+    turn();
+    assert_string_equal(alert_of("nf-80-c"), "");
+}
+
+static void who_ends_again_and_again_is_told_with_why(void **state)
+{
+    struct driver_end end = {.process = w.pods[3], .proven = true, .status_known = true, .signal = 9, .how = "the kubelet says OOMKilled"};
+    carry_ended(&rig.e, &end);
+    engine_find(&rig.e, "nf-7f-a")->seen.failures = 2;
+    w.pods[3].start = 0;
+    w.pods[3].waits = true;
+    turn();
+    CHECK(strstr(alert_of("nf-7f-a"), "OOMKilled"), "%s", alert_of("nf-7f-a"));
+}
+
 static void what_is_not_heard_for_long_is_unknown(void **state)
 {
     snprintf(w.state.why, sizeof w.state.why, "connection refused");
@@ -560,6 +595,8 @@ int main(void)
         T(gone_is_not_dead),
         T(an_unproven_worker_matters_while_it_is_heard),
         T(a_proven_end_is_one),
+        T(a_pod_that_does_not_begin_is_told),
+        T(who_ends_again_and_again_is_told_with_why),
         T(what_is_not_heard_for_long_is_unknown),
     };
     log_init("platform_test", "", LOG_LEVEL_ERROR);

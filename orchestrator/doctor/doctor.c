@@ -12,27 +12,27 @@
 #include <unistd.h>
 
 const struct doctor_check doctor_checks[] = {
-    {"site", "every program reads this file, and ends if it is wrong", look_site},
-    {"programs", "a site is started from these; neighbouring versions understand each other, others do not", look_programs},
-    {"run_dir", "control sockets, rings, pid files and logs are there", look_run_dir},
-    {"secrets", "who can read a secret can act as its owner; who has another one is refused", look_secrets},
-    {"memory", "a store keeps all state of all flows in memory; what the kernel kills or swaps out is gone or late", look_memory},
-    {"hugepages", "DPDK uses them if they are there; AF_XDP ports stall without", look_hugepages},
-    {"memlock", "RDMA pins the memory of each connection", look_memlock},
-    {"descriptors", "each connection is a descriptor", look_descriptors},
-    {"cgroup", "its limits hold for all programs of the site together", look_cgroup},
-    {"cpu", "a processor that sleeps deeply or runs slowly shows as latency", look_cpu},
-    {"clock", "leases and time-outs are measured by it; logs of several hosts are compared by the time of day", look_clock},
-    {"pauses", "who is not scheduled for failure_timeout_ms counts as dead", look_pauses},
-    {"edges", "packets enter and leave here", look_edges},
-    {"tunnel", "workers on other networks get their packets by it", look_tunnel},
-    {"forwarding", "steering sees a copy of each packet; the kernel must drop its own", look_forwarding},
-    {"rdma", "the store's verbs channels need an active device", look_rdma},
-    {"ports", "the store's nodes listen here", look_ports},
-    {"etcd", "the replicas agree there on who replicates what; without it nobody takes over from the dead", look_etcd},
-    {"controller", "it starts what died, and scales", look_controller},
-    {"instances", "each program of the site answers on its control socket", look_instances},
-    {NULL, NULL, NULL}};
+    {"site", "every program reads this file, and ends if it is wrong", look_site, false},
+    {"programs", "a site is started from these; neighbouring versions understand each other, others do not", look_programs, true},
+    {"run_dir", "control sockets, rings, pid files and logs are there", look_run_dir, true},
+    {"secrets", "who can read a secret can act as its owner; who has another one is refused", look_secrets, true},
+    {"memory", "a store keeps all state of all flows in memory; what the kernel kills or swaps out is gone or late", look_memory, true},
+    {"hugepages", "DPDK uses them if they are there; AF_XDP ports stall without", look_hugepages, true},
+    {"memlock", "RDMA pins the memory of each connection", look_memlock, true},
+    {"descriptors", "each connection is a descriptor", look_descriptors, true},
+    {"cgroup", "its limits hold for all programs of the site together", look_cgroup, true},
+    {"cpu", "a processor that sleeps deeply or runs slowly shows as latency", look_cpu, true},
+    {"clock", "leases and time-outs are measured by it; logs of several hosts are compared by the time of day", look_clock, true},
+    {"pauses", "who is not scheduled for failure_timeout_ms counts as dead", look_pauses, true},
+    {"edges", "packets enter and leave here", look_edges, true},
+    {"tunnel", "workers on other networks get their packets by it", look_tunnel, true},
+    {"forwarding", "steering sees a copy of each packet; the kernel must drop its own", look_forwarding, true},
+    {"rdma", "the store's verbs channels need an active device", look_rdma, true},
+    {"ports", "the store's nodes listen here", look_ports, true},
+    {"etcd", "the replicas agree there on who replicates what; without it nobody takes over from the dead", look_etcd, false},
+    {"controller", "it starts what died, and scales", look_controller, false},
+    {"instances", "each program of the site answers on its control socket", look_instances, false},
+    {NULL, NULL, NULL, false}};
 
 const char *doctor_verdict_text(enum doctor_verdict v)
 {
@@ -40,9 +40,20 @@ const char *doctor_verdict_text(enum doctor_verdict v)
     return texts[v];
 }
 
+/* Where programs are pods this host is none of theirs, and what it lacks is no fault. */
+static void pass_over(struct doctor *d)
+{
+    static const struct doctor_check hosts = {"nodes", "programs run there, not here", NULL, true};
+    struct verdict v;
+    d->check = &hosts;
+    verdict_is(&v, DOCTOR_UNKNOWN, "programs are pods: their nodes, volumes and secrets are not looked at from here");
+    verdict_mend(&v, "kubectl -n lethe describe pods; docs/kubernetes.md, When something is wrong");
+    doctor_add(d, &v, "%s", "");
+}
+
 int doctor_run(struct doctor *d, const char *only)
 {
-    bool any = false;
+    bool any = false, passed_over = false;
     doctor_free(d); /* of a run before */
     d->findings = calloc(DOCTOR_FINDINGS_MAX, sizeof *d->findings);
     if (!d->findings)
@@ -51,6 +62,12 @@ int doctor_run(struct doctor *d, const char *only)
         if (only && strcmp(only, c->name))
             continue;
         any = true;
+        if (c->host && d->pods) {
+            if (!passed_over)
+                pass_over(d);
+            passed_over = true;
+            continue;
+        }
         d->check = c;
         if (d->progress)
             d->progress(d->ctx, c->name);

@@ -58,6 +58,7 @@ struct doctor {
     const char *controller_error; /* why there is no status */
     bool controller_hidden;   /* it may be there: this user must not look */
     const json_t *status;     /* of GET /v1/status; NULL: nobody answered */
+    bool pods;                /* a cluster runs the programs: rows of hosts are passed over */
     void (*progress)(void *ctx, const char *check); /* NULL: not told */
     void *ctx;
 
@@ -70,6 +71,7 @@ struct doctor {
 struct doctor_check {
     const char *name, *why;
     void (*look)(struct doctor *d);
+    bool host;                /* of the host that the site's programs run on */
 };
 extern const struct doctor_check doctor_checks[]; /* ends with a NULL name */
 

@@ -289,6 +289,8 @@ void judge_instance(const struct instance_facts *f, struct verdict *v)
     } else if (f->outdated) {
         verdict_is(v, DOCTOR_WARNING, "it runs with an earlier configuration");
         verdict_mend(v, "lethe restart %s", f->name);
+    } else if (!f->pid) { /* a platform runs it */
+        verdict_is(v, DOCTOR_OK, "%s", f->state);
     } else {
         verdict_is(v, DOCTOR_OK, "%s, pid %d, answers", *f->state ? f->state : "runs", f->pid);
     }

@@ -239,7 +239,7 @@ void look_instances(struct doctor *d)
         doctor_add(d, &v, "%s", all[i].name);
     }
     if (!n) {
-        verdict_is(&v, DOCTOR_UNKNOWN, "no program of the site is known to run on this host");
+        verdict_is(&v, DOCTOR_UNKNOWN, "no program of the site is known to run%s", d->pods ? "" : " on this host");
         doctor_add(d, &v, "%s", "");
     }
     free(all);
@@ -258,7 +258,9 @@ void look_controller(struct doctor *d)
         free(all);
         verdict_is(&v, n ? DOCTOR_WRONG : DOCTOR_UNKNOWN, "nobody answers at %s (%s)%s", d->controller, d->controller_error,
                    n ? ", and the site's programs run: nobody starts again what dies" : "");
-        if (!d->controller_hidden)
+        if (d->pods)
+            verdict_mend(&v, "kubectl -n lethe logs deploy/controller; it says what it waits for");
+        else if (!d->controller_hidden)
             verdict_mend(&v, "lethe up %s", d->file ? d->file : "FILE");
         doctor_add(d, &v, "%s", "");
         return;

@@ -207,6 +207,32 @@ static void devices(void **state)
     assert_false(look_iface_of("net_af_packet0,iface=", iface, &xdp));
 }
 
+/* A pod's own host says nothing of theirs: one finding instead of each, and never a fault. */
+static void where_programs_are_pods_no_host_is_looked_at(void **state)
+{
+    json_t *status = json_pack("{s:{s:s}, s:[{s:s, s:s}]}", "controller", "version", LETHE_VERSION, "stores", "name",
+                               "store-a", "state", "ready");
+    d.status = status;
+    d.pods = true;
+    assert_int_equal(doctor_run(&d, NULL), 0);
+    assert_int_equal(doctor_count(&d, DOCTOR_WRONG) + doctor_count(&d, DOCTOR_WARNING), 0);
+    uint32_t nodes = 0;
+    for (uint32_t i = 0; i < d.n; i++) {
+        const char *check = d.findings[i].check;
+        nodes += !strcmp(check, "nodes") && d.findings[i].v.is == DOCTOR_UNKNOWN;
+        if (!strcmp(check, "instances"))
+            assert_string_equal(d.findings[i].v.found, "ready");
+        assert_true(strcmp(check, "programs") && strcmp(check, "ports") && strcmp(check, "secrets"));
+    }
+    assert_int_equal(nodes, 1);
+    assert_int_equal(doctor_run(&d, "ports"), 0);
+    assert_int_equal(d.n, 1);
+    d.pods = false; /* here they are wrong */
+    assert_int_equal(doctor_run(&d, "programs"), 0);
+    assert_true(doctor_count(&d, DOCTOR_WRONG) > 0);
+    json_decref(status);
+}
+
 static void findings_are_bounded_and_clean(void **state)
 {
     struct verdict v;
@@ -229,6 +255,7 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, begin, end)
     const struct CMUnitTest tests[] = {T(nothing_there_is_unknown), T(memory), T(limits), T(cgroup), T(processors_and_clock),
-                                       T(rdma), T(forwarding), T(ports), T(devices), T(findings_are_bounded_and_clean)};
+                                       T(rdma), T(forwarding), T(ports), T(devices), T(where_programs_are_pods_no_host_is_looked_at),
+                                       T(findings_are_bounded_and_clean)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

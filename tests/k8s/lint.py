@@ -327,10 +327,6 @@ class Lint:
             self.check_address(o, node["listen"])
         for end in site["store"].get("etcd", []):
             self.check_address(o, end.split("//")[-1])
-        ends = [f.get("tunnel", {}).get("address") for f in [site["steering"], *site["steering"].get("more", [])]]
-        for a in site["worker"]["tunnel"]["steering"]:
-            if a not in ends:
-                self.say(o, "site.yaml: worker.tunnel.steering has %s, which is no front end's tunnel.address" % a)
 
     def check_address(self, o, address):
         host, port = address.rsplit(":", 1)

@@ -150,7 +150,7 @@ class Scaling:
         self.refused(REFUSED, "-1", "lethe", "scale", "nf=-1")
         self.refused(REFUSED, "100000", "lethe", "scale", "nf=100000")
         self.refused(USAGE, "is no number of workers", "lethe", "scale", "nf=many")
-        self.refused(REFUSED, "no instance of that name", "lethe", "drain", "nf-nosuch")
+        self.refused(REFUSED, "no instance 'nf-nosuch'", "lethe", "drain", "nf-nosuch")
         self.refused(REFUSED, "kubectl apply -k", "lethe", "up", "/etc/lethe/site.yaml")
         self.refused(REFUSED, "show the token", "lethe", "-C", ADDRESS, "status")
         self.refused(REFUSED, "show the token", "lethe", "-C", ADDRESS, "--token-file", "/etc/lethe/site.yaml", "scale", "nf=1")

@@ -20,7 +20,7 @@ sys.path[:0] = [os.path.join(HERE, "../net"), HERE]
 import cluster_report                                       # noqa: E402
 from acts import Acts                                       # noqa: E402
 from interfaces import Interfaces                           # noqa: E402
-from kubernetes_site import KubernetesSite                  # noqa: E402
+from kubernetes_site import CLIENT, KubernetesSite, SERVER  # noqa: E402
 from lethe_site import wait_for                             # noqa: E402
 from netns import Lab, NetError, enter, require_root_and_tools  # noqa: E402
 from nodes import Cluster                                   # noqa: E402
@@ -159,12 +159,18 @@ def make_images(build, to):
 
 
 def shell(site, cluster):
-    print("The site is in the namespace lethe. kubectl is set up; nodes, clients and servers are network namespaces:")
+    """Its status is the shell's only where a script is typed into it: of a person's, the last command's says nothing."""
+    nodes = {n.name: n for n in cluster.nodes}
+    print("The site of k8s/overlays/dev is in the namespace lethe; kubectl is set up. Into nodes, clients and servers:")
     for name, n in cluster.lab.namespaces.items():
-        print("  %-8s nsenter --net=%s" % (name, n.path()))
-    print("Leave the shell, and all of it is gone.")
+        print("  %-8s %s" % (name, " ".join(nodes[name].inside([])) if name in nodes else "nsenter --net=" + n.path()))
+    print("To begin with:\n  nsenter --net=%s ping -I %s %s" % (cluster.lab.namespaces["clients"].path(), CLIENT, SERVER))
+    print("  kubectl -n lethe exec deploy/controller -- lethe status\n"
+          "  kubectl kustomize k8s/overlays/dev | k8s/for-1.20.py | kubectl apply -f -      # after another site.yaml")
+    print("Leave the shell, and all of it is gone.", flush=True)
     env = dict(os.environ, KUBECONFIG=cluster.plane.config, PATH=cluster.plane.programs + ":" + os.environ["PATH"])
-    subprocess.run([os.environ.get("SHELL", "/bin/bash")], env=env, preexec_fn=lambda: enter(cluster.plane.namespace.fd))
+    done = subprocess.run([os.environ.get("SHELL", "/bin/bash")], env=env, preexec_fn=lambda: enter(cluster.plane.namespace.fd))
+    return 0 if os.isatty(0) else done.returncode
 
 
 def act(options, cluster, images, began):
@@ -174,8 +180,7 @@ def act(options, cluster, images, began):
     took = site.wait_ready()
     print("pods are ready after: " + ", ".join("%s %.1f s" % row for row in took.items()), flush=True)
     if options.shell:
-        shell(site, cluster)
-        return 0
+        return shell(site, cluster)
     traffic = Traffic(site)
     traffic.start(options.tcp, options.udp, options.churn)
     print("%d TCP connections and %d UDP flows are open, short ones come and go" % (options.tcp, options.udp), flush=True)
