@@ -335,14 +335,15 @@ static void log_daemon(void *ctx, const char *format, va_list args)
     log_debug("http", "cause=\"%s\"", text);
 }
 
-/* Signals are the program's. */
+/* Signals are the program's. poll and not epoll: with that, libmicrohttpd 0.9.75 does not see that who hung up in the middle of a
+ * request is gone, and keeps his place until patience ends. */
 static struct MHD_Daemon *start_daemon(struct metrics_http *h, int fd)
 {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     struct MHD_Daemon *d = MHD_start_daemon(
-        MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_EPOLL | MHD_USE_ERROR_LOG | MHD_ALLOW_SUSPEND_RESUME, 0, NULL,
+        MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL | MHD_USE_ERROR_LOG | MHD_ALLOW_SUSPEND_RESUME, 0, NULL,
         NULL, answer, h, MHD_OPTION_EXTERNAL_LOGGER, log_daemon, NULL, MHD_OPTION_NOTIFY_COMPLETED, completed, h,
         MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)VISITORS, MHD_OPTION_NOTIFY_CONNECTION, on_connection, h,
         MHD_OPTION_PER_IP_CONNECTION_LIMIT, (unsigned)HTTP_CONNECTIONS_EACH, MHD_OPTION_CONNECTION_TIMEOUT,

@@ -203,23 +203,74 @@ static void listens_by_tcp(void **state)
     metrics_http_stop(first);
 }
 
+/* From the n-th address of this host. */
+static int tcp_client(uint32_t n)
+{
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(metrics_http_port(http)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in of = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK + n)};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&of, sizeof of), 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&in, sizeof in), 0);
+    return fd;
+}
+
+static const char probe_request[] = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+
+static int open_files(void)
+{
+    DIR *d = opendir("/proc/self/fd");
+    int n = -3; /* ".", "..", and this one */
+    while (readdir(d))
+        n++;
+    closedir(d);
+    return n;
+}
+
+/* Who hangs up in the middle of a request is gone before patience ends for one that came earlier and stays. What is sent and the
+ * end may be seen together, or one after the other: so there are many. */
+static bool gone_at_once(void)
+{
+    enum { MANY = 200 };
+    int before = open_files(), witness = tcp_client(1), late = 0;
+    char c;
+    send(witness, "GET /me", 7, MSG_NOSIGNAL);
+    for (int i = 0; i < MANY; i++) {
+        int fd = tcp_client(2);
+        send(fd, "GET /me", 7, MSG_NOSIGNAL);
+        close(fd);
+        if (i % HTTP_CONNECTIONS_EACH == 0)
+            ask(tcp_client(3), probe_request); /* the others were taken in: none is turned away, to come again a second later */
+    }
+    while (open_files() > before + 2 && !late)
+        late = recv(witness, &c, 1, MSG_DONTWAIT) >= 0;
+    close(witness);
+    while (open_files() > before)
+        sched_yield();
+    return !late;
+}
+
+static void who_hangs_up_is_gone(void **state)
+{
+    struct metrics_http *first = http;
+    bool at_once = false;
+    CHECK(start_at("127.0.0.1:0") == 0, "%s", err);
+    for (int i = 0; i < 3 && !at_once; i++) /* this machine may have stood still meanwhile */
+        at_once = gone_at_once();
+    CHECK(at_once, "who hung up is kept until patience ends");
+    metrics_http_stop(http);
+    http = first;
+}
+
 /* Connections of many addresses that send a byte now and then, and never a whole request: a probe is answered all the same. */
 static void who_stays_keeps_nobody_out(void **state)
 {
     enum { ADDRESSES = 4, ALL = ADDRESSES * HTTP_CONNECTIONS_EACH, PATIENCE = 300, EVERY_MS = 100 };
     struct metrics_http *first = http;
-    struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)}, of = {.sin_family = AF_INET};
     int fds[ALL + 1], left = PATIENCE;
     CHECK(start_at("127.0.0.1:0") == 0, "%s", err);
-    in.sin_port = htons(metrics_http_port(http));
-    for (int i = 0; i <= ALL; i++) {
-        of.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + (uint32_t)i / HTTP_CONNECTIONS_EACH);
-        fds[i] = socket(AF_INET, SOCK_STREAM, 0);
-        assert_int_equal(bind(fds[i], (struct sockaddr *)&of, sizeof of), 0);
-        assert_int_equal(connect(fds[i], (struct sockaddr *)&in, sizeof in), 0);
-    }
-    static const char request[] = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    assert_int_equal(send(fds[ALL], request, sizeof request - 1, MSG_NOSIGNAL), sizeof request - 1);
+    for (int i = 0; i <= ALL; i++)
+        fds[i] = tcp_client(1 + (uint32_t)i / HTTP_CONNECTIONS_EACH);
+    send(fds[ALL], probe_request, sizeof probe_request - 1, MSG_NOSIGNAL);
     for (struct pollfd probe = {fds[ALL], POLLIN, 0}; left && !poll(&probe, 1, EVERY_MS); left--)
         for (int i = 0; i < ALL; i++)
             send(fds[i], "G", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -425,7 +476,7 @@ int main(void)
         TEST(families_are_whole_and_in_base_units), TEST(histogram_buckets_add_up),
         TEST(collectors_write_as_much_as_they_like), TEST(probes_say_why_not),
         TEST(other_requests_are_refused), TEST(hanging_clients_are_closed),
-        TEST(listens_by_tcp), TEST(who_stays_keeps_nobody_out), TEST(wrong_addresses_are_told), TEST(beside_the_control_socket),
+        TEST(listens_by_tcp), TEST(who_stays_keeps_nobody_out), TEST(who_hangs_up_is_gone), TEST(wrong_addresses_are_told), TEST(beside_the_control_socket),
 #undef TEST
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start_asking, stop_asking)
         TEST(verbs_are_asked), TEST(orders_are_not), TEST(who_asks_holds_up_nobody), TEST(ends_while_it_is_asked),
