@@ -27,6 +27,7 @@ packages=(
   # testing, with the real peers
   libcmocka-dev redis-server
   prometheus                            # promtool checks rules and metrics
+  conntrackd conntrack                  # bench/conntrackd_failover.py: gateways that copy their connections
   spin                                  # checks the model of views and leases
   iproute2 ethtool nftables procps
   iperf3 curl dnsmasq-base bind9-dnsutils iputils-ping traceroute tcpdump
@@ -44,7 +45,7 @@ judges=(
 )
 command -v npm >/dev/null || judges+=(nodejs npm) # schemas of a current one; others' nodejs brings an npm of its own
 # What `make check-k8s`, `make k8s-shell` and `make check-long` need besides these: `setup.sh kubernetes`.
-nodes=(containerd runc containernetworking-plugins iptables conntrack)
+nodes=(containerd runc containernetworking-plugins iptables)
 case ${1:-} in
 check) packages+=("${judges[@]}") ;;
 kubernetes) packages+=("${judges[@]}" "${nodes[@]}") ;;
@@ -74,7 +75,7 @@ fi
 say "installing ${#missing[@]} Debian packages: ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
-# redis-server, etcd, prometheus and containerd are started by tests, on ports of their own: Debian's services of these names
+# redis-server, etcd, prometheus, conntrackd and containerd are started by tests, on ports of their own: Debian's services of these names
 # are neither started now (a policy, unless there is one) nor at the next boot.
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
@@ -91,7 +92,7 @@ fi
   fail "apt-get install failed (above). Mend that and run me again; I go on where I stopped."
 }
 rm -f "$log"
-for service in redis-server etcd prometheus containerd; do
+for service in redis-server etcd prometheus conntrackd containerd; do
   case " ${missing[*]} " in *" $service"*) ;; *) continue ;; esac
   command -v systemctl >/dev/null && "${sudo[@]}" systemctl disable "$service" >/dev/null 2>&1
 done

@@ -21,6 +21,7 @@ alloc           25   2  $bin/alloc_bench                 | --runs 1 --allocs 200
 timers          90  20  $bin/timers_bench                | --live 100000 --limit 5
 store_failover 540  60  bench/store_failover.py          | --quick
 nat_failover   600 120  bench/nat_failover.py            | --quick
+conntrackd_failover 420 100 bench/conntrackd_failover.py | --quick
 idle           120  45  bench/idle.py                    | --runs 1
 nat            160  20  $bin/nat_bench                   | --runs 1 --packets 200000
 "
