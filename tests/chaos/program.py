@@ -14,14 +14,20 @@ import report
 from netns import Lab, NetError, require_root_and_tools
 
 
+def above_0(text):
+    if not float(text) > 0:
+        raise argparse.ArgumentTypeError("%s: nothing is broken for so long; write a number above 0" % text)
+    return float(text)
+
+
 def options(doc, build, run, seconds, connections, planted):
     """A parser of what every one can be told; planted: the bug that has to be caught, in words."""
     p = argparse.ArgumentParser(description=doc.split("\n")[0])
     p.add_argument("--build", default=build, help="folder of the built programs")
     p.add_argument("--run", default=run, help="folder for logs, report.json and timeline.svg")
     p.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(2), "big"))
-    p.add_argument("--seconds", type=float, default=seconds, help="how long faults go on")
-    p.add_argument("--minutes", type=float, help="the same, in minutes")
+    p.add_argument("--seconds", type=above_0, default=seconds, help="how long faults go on")
+    p.add_argument("--minutes", type=above_0, help="the same, in minutes")
     p.add_argument("--least", type=int, default=0, help="effective faults of each pair; fewer is a failure")
     p.add_argument("--list", action="store_true", help="prints the schedule's first rounds, and does nothing")
     p.add_argument("--rounds", type=int, default=1, help="of --list")
