@@ -290,7 +290,10 @@ void shard_step(struct shard *s, const struct shard_event *ev, uint64_t now_ms,
     case SHARD_EV_FRAME: on_frame(s, ev->conn, ev->frame); break;
     case SHARD_EV_CLOSED: on_closed(s, ev->conn); break;
     case SHARD_EV_VIEW: on_view(s, ev->view); break;
-    case SHARD_EV_SUSPECT: suspect(s, "it refuses us"); break;
+    case SHARD_EV_SUSPECT:
+        if (s->view.members[0].node == ev->node)
+            suspect(s, "it refuses us");
+        break;
     case SHARD_EV_ORDER:
         s->order_refused[0] = 0;
         if (ev->order->kind == SHARD_ORDER_HAND_OVER)

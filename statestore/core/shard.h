@@ -122,8 +122,9 @@ enum shard_event_kind {
     SHARD_EV_CLOSED,     /* `conn` is gone; its number is not used again */
     SHARD_EV_TICK,       /* time went on; due at least when shard_next_ms() says */
     SHARD_EV_VIEW,       /* the view service's word: the view is now `view` */
-    SHARD_EV_SUSPECT,    /* the driver has cause to think that the primary is gone: its port
-                            refuses us. Silence the core notices by itself */
+    SHARD_EV_SUSPECT,    /* the driver has cause to think that `node`, the primary, is gone: its
+                            port refuses us. If we follow another one already it is no news.
+                            Silence the core notices by itself */
     SHARD_EV_ORDER,
 };
 
@@ -134,6 +135,7 @@ struct shard_event {
     uint32_t frame_bytes;
     const struct shard_view *view;
     const struct shard_order *order;
+    uint32_t node;
 };
 
 /* Where effects go. Called during shard_step only, in order; the frame is lent

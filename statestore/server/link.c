@@ -141,7 +141,7 @@ void link_closed(struct loop *l, struct link *k, bool refused, const char *why)
     if (k->kind == CONN_CARRIER && k->node)
         k->node = next_node(l, k->node);
     else if (refused && k->node)
-        loop_step(l, (struct shard_event){.kind = SHARD_EV_SUSPECT});
+        loop_step(l, (struct shard_event){.kind = SHARD_EV_SUSPECT, .node = k->node});
 }
 
 /* --- dialling ------------------------------------------------------------------------------ */

@@ -54,10 +54,14 @@ class Window:
         return (least if least is not None else 0), (most if most is not None else float("inf"))
 
     def steady(self, get):
-        """(the value,) that it had all the time; None: it changed, or nobody knows."""
+        """(the value,) that it had all the time; None: it changed, or nobody knows. What a new process of the same name said
+        between its start and the next sample nobody knows."""
         if not (self.before and self.after and self.whole):
             return None
-        values = [get(s.said) for s in [self.before, *self.inside, self.after]]
+        said = [s.said for s in [self.before, *self.inside, self.after]]
+        if any(x.get("pid") != said[0].get("pid") for x in said):
+            return None
+        values = [get(x) for x in said]
         return (values[0],) if all(v == values[0] for v in values) and values[0] is not None else None
 
 

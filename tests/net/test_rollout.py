@@ -40,8 +40,9 @@ class PodSite(Site):
                                         "--bind", "0.0.0.0"], pod)
         self.wait_answers(name)
         ns = self.lab.namespaces[pod]
-        ns.sysctl("net.ipv4.conf.eth0.arp_notify", 1)  # the neighbours hear that it is here now
-        ns.ip("link set eth0 down", "addr add %s/32 dev eth0" % network.STORES[name], "link set eth0 up")
+        ns.ip("addr add %s/32 dev eth0" % network.STORES[name])
+        for other in self.lab.namespaces.values():  # who has learned where it was asks anew, as of a Service's endpoints
+            other.ip("neigh flush to %s" % network.STORES[name])
         return i
 
     def pod(self, name):

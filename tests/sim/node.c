@@ -94,7 +94,7 @@ static void welcome(struct replica *r, struct link *k, const struct msg_welcome 
         bool death = k == &r->upstream && is_news_of_death(r, m);
         hang_up(r, k, "it does not serve");
         if (death)
-            replica_step(r, &(struct shard_event){.kind = SHARD_EV_SUSPECT});
+            replica_step(r, &(struct shard_event){.kind = SHARD_EV_SUSPECT, .node = m->self.node});
         return;
     }
     k->welcome = true;
@@ -126,6 +126,7 @@ void node_frame(struct world *w, struct replica *r, uint32_t conn, const void *f
 void node_closed(struct world *w, struct replica *r, uint32_t conn)
 {
     bool refused = conn == r->upstream.conn && w->conns[conn - 1].refused;
+    uint32_t node = (uint32_t)r->upstream.to + 1;
     if (conn == r->upstream.conn) {
         shard_join_through(r->shard, 0);
         r->upstream = (struct link){0};
@@ -136,7 +137,7 @@ void node_closed(struct world *w, struct replica *r, uint32_t conn)
     }
     replica_step(r, &(struct shard_event){.kind = SHARD_EV_CLOSED, .conn = conn});
     if (refused)
-        replica_step(r, &(struct shard_event){.kind = SHARD_EV_SUSPECT});
+        replica_step(r, &(struct shard_event){.kind = SHARD_EV_SUSPECT, .node = node});
 }
 
 /* --- fencing ---------------------------------------------------------------------------- */
